@@ -1,0 +1,169 @@
+# What commands say to the processes of their own host, over unix sockets: to the
+# daemon (Daemon) and to a mount (Mount). Structs that listings print carry the
+# names of their --json form: 64-bit numbers come out as strings there.
+@0xa7c3e2b15d94f602;
+
+using Cxx = import "/capnp/c++.capnp";
+using Json = import "/capnp/compat/json.capnp";
+$Cxx.namespace("epochfs::rpc");
+
+struct Failure {
+  # An error that a command prints: "verb object: reason; remedy".
+  message @0 :Text;
+  status @1 :UInt8;   # exit status of the command
+}
+
+# ---- the mount ----
+
+interface PinnedEpoch {
+  # What the sealed epoch held stays readable until this is dropped. getFd(): the
+  # pre-image log.
+  release @0 () -> ();
+}
+
+interface BackingDirectory {
+  # getFd(): the root of the backing directory.
+}
+
+struct MountInfo {
+  mountpoint @0 :Text;
+  backing @1 :Text;
+  journal @2 :Text;
+  lineage @3 :Text;
+  pid @4 :UInt32;
+  openEpoch @5 :UInt64;
+  recordsInOpenEpoch @6 :UInt64;
+  recordsLost @7 :UInt64;
+  lastBarrierPauseNs @8 :UInt64;
+  maxBarrierPauseNs @9 :UInt64;
+  journalBytes @10 :UInt64;
+  features @11 :List(Text);   # in force: "io_uring", "passthrough", ...
+  missing @12 :List(Text);    # "io_uring: the fuse module's enable_uring is off", ...
+}
+
+interface Mount {
+  info @0 () -> (info :MountInfo);
+  backing @1 () -> (directory :BackingDirectory);
+
+  barrier @2 (onlyIfChanged :Bool, timeoutMs :UInt32)
+      -> (epoch :UInt64, barrierTimeNs :UInt64, failure :Failure);
+  # Seals the open epoch and returns when it is durable. With onlyIfChanged and
+  # nothing recorded since the last seal: the newest sealed epoch, no new one.
+
+  barrierAndPin @3 (since :UInt64, onlyIfChanged :Bool, timeoutMs :UInt32)
+      -> (epoch :UInt64, barrierTimeNs :UInt64, pin :PinnedEpoch, failure :Failure);
+  # As barrier, and from its very moment on keeps pre-images of all that changed in
+  # (since, epoch]. since is a cursor in cursors/. With onlyIfChanged and nothing
+  # recorded since `since`: epoch = since and no pin.
+
+  cursorsChanged @4 () -> ();
+  # The daemon moved, made or removed a file in cursors/.
+}
+
+# ---- the daemon ----
+
+struct Blackout {
+  days @0 :List(Text);    # "MON" ... "SUN": the days on which it begins
+  start @1 :Text;         # "HH:MM"
+  end @2 :Text;           # "HH:MM", "24:00" allowed; before start: next day
+}
+
+enum Role {
+  source @0;
+  target @1;
+}
+
+struct Relationship {
+  # As kept in <state>/relationships/<id>.json, and as `relationship show` prints it.
+  id @0 :Text;
+  role @1 :Role;
+  sourceDirectory @2 :Text;
+  targetDirectory @3 :Text;
+  peer @4 :Text;            # source: the target's address; target: where the proposal came from
+  port @5 :UInt16;
+  enabled @6 :Bool = true;
+  blackouts @7 :List(Blackout);
+  timeZone @8 :Text;        # IANA name
+  lineage @9 :Text;
+  createdNs @10 :UInt64;
+  intervalMs @11 :UInt32 = 1000;   # of barriers, when something changed
+
+  decision @12 :Text;       # pending, accepted, declined, deleted; of the target, as known here
+  ended @13 :Text;          # why it is over; empty: it is not
+
+  # Source: what the target was last known to hold.
+  cursor @14 :UInt64;
+  stateHash @15 :UInt64;
+  barrierTimeNs @16 :UInt64;
+  walkSince @17 :UInt64;    # a full transfer that began there is not committed yet; 0: none
+  replaceContents @18 :Bool; # target: accepted although the directory was not empty
+  established @19 :Bool;     # target: a session was opened before, so an empty directory is a lost one
+}
+
+struct Status {
+  id @0 :Text;
+  role @1 :Role;
+  sourceDirectory @2 :Text;
+  targetDirectory @3 :Text;
+  peer @4 :Text;
+  state @5 :Text;           # the first match of the design's list, words and case as there
+  detail @6 :Text;          # reason, until when, percent, time left
+  recoveryEpoch @7 :UInt64; # 0: none yet
+  recoveryTimeNs @8 :UInt64;
+  sealedEpoch @9 :UInt64;   # newest known on the source
+  filesSent @10 :UInt64;    # since the daemon started, as are the next
+  bytesRead @11 :UInt64;
+  bytesSent @12 :UInt64;    # on the wire
+  epochsSent @13 :UInt64;
+  percent @14 :Float32;     # of the transfer under way; -1: none
+  secondsLeft @15 :Int64;   # -1: unknown
+  lastError @16 :Text;
+}
+
+interface Daemon {
+  info @0 () -> (pid :UInt32, listen :Text, stateDir :Text, console :Text);
+  create @1 (relationship :Relationship) -> (id :Text, failure :Failure);
+  list @2 () -> (relationships :List(Relationship));
+  authorize @3 (id :Text, replaceContents :Bool) -> (failure :Failure);
+  decline @4 (id :Text) -> (failure :Failure);
+  enable @5 (id :Text, enabled :Bool) -> (failure :Failure);
+  edit @6 (id :Text, change :Edit) -> (failure :Failure);
+  remove @7 (id :Text) -> (failure :Failure, warning :Text);
+  replicate @8 (id :Text) -> (failure :Failure);
+  status @9 (id :Text) -> (statuses :List(Status), failure :Failure);  # empty id: all
+  wait @10 (id :Text, epoch :UInt64, idle :Bool, timeoutMs :UInt64) -> (failure :Failure);
+  # epoch 0 without idle: the first recovery point. idle: all that changed before
+  # the call is on the target.
+}
+
+struct Edit {
+  targetAddress @0 :Text;      # empty: unchanged
+  port @1 :UInt16;             # 0: unchanged
+  setBlackouts @2 :Bool;
+  blackouts @3 :List(Blackout);
+  timeZone @4 :Text;           # empty: unchanged
+}
+
+# ---- listings ----
+
+struct JournalEntry {
+  # One line of `epochfs journal list --json`.
+  lsn @0 :UInt64;
+  timeNs @1 :UInt64;
+  epoch @2 :UInt64;
+  operation @3 :Text;
+  inode @4 :UInt64;
+  birthNs @5 :UInt64;
+  uid @6 :UInt32;
+  gid @7 :UInt32;
+  pid @8 :UInt32;
+  offset @9 :UInt64;
+  length @10 :UInt64;
+  mode @11 :UInt32;
+  parentInode @12 :UInt64;
+  name @13 :Text;                 # escaped where it is not printable UTF-8
+  nameBase64 @14 :Data $Json.base64;   # only where it is not UTF-8
+  newParentInode @15 :UInt64;
+  newName @16 :Text;
+  newNameBase64 @17 :Data $Json.base64;
+}
