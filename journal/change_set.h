@@ -1,0 +1,70 @@
+// ChangeSet: what is the net effect of a range of epochs? Folds records, one by
+// one and in order, into names that now mean something else, and files whose
+// bytes or attributes changed. What cancels out leaves nothing behind.
+//
+// It holds no bytes and reads no files: extents are read when they are shipped.
+#pragma once
+
+#include <map>
+#include <string>
+#include <unordered_map>
+
+#include "journal/byte_ranges.h"
+#include "journal/record.h"
+
+namespace epochfs {
+
+struct NameKey {
+  FileId parent;
+  std::string name;
+
+  auto operator<=>(const NameKey&) const = default;
+};
+
+struct NameChange {
+  bool before_known = true;  // false after a crash: then nothing cancels
+  FileId before;             // {0,0}: nothing
+  FileId after;
+};
+
+struct FileChange {
+  FileHandle handle;
+  bool fresh = false;    // came to be within the range: all of it is new
+  bool whole = false;    // not to be trusted in any part, although it may be old
+  ByteRanges data;       // dirty bytes; [x, kEndOfFile) reaches to wherever it ends
+  Lsn last_data{};       // newest record that touched its bytes: the version of its data
+};
+
+struct ChangeSet {
+  // Everything counts as changed, because records are missing (kGap).
+  bool gap = false;
+  Lsn gap_lsn{};
+  std::map<NameKey, NameChange> names;
+  std::unordered_map<FileId, FileChange> files;  // present: attributes may have changed
+  uint64_t records = 0;
+
+  bool empty() const { return !gap && names.empty() && files.empty(); }
+};
+
+class Fold {
+ public:
+  void add(const Record& record);
+  enum class Cancel {
+    kDrop,  // what cancels out leaves nothing behind
+    kKeep,  // every name that was touched stays: for a target whose copy was taken
+            // somewhere within the range, and may hold any state in between
+  };
+  // The fold is empty afterwards.
+  ChangeSet finish(Cancel cancel = Cancel::kDrop);
+
+ private:
+  void set_name(const FileId& parent, std::string_view name, const FileId& before,
+                const FileId& after, bool before_known = true);
+  FileChange& touch(const Record& record);
+  void touch_parent(const FileId& parent, const FileHandle& handle);
+  void appear(const Record& record);
+
+  ChangeSet set_;
+};
+
+}  // namespace epochfs

@@ -1,0 +1,67 @@
+#include "journal/command_line.h"
+
+#include <fmt/format.h>
+
+#include <iostream>
+
+namespace epochfs {
+
+namespace po = boost::program_options;
+
+Result<Parsed> parse_command(const CommandHelp& help, const po::options_description& options,
+                             const std::vector<std::string>& positional,
+                             const Arguments& arguments, bool last_takes_all) {
+  po::options_description all("Options");
+  all.add(options);
+  all.add_options()("help,h", "print this help");
+
+  po::positional_options_description bare;
+  for (size_t i = 0; i < positional.size(); ++i) {
+    bool last = i + 1 == positional.size();
+    bare.add(positional[i].c_str(), last && last_takes_all ? -1 : 1);
+  }
+
+  Parsed parsed;
+  try {
+    using Style = po::command_line_style::style_t;
+    po::store(po::command_line_parser(arguments)
+                  .options(all)
+                  .positional(bare)
+                  .style(Style(po::command_line_style::unix_style &
+                               ~po::command_line_style::allow_guessing))
+                  .run(),
+              parsed.values);
+    if (parsed.values.count("help")) {
+      // Hidden options have no description; they are the bare arguments.
+      po::options_description shown("Options");
+      for (const auto& option : all.options()) {
+        if (!option->description().empty()) shown.add(option);
+      }
+      std::cout << "usage: " << help.usage << "\n\n" << help.description << "\n\n" << shown;
+      parsed.help_shown = true;
+      return parsed;
+    }
+    po::notify(parsed.values);
+  } catch (const po::too_many_positional_options_error&) {
+    return fail(fmt::format("too many arguments; usage: {}", help.usage), 0, ExitStatus::kUsage);
+  } catch (const po::required_option& e) {
+    std::string name = e.get_option_name();
+    for (const auto& p : positional) {
+      // A missing bare argument is named as the usage line names it.
+      if (name == "--" + p) {
+        return fail(fmt::format("missing argument; usage: {}", help.usage), 0, ExitStatus::kUsage);
+      }
+    }
+    return fail(fmt::format("missing {}; usage: {}", name, help.usage), 0, ExitStatus::kUsage);
+  } catch (const po::error& e) {
+    return fail(fmt::format("{}; usage: {}", e.what(), help.usage), 0, ExitStatus::kUsage);
+  }
+  return parsed;
+}
+
+int report(const Error& error) {
+  std::cerr << "epochfs: " << error.message() << std::endl;
+  return static_cast<int>(error.status);
+}
+
+}  // namespace epochfs

@@ -1,0 +1,72 @@
+#include "journal/cursors.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <charconv>
+#include <memory>
+
+#include "journal/unix.h"
+#include "journal/volume.h"
+
+namespace epochfs {
+namespace {
+
+Result<UniqueFd> open_cursors(int volume_dir) {
+  UniqueFd fd(::openat(volume_dir, kCursorsDir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return fail_errno("open directory cursors");
+  return fd;
+}
+
+// A relationship's id, and nothing that could be a path or a temporary file.
+bool is_id(std::string_view name) {
+  return !name.empty() && name.size() <= 64 &&
+         name.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+}  // namespace
+
+Result<std::optional<EpochId>> read_cursor(int volume_dir, const std::string& relationship) {
+  EPOCHFS_TRY(UniqueFd dir, open_cursors(volume_dir));
+  auto text = read_file(dir.get(), relationship, 32);
+  if (!text && text.error().code == ENOENT) return std::optional<EpochId>();
+  if (!text) return tl::unexpected(text.error());
+  uint64_t epoch = 0;
+  auto [end, code] = std::from_chars(text->data(), text->data() + text->size(), epoch);
+  if (code != std::errc() || std::string_view(end) != "\n") {
+    return fail("read cursor of relationship " + relationship + ": not a number", 0,
+                ExitStatus::kCorrupt);
+  }
+  return std::optional<EpochId>(EpochId{epoch});
+}
+
+Result<std::map<std::string, EpochId>> read_cursors(int volume_dir) {
+  std::map<std::string, EpochId> out;
+  EPOCHFS_TRY(UniqueFd fd, open_cursors(volume_dir));
+  std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(fd.get()), ::closedir);
+  if (!dir) return fail_errno("read directory cursors");
+  fd.release();
+  while (dirent* entry = ::readdir(dir.get())) {
+    if (!is_id(entry->d_name)) continue;
+    EPOCHFS_TRY(auto cursor, read_cursor(volume_dir, entry->d_name));
+    if (cursor) out[entry->d_name] = *cursor;
+  }
+  return out;
+}
+
+Result<void> write_cursor(Storage& storage, int volume_dir, const std::string& relationship,
+                          EpochId epoch) {
+  EPOCHFS_CHECK(is_id(relationship));
+  EPOCHFS_TRY(UniqueFd dir, open_cursors(volume_dir));
+  return storage.replace_file("cursor", dir.get(), relationship,
+                              fmt::format("{}\n", value(epoch)));
+}
+
+Result<void> remove_cursor(Storage& storage, int volume_dir, const std::string& relationship) {
+  EPOCHFS_CHECK(is_id(relationship));
+  EPOCHFS_TRY(UniqueFd dir, open_cursors(volume_dir));
+  return storage.remove_file("cursor-remove", dir.get(), relationship);
+}
+
+}  // namespace epochfs

@@ -1,0 +1,137 @@
+#include "journal/epochs.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <xxhash.h>
+
+#include <cstring>
+
+#include "journal/volume.h"
+
+namespace epochfs {
+namespace {
+
+// One entry of the manifest, FORMAT.md. Entry n of the file is epoch n + 1.
+struct Entry {
+  uint64_t epoch;
+  uint64_t barrier_ns;
+  uint64_t begin, seal;
+  uint64_t records;
+  uint64_t reserved[2];
+  uint64_t checksum;
+};
+static_assert(sizeof(Entry) == 64);
+
+uint64_t checksum(const Entry& e) { return XXH3_64bits(&e, offsetof(Entry, checksum)); }
+
+bool valid(const Entry& e, uint64_t index) {
+  return e.checksum == checksum(e) && e.epoch == index + 1;
+}
+
+SealedEpoch decode(const Entry& e) {
+  return {EpochId{e.epoch}, e.barrier_ns, Lsn{e.begin}, Lsn{e.seal}, e.records};
+}
+
+Result<UniqueFd> open_manifest(int volume_dir) {
+  UniqueFd fd(::openat(volume_dir, kEpochsFile, O_RDONLY | O_CLOEXEC));
+  if (!fd && errno != ENOENT) return fail_errno("open epoch manifest");
+  return fd;
+}
+
+Result<uint64_t> entry_count(int fd) {
+  struct stat st;
+  if (::fstat(fd, &st) != 0) return fail_errno("stat epoch manifest");
+  return uint64_t(st.st_size) / sizeof(Entry);
+}
+
+// nullopt: the entry is damaged.
+Result<std::optional<SealedEpoch>> read_entry(int fd, uint64_t index) {
+  Entry e;
+  EPOCHFS_TRY(size_t size, pread_full(fd, &e, sizeof e, index * sizeof e, "epoch manifest"));
+  if (size != sizeof e || !valid(e, index)) return std::optional<SealedEpoch>();
+  return std::optional<SealedEpoch>(decode(e));
+}
+
+tl::unexpected<Error> damaged(uint64_t index) {
+  return fail(fmt::format("read epoch manifest: entry of epoch {} is damaged", index + 1), 0,
+              ExitStatus::kCorrupt);
+}
+
+// Entries up to the last valid one. Only the very last may be torn.
+Result<uint64_t> valid_count(int fd) {
+  EPOCHFS_TRY(uint64_t count, entry_count(fd));
+  if (count == 0) return uint64_t{0};
+  EPOCHFS_TRY(auto last, read_entry(fd, count - 1));
+  return last ? count : count - 1;
+}
+
+}  // namespace
+
+Result<std::vector<SealedEpoch>> read_epochs(int volume_dir) {
+  std::vector<SealedEpoch> out;
+  EPOCHFS_TRY(UniqueFd fd, open_manifest(volume_dir));
+  if (!fd) return out;
+  EPOCHFS_TRY(uint64_t count, valid_count(fd.get()));
+  for (uint64_t i = 0; i < count; ++i) {
+    EPOCHFS_TRY(auto entry, read_entry(fd.get(), i));
+    if (!entry) return damaged(i);
+    out.push_back(*entry);
+  }
+  return out;
+}
+
+Result<std::optional<SealedEpoch>> read_epoch(int volume_dir, EpochId epoch) {
+  EPOCHFS_TRY(UniqueFd fd, open_manifest(volume_dir));
+  if (!fd || value(epoch) == 0) return std::optional<SealedEpoch>();
+  EPOCHFS_TRY(uint64_t count, valid_count(fd.get()));
+  if (count == 0) return std::optional<SealedEpoch>();
+  uint64_t index = std::min(value(epoch), count) - 1;
+  EPOCHFS_TRY(auto entry, read_entry(fd.get(), index));
+  if (!entry) return damaged(index);
+  return entry;
+}
+
+Result<std::optional<SealedEpoch>> read_last_epoch(int volume_dir) {
+  return read_epoch(volume_dir, EpochId{UINT64_MAX});
+}
+
+Result<EpochManifest> EpochManifest::open(Storage& storage, int volume_dir) {
+  EpochManifest manifest;
+  manifest.storage_ = &storage;
+  manifest.fd_.reset(::openat(volume_dir, kEpochsFile, O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  if (!manifest.fd_) return fail_errno("open epoch manifest");
+  EPOCHFS_DO(storage.sync_directory("manifest-create", volume_dir, "volume"));
+  EPOCHFS_TRY(uint64_t count, valid_count(manifest.fd_.get()));
+  manifest.last_ = EpochId{count};
+  return manifest;
+}
+
+Result<void> EpochManifest::append(std::span<const SealedEpoch> entries) {
+  if (entries.empty()) return {};
+  uint64_t index = value(last_);
+  for (const SealedEpoch& s : entries) {
+    // An entry that is left out would make all that follow it unreadable.
+    EPOCHFS_CHECK(value(s.epoch) == index + 1);
+    Entry e{};
+    e.epoch = value(s.epoch);
+    e.barrier_ns = s.barrier_ns;
+    e.begin = value(s.begin);
+    e.seal = value(s.seal);
+    e.records = s.records;
+    e.checksum = checksum(e);
+    EPOCHFS_DO(pwrite_full(fd_.get(), &e, sizeof e, index++ * sizeof e, "epoch manifest"));
+  }
+  EPOCHFS_DO(storage_->sync_data("manifest-append", fd_.get(), "epoch manifest"));
+  last_ = entries.back().epoch;
+  return {};
+}
+
+Result<void> EpochManifest::truncate_after(EpochId last) {
+  if (::ftruncate(fd_.get(), off_t(value(last) * sizeof(Entry))) != 0) {
+    return fail_errno("truncate epoch manifest");
+  }
+  last_ = last;
+  return storage_->sync_data("manifest-truncate", fd_.get(), "epoch manifest");
+}
+
+}  // namespace epochfs

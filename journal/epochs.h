@@ -1,0 +1,50 @@
+// Epochs: which epochs are sealed, when, and where do their records end? The
+// manifest `epochs` holds one fixed-size entry for each sealed epoch, in order,
+// appended by the barrier. Layout in FORMAT.md.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "journal/storage.h"
+#include "journal/types.h"
+#include "journal/unix.h"
+
+namespace epochfs {
+
+struct SealedEpoch {
+  EpochId epoch{};
+  uint64_t barrier_ns = 0;  // wall clock of the barrier
+  Lsn begin{};              // of the first record that can belong to it
+  Lsn seal{};               // of its kSeal record
+  uint64_t records = 0;     // mutations in it
+
+  bool operator==(const SealedEpoch&) const = default;
+};
+
+// Reads the manifest. A torn last entry is left out; damage before it is an
+// error of status kCorrupt.
+Result<std::vector<SealedEpoch>> read_epochs(int volume_dir);
+// The newest entry at or before `epoch`, without reading the rest.
+Result<std::optional<SealedEpoch>> read_epoch(int volume_dir, EpochId epoch);
+Result<std::optional<SealedEpoch>> read_last_epoch(int volume_dir);
+
+// Appends. One writer a volume.
+class EpochManifest {
+ public:
+  static Result<EpochManifest> open(Storage& storage, int volume_dir);
+  // Appends the epochs that follow the newest one, in order and without gaps
+  // (checked: aborts). Returns after fdatasync. After an error, append the same
+  // again.
+  Result<void> append(std::span<const SealedEpoch> entries);
+  // Drops entries after `last`; recovery only.
+  Result<void> truncate_after(EpochId last);
+
+ private:
+  Storage* storage_ = nullptr;
+  UniqueFd fd_;
+  EpochId last_{};
+};
+
+}  // namespace epochfs

@@ -1,0 +1,204 @@
+#include "journal/preimages.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace epochfs {
+namespace {
+
+constexpr char kMagic[8] = {'E', 'P', 'O', 'C', 'H', 'P', 'R', 'E'};
+constexpr uint32_t kVersion = 1;
+constexpr size_t kHeaderBytes = 4096;
+
+// The first page of a log, shared by both sides.
+struct SharedHeader {
+  char magic[8];
+  uint32_t version;
+  std::atomic<uint32_t> given_up;
+  std::atomic<uint64_t> tail;  // entries before it are complete
+};
+static_assert(std::atomic<uint64_t>::is_always_lock_free);
+
+enum Kind : uint32_t { kAttributes = 1, kData = 2, kHole = 3 };
+
+// What each entry begins with; the payload follows, padded to eight bytes.
+struct EntryHeader {
+  uint32_t kind;
+  uint32_t payload_bytes;
+  uint64_t inode, birth_ns;
+  uint64_t offset, length;
+  uint64_t checksum;  // of the payload, seeded with the offset
+};
+
+constexpr uint64_t aligned(uint64_t n) { return (n + 7) & ~uint64_t{7}; }
+
+Result<void*> map_header(int fd, int protection) {
+  void* map = ::mmap(nullptr, kHeaderBytes, protection, MAP_SHARED, fd, 0);
+  if (map == MAP_FAILED) return fail_errno("map pre-image log");
+  return map;
+}
+
+}  // namespace
+
+struct PreImageWriter::Header : SharedHeader {};
+struct PreImageReader::Header : SharedHeader {};
+
+Result<std::unique_ptr<PreImageWriter>> PreImageWriter::create(int dir, const std::string& name) {
+  std::unique_ptr<PreImageWriter> self(new PreImageWriter);
+  self->fd_.reset(::openat(dir, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!self->fd_) return fail_errno("create pre-image log " + name);
+  // Whoever uses it has it open; nothing is left behind after a crash.
+  if (::unlinkat(dir, name.c_str(), 0) != 0) return fail_errno("unlink pre-image log " + name);
+  if (int code = ::posix_fallocate(self->fd_.get(), 0, kHeaderBytes)) {
+    return fail("allocate pre-image log " + name, code);
+  }
+  EPOCHFS_TRY(void* map, map_header(self->fd_.get(), PROT_READ | PROT_WRITE));
+  self->header_ = static_cast<Header*>(map);
+  std::memcpy(self->header_->magic, kMagic, sizeof kMagic);
+  self->header_->version = kVersion;
+  self->end_ = kHeaderBytes;
+  self->header_->tail.store(self->end_, std::memory_order_release);
+  return self;
+}
+
+PreImageWriter::~PreImageWriter() {
+  if (header_) ::munmap(header_, kHeaderBytes);
+}
+
+void PreImageWriter::append(uint32_t kind, const FileId& file, uint64_t offset, uint64_t length,
+                            std::string_view payload) {
+  EntryHeader h{kind, static_cast<uint32_t>(payload.size()), file.inode, file.birth_ns, offset,
+                length, XXH3_64bits_withSeed(payload.data(), payload.size(), offset)};
+  std::lock_guard lock(mutex_);
+  if (given_up()) return;
+  auto written = pwrite_full(fd_.get(), &h, sizeof h, end_, "pre-image log");
+  if (written && !payload.empty()) {
+    written = pwrite_full(fd_.get(), payload.data(), payload.size(), end_ + sizeof h,
+                          "pre-image log");
+  }
+  if (!written) {
+    give_up();
+    return;
+  }
+  end_ += sizeof h + aligned(payload.size());
+  header_->tail.store(end_, std::memory_order_release);
+}
+
+void PreImageWriter::publish_attributes(const FileId& file, std::string_view attributes) {
+  if (attributes.size() > kMaxAttributesBytes) return give_up();
+  append(kAttributes, file, 0, 0, attributes);
+}
+
+void PreImageWriter::publish_data(const FileId& file, uint64_t offset, std::string_view bytes) {
+  for (size_t at = 0; at < bytes.size(); at += kMaxPreImageBytes) {
+    std::string_view part = bytes.substr(at, kMaxPreImageBytes);
+    append(kData, file, offset + at, part.size(), part);
+  }
+}
+
+void PreImageWriter::publish_hole(const FileId& file, ByteRange range) {
+  if (!range.empty()) append(kHole, file, range.begin, range.length(), {});
+}
+
+void PreImageWriter::give_up() { header_->given_up.store(1, std::memory_order_release); }
+
+bool PreImageWriter::given_up() const {
+  return header_->given_up.load(std::memory_order_acquire) != 0;
+}
+
+uint64_t PreImageWriter::bytes() const {
+  return header_->tail.load(std::memory_order_relaxed) - kHeaderBytes;
+}
+
+Result<std::unique_ptr<PreImageReader>> PreImageReader::open(UniqueFd fd) {
+  std::unique_ptr<PreImageReader> self(new PreImageReader);
+  EPOCHFS_TRY(void* map, map_header(fd.get(), PROT_READ));
+  self->header_ = static_cast<Header*>(map);
+  self->fd_ = std::move(fd);
+  self->consumed_ = kHeaderBytes;
+  if (std::memcmp(self->header_->magic, kMagic, sizeof kMagic) != 0 ||
+      self->header_->version != kVersion) {
+    return fail("read pre-image log: unknown format", 0, ExitStatus::kCorrupt);
+  }
+  return self;
+}
+
+PreImageReader::~PreImageReader() {
+  if (header_) ::munmap(header_, kHeaderBytes);
+}
+
+bool PreImageReader::given_up() const {
+  return header_->given_up.load(std::memory_order_acquire) != 0;
+}
+
+Result<void> PreImageReader::refresh() {
+  const uint64_t tail = header_->tail.load(std::memory_order_acquire);
+  while (consumed_ < tail) {
+    EntryHeader h;
+    EPOCHFS_TRY(size_t size, pread_full(fd_.get(), &h, sizeof h, consumed_, "pre-image log"));
+    const uint64_t payload = consumed_ + sizeof h;
+    if (size != sizeof h || h.payload_bytes > kMaxAttributesBytes ||
+        payload + h.payload_bytes > tail || h.length > UINT64_MAX - h.offset) {
+      return fail("read pre-image log: damaged entry", 0, ExitStatus::kCorrupt);
+    }
+    File& file = files_[FileId{h.inode, h.birth_ns}];
+    if (h.kind == kAttributes) {
+      std::string bytes(h.payload_bytes, '\0');
+      EPOCHFS_TRY(size, pread_full(fd_.get(), bytes.data(), bytes.size(), payload, "pre-image log"));
+      if (XXH3_64bits_withSeed(bytes.data(), size, h.offset) != h.checksum) {
+        return fail("read pre-image log: bad checksum", 0, ExitStatus::kCorrupt);
+      }
+      if (!file.attributes) file.attributes = std::move(bytes);
+    } else if (h.kind == kData || h.kind == kHole) {
+      file.extents[h.offset] = {h.offset + h.length, h.kind == kData ? payload : 0};
+      file.saved.add({h.offset, h.offset + h.length});
+      if (h.kind == kHole) file.holes.add({h.offset, h.offset + h.length});
+    }
+    consumed_ = payload + aligned(h.payload_bytes);
+  }
+  return {};
+}
+
+const std::string* PreImageReader::attributes(const FileId& id) const {
+  auto file = files_.find(id);
+  return file != files_.end() && file->second.attributes ? &*file->second.attributes : nullptr;
+}
+
+const ByteRanges* PreImageReader::saved(const FileId& id) const {
+  auto file = files_.find(id);
+  return file != files_.end() ? &file->second.saved : nullptr;
+}
+
+const ByteRanges* PreImageReader::holes(const FileId& id) const {
+  auto file = files_.find(id);
+  return file != files_.end() ? &file->second.holes : nullptr;
+}
+
+Result<void> PreImageReader::overlay(const FileId& id, uint64_t offset, char* data, size_t size) {
+  auto file = files_.find(id);
+  if (file == files_.end()) return {};
+  const auto& extents = file->second.extents;
+  const uint64_t end = offset + size;
+  auto at = extents.upper_bound(offset);
+  if (at != extents.begin()) --at;
+  for (; at != extents.end() && at->first < end; ++at) {
+    uint64_t from = std::max(at->first, offset), to = std::min(at->second.end, end);
+    if (from >= to) continue;
+    char* into = data + (from - offset);
+    if (at->second.position == 0) {
+      std::memset(into, 0, to - from);
+      continue;
+    }
+    EPOCHFS_TRY(size_t got, pread_full(fd_.get(), into, to - from,
+                                       at->second.position + (from - at->first), "pre-image log"));
+    if (got != to - from) return fail("read pre-image log: too short", 0, ExitStatus::kCorrupt);
+  }
+  return {};
+}
+
+}  // namespace epochfs
