@@ -1,0 +1,322 @@
+#include "fs/inode_table.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cstring>
+#include <deque>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+namespace epochfs {
+namespace {
+
+// FileHandle is made for the largest handle there is; most are much shorter.
+class CompactHandle {
+ public:
+  CompactHandle() = default;
+  CompactHandle(const CompactHandle&) = delete;
+  CompactHandle& operator=(const CompactHandle&) = delete;
+  ~CompactHandle() { clear(); }
+
+  void set(const FileHandle& handle) {
+    clear();
+    type_ = handle.type;
+    size_ = handle.size;
+    if (size_ > sizeof inline_) outside_ = new uint8_t[size_];
+    std::memcpy(bytes(), handle.bytes.data(), size_);
+  }
+  void clear() {
+    if (size_ > sizeof inline_) delete[] outside_;
+    size_ = 0;
+  }
+  FileHandle get() const {
+    FileHandle handle;
+    handle.type = type_;
+    handle.size = size_;
+    std::memcpy(handle.bytes.data(), bytes(), size_);
+    return handle;
+  }
+  bool is(const FileHandle& handle) const {
+    return type_ == handle.type && size_ == handle.size &&
+           std::memcmp(bytes(), handle.bytes.data(), size_) == 0;
+  }
+
+ private:
+  const uint8_t* bytes() const { return size_ > sizeof inline_ ? outside_ : inline_; }
+  uint8_t* bytes() { return size_ > sizeof inline_ ? outside_ : inline_; }
+
+  union {
+    uint8_t inline_[24];
+    uint8_t* outside_;
+  };
+  int32_t type_ = 0;
+  uint8_t size_ = 0;
+};
+
+size_t hash_of(const FileHandle& handle) { return std::hash<std::string_view>()(handle.view()); }
+
+}  // namespace
+
+struct InodeTable::Slot {
+  FileId id;
+  uint64_t lookups = 0;  // 0: free
+  CompactHandle handle;
+  uint32_t generation = 0;
+  uint32_t next = 0;    // in its hash chain, or in the list of free slots
+  uint32_t cached = 0;  // place in the descriptor cache; 0: none
+  uint16_t type = 0;    // S_IFMT bits
+  bool pinned = false;
+};
+
+// Slot numbers begin at 1, so that 0 means none and no index is the root's.
+struct InodeTable::Shard {
+  struct Cached {
+    SharedFd path;
+    uint32_t slot = 0;    // 0: unused
+    bool recent = false;  // since the clock's hand came by
+  };
+
+  mutable std::mutex mutex;
+  std::deque<Slot> slots{1};
+  std::vector<uint32_t> buckets = std::vector<uint32_t>(16);
+  uint32_t free = 0;
+  size_t count = 0;
+
+  std::vector<Cached> cache{1};
+  size_t cache_limit = 0;
+  size_t cache_used = 0;
+  size_t hand = 1;
+
+  std::unordered_map<uint32_t, SharedFd> pinned;
+
+  uint32_t& bucket(size_t hash) { return buckets[(hash / kShards) % buckets.size()]; }
+
+  uint32_t find(const FileHandle& handle, size_t hash) {
+    uint32_t at = bucket(hash);
+    while (at && !slots[at].handle.is(handle)) at = slots[at].next;
+    return at;
+  }
+
+  Slot* at(NodeId node) {
+    uint64_t number = (node & UINT32_MAX) / kShards;
+    if (number == 0 || number >= slots.size()) return nullptr;
+    Slot& slot = slots[number];
+    return slot.lookups && slot.generation == node >> 32 ? &slot : nullptr;
+  }
+
+  uint32_t number_of(NodeId node) const { return uint32_t((node & UINT32_MAX) / kShards); }
+
+  void grow() {
+    std::vector<uint32_t> old(buckets.size() * 2);
+    old.swap(buckets);
+    for (uint32_t head : old) {
+      while (head) {
+        Slot& slot = slots[head];
+        uint32_t next = slot.next;
+        uint32_t& to = bucket(hash_of(slot.handle.get()));
+        slot.next = to;
+        to = head;
+        head = next;
+      }
+    }
+  }
+
+  uint32_t insert(const Inode& inode, size_t hash) {
+    if (count >= buckets.size()) grow();
+    uint32_t number = free;
+    if (number) {
+      free = slots[number].next;
+    } else {
+      number = uint32_t(slots.size());
+      EPOCHFS_CHECK(number < UINT32_MAX / kShards);
+      slots.emplace_back();
+    }
+    Slot& slot = slots[number];
+    slot.id = inode.id;
+    slot.handle.set(inode.handle);
+    slot.type = uint16_t(inode.type);
+    uint32_t& head = bucket(hash);
+    slot.next = head;
+    head = number;
+    ++count;
+    return number;
+  }
+
+  // Returns the descriptors to close once the lock is given back.
+  std::pair<SharedFd, SharedFd> erase(uint32_t number) {
+    Slot& slot = slots[number];
+    uint32_t* link = &bucket(hash_of(slot.handle.get()));
+    while (*link != number) link = &slots[*link].next;
+    *link = slot.next;
+    std::pair<SharedFd, SharedFd> dropped{uncache(slot), unpin(slot, number)};
+    slot.handle.clear();
+    ++slot.generation;
+    slot.next = free;
+    free = number;
+    --count;
+    return dropped;
+  }
+
+  SharedFd uncache(Slot& slot) {
+    if (!slot.cached) return {};
+    Cached& entry = cache[slot.cached];
+    slot.cached = 0;
+    entry.slot = 0;
+    --cache_used;
+    return std::move(entry.path);
+  }
+
+  SharedFd unpin(Slot& slot, uint32_t number) {
+    if (!slot.pinned) return {};
+    slot.pinned = false;
+    auto node = pinned.extract(number);
+    return std::move(node.mapped());
+  }
+
+  // The descriptor at hand, if any.
+  SharedFd lookup_path(const Slot& slot, uint32_t number) {
+    if (slot.pinned) return pinned.at(number);
+    if (!slot.cached) return {};
+    cache[slot.cached].recent = true;
+    return cache[slot.cached].path;
+  }
+
+  // Puts a descriptor into the cache; returns the one that had to make room.
+  SharedFd keep(uint32_t number, SharedFd path) {
+    Slot& slot = slots[number];
+    if (slot.cached || slot.pinned) return path;
+    size_t place = place_in_cache();
+    Cached& entry = cache[place];
+    if (entry.slot) {
+      slots[entry.slot].cached = 0;
+      --cache_used;
+    }
+    SharedFd evicted = std::exchange(entry.path, std::move(path));
+    entry.slot = number;
+    entry.recent = false;  // used once so far; a second use makes it stay
+    slot.cached = uint32_t(place);
+    ++cache_used;
+    return evicted;
+  }
+
+  size_t place_in_cache() {
+    if (cache.size() <= cache_limit) {
+      cache.emplace_back();
+      return cache.size() - 1;
+    }
+    for (;;) {
+      if (hand >= cache.size()) hand = 1;
+      Cached& entry = cache[hand];
+      if (!entry.slot || !std::exchange(entry.recent, false)) return hand++;
+      ++hand;
+    }
+  }
+};
+
+InodeTable::InodeTable(Inode root, size_t max_descriptors)
+    : root_(std::move(root)), shards_(new Shard[kShards]) {
+  for (size_t i = 0; i < kShards; ++i) {
+    shards_[i].cache_limit = std::max<size_t>(1, max_descriptors / kShards);
+  }
+}
+
+InodeTable::~InodeTable() = default;
+
+InodeTable::Shard& InodeTable::shard_of(NodeId node) const { return shards_[node % kShards]; }
+
+NodeId InodeTable::add(const Inode& inode) {
+  if (inode.handle == root_.handle) return kRootNode;
+  const size_t hash = hash_of(inode.handle);
+  const size_t index = hash % kShards;
+  Shard& shard = shards_[index];
+  SharedFd evicted;
+  std::lock_guard lock(shard.mutex);
+  uint32_t number = shard.find(inode.handle, hash);
+  if (!number) number = shard.insert(inode, hash);
+  Slot& slot = shard.slots[number];
+  ++slot.lookups;
+  if (inode.path) evicted = shard.keep(number, inode.path);
+  return NodeId(slot.generation) << 32 | (NodeId(number) * kShards + index);
+}
+
+void InodeTable::forget(NodeId node, uint64_t lookups) {
+  if (node == kRootNode) return;
+  std::pair<SharedFd, SharedFd> dropped;
+  Shard& shard = shard_of(node);
+  std::lock_guard lock(shard.mutex);
+  Slot* slot = shard.at(node);
+  if (!slot) return;
+  slot->lookups -= std::min(lookups, slot->lookups);
+  if (slot->lookups == 0) dropped = shard.erase(shard.number_of(node));
+}
+
+int InodeTable::find(NodeId node, Inode& out) {
+  if (node == kRootNode) {
+    out = root_;
+    return 0;
+  }
+  Shard& shard = shard_of(node);
+  std::lock_guard lock(shard.mutex);
+  const Slot* slot = shard.at(node);
+  if (!slot) return -ESTALE;
+  out.id = slot->id;
+  out.handle = slot->handle.get();
+  out.type = slot->type;
+  out.path = shard.lookup_path(*slot, shard.number_of(node));
+  return 0;
+}
+
+int InodeTable::open(NodeId node, Inode& out) {
+  if (int error = find(node, out); error != 0) return error;
+  if (out.path) return 0;
+  UniqueFd fd(open_handle(root_.fd(), out.handle, O_PATH | O_NOFOLLOW));
+  if (!fd) return fd.get();
+  out.path = share(std::move(fd));
+  SharedFd evicted;
+  Shard& shard = shard_of(node);
+  std::lock_guard lock(shard.mutex);
+  if (shard.at(node)) evicted = shard.keep(shard.number_of(node), out.path);
+  return 0;
+}
+
+bool InodeTable::knows(const FileHandle& handle) {
+  const size_t hash = hash_of(handle);
+  Shard& shard = shards_[hash % kShards];
+  std::lock_guard lock(shard.mutex);
+  return shard.find(handle, hash) != 0;
+}
+
+void InodeTable::pin(const FileHandle& handle, SharedFd path) {
+  const size_t hash = hash_of(handle);
+  Shard& shard = shards_[hash % kShards];
+  SharedFd uncached;
+  std::lock_guard lock(shard.mutex);
+  uint32_t number = shard.find(handle, hash);
+  if (!number || shard.slots[number].pinned) return;
+  Slot& slot = shard.slots[number];
+  uncached = shard.uncache(slot);
+  slot.pinned = true;
+  shard.pinned[number] = std::move(path);
+}
+
+size_t InodeTable::size() const {
+  size_t n = 0;
+  for (size_t i = 0; i < kShards; ++i) {
+    std::lock_guard lock(shards_[i].mutex);
+    n += shards_[i].count;
+  }
+  return n;
+}
+
+size_t InodeTable::descriptors() const {
+  size_t n = 0;
+  for (size_t i = 0; i < kShards; ++i) {
+    std::lock_guard lock(shards_[i].mutex);
+    n += shards_[i].cache_used;
+  }
+  return n;
+}
+
+}  // namespace epochfs

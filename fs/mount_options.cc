@@ -1,0 +1,100 @@
+#include "fs/mount_options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <sstream>
+
+namespace epochfs {
+namespace {
+
+enum class Meaning { kNothing, kSuid, kNoSuid, kDev, kNoDev, kExec, kNoExec, kUser, kRefused };
+
+struct Row {
+  const char* option;
+  Meaning meaning;
+  const char* why = "";
+};
+
+constexpr Row kRows[] = {
+    {"suid", Meaning::kSuid},
+    {"nosuid", Meaning::kNoSuid},
+    {"dev", Meaning::kDev},
+    {"nodev", Meaning::kNoDev},
+    {"exec", Meaning::kExec},
+    {"noexec", Meaning::kNoExec},
+    // As mount(8) has it, they imply noexec, nosuid and nodev unless told otherwise.
+    {"user", Meaning::kUser},
+    {"users", Meaning::kUser},
+    {"owner", Meaning::kUser},
+    {"group", Meaning::kUser},
+    {"ro", Meaning::kRefused, "a read-only mount has nothing to replicate; use a bind mount"},
+    {"remount", Meaning::kRefused, "unmount and mount again"},
+    {"sync", Meaning::kRefused, "write with O_SYNC where it matters"},
+    {"dirsync", Meaning::kRefused, "use fsync on the directory where it matters"},
+    // For mount(8), fstab and systemd, or what this file system does anyway.
+    {"rw", Meaning::kNothing},
+    {"defaults", Meaning::kNothing},
+    {"auto", Meaning::kNothing},
+    {"noauto", Meaning::kNothing},
+    {"nouser", Meaning::kNothing},
+    {"nofail", Meaning::kNothing},
+    {"_netdev", Meaning::kNothing},
+    {"async", Meaning::kNothing},
+    {"silent", Meaning::kNothing},
+    {"loud", Meaning::kNothing},
+    {"atime", Meaning::kNothing},  // access times are the underlying mount's affair
+    {"noatime", Meaning::kNothing},
+    {"diratime", Meaning::kNothing},
+    {"nodiratime", Meaning::kNothing},
+    {"relatime", Meaning::kNothing},
+    {"norelatime", Meaning::kNothing},
+    {"strictatime", Meaning::kNothing},
+    {"nostrictatime", Meaning::kNothing},
+    {"lazytime", Meaning::kNothing},
+    {"nolazytime", Meaning::kNothing},
+    {"allow_other", Meaning::kNothing},
+    {"default_permissions", Meaning::kNothing},
+};
+
+bool is_comment(const std::string& option) {
+  return option.starts_with("x-") || option.starts_with("X-") || option.starts_with("comment=") ||
+         option == "comment" || option.starts_with("user=");
+}
+
+Result<void> take(const std::string& option, MountOptions& out) {
+  if (option.empty() || is_comment(option)) return {};
+  auto row = std::find_if(std::begin(kRows), std::end(kRows),
+                          [&](const Row& r) { return option == r.option; });
+  if (row == std::end(kRows)) {
+    return fail(fmt::format("unknown mount option: {}; see epochfs mount --help", option), 0,
+                ExitStatus::kUsage);
+  }
+  switch (row->meaning) {
+    case Meaning::kNothing: break;
+    case Meaning::kSuid: out.suid = true; break;
+    case Meaning::kNoSuid: out.suid = false; break;
+    case Meaning::kDev: out.dev = true; break;
+    case Meaning::kNoDev: out.dev = false; break;
+    case Meaning::kExec: out.exec = true; break;
+    case Meaning::kNoExec: out.exec = false; break;
+    case Meaning::kUser: out.suid = out.dev = out.exec = false; break;
+    case Meaning::kRefused:
+      return fail(fmt::format("mount option {} is not supported: {}", option, row->why), 0,
+                  ExitStatus::kUsage);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<MountOptions> parse_mount_options(const std::vector<std::string>& values) {
+  MountOptions out;
+  for (const std::string& value : values) {
+    std::istringstream in(value);
+    for (std::string option; std::getline(in, option, ',');) EPOCHFS_DO(take(option, out));
+  }
+  return out;
+}
+
+}  // namespace epochfs

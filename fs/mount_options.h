@@ -1,0 +1,22 @@
+// MountOptions: what does "-o a,b=c" ask for? The one place that knows mount options,
+// whether they come from the command line, from mount(8) or from /etc/fstab.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "journal/result.h"
+
+namespace epochfs {
+
+struct MountOptions {
+  // What the underlying mount allows is the most that the mount allows.
+  bool suid = true, dev = true, exec = true;
+};
+
+// Each element is the value of one -o. An option that nobody knows is an error of status
+// kUsage; those that mean something only to mount(8), to systemd or to other file systems
+// are passed over.
+Result<MountOptions> parse_mount_options(const std::vector<std::string>& values);
+
+}  // namespace epochfs

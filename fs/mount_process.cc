@@ -1,0 +1,372 @@
+#include "fs/mount_process.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "fs/mounts.h"
+#include "journal/change_set.h"
+#include "journal/cursors.h"
+#include "journal/reader.h"
+
+namespace epochfs {
+namespace {
+
+// ---- what can be checked beforehand ----
+
+bool has_capability(int capability) {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3]{};
+  ::syscall(SYS_capget, &header, data);
+  return data[CAP_TO_INDEX(capability)].effective & CAP_TO_MASK(capability);
+}
+
+Result<void> check_machine(const std::string& dir) {
+  if (!has_capability(CAP_SYS_ADMIN) || !has_capability(CAP_DAC_READ_SEARCH)) {
+    return fail(fmt::format("mount {}: it takes root (CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH); run "
+                            "it with sudo", dir), EPERM);
+  }
+  UniqueFd device(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  if (!device) {
+    return fail_errno("open /dev/fuse; load the kernel's module with: modprobe fuse");
+  }
+  return {};
+}
+
+// A process that was killed leaves its mount behind, which answers nothing any more.
+Result<void> clear_stale_mounts(const std::string& path) {
+  for (;;) {
+    EPOCHFS_TRY(auto mount, mount_at(path));
+    if (!mount || mount->type != kMountType) return {};
+    auto journal = journal_path_of(path);
+    if (journal || journal.error().code != ENOTCONN) return {};
+    if (::umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0) {
+      return fail_errno("clear the stale mount of " + path);
+    }
+  }
+}
+
+Error already_mounted(const std::string& dir, int pid) {
+  const std::string by = pid > 0 ? fmt::format(" by process {}", pid) : "";
+  return {.what = fmt::format("mount {}: it is already mounted{}; unmount it first with: epochfs "
+                              "unmount {}", dir, by, dir)};
+}
+
+Result<void> check_not_mounted(const std::string& path) {
+  auto journal = journal_path_of(path);
+  EPOCHFS_TRY(auto mount, mount_at(path));
+  if (!journal || !mount || mount->type != kMountType) return {};
+  auto volume = Volume::open(*journal);
+  auto pid = volume ? volume->holder() : Result<int>(0);
+  return tl::unexpected(already_mounted(path, pid ? *pid : 0));
+}
+
+Result<std::string> existing_directory(const std::string& given) {
+  auto path = canonical_path(given);
+  if (!path) {
+    return fail(fmt::format("mount {}: there is no such directory; make it first", given),
+                path.error().code);
+  }
+  EPOCHFS_DO(clear_stale_mounts(*path));
+  struct stat st;
+  if (::stat(path->c_str(), &st) != 0) return fail_errno("mount " + *path);
+  if (!S_ISDIR(st.st_mode)) {
+    return fail(fmt::format("mount {}: it is not a directory; name one", given), ENOTDIR);
+  }
+  return *path;
+}
+
+// A journal in its own volume would record its own growth.
+Result<void> check_outside(const std::string& what, const std::string& path, const Backing& backing,
+                           const std::string& mountpoint) {
+  EPOCHFS_TRY(UniqueFd dir, open_directory(mountpoint));
+  if (!lies_within(path, backing.root.fd()) && !lies_within(path, dir.get())) return {};
+  return fail(fmt::format("mount {}: {} {} lies inside of it; name another place with --{}",
+                          mountpoint, what, path, what));
+}
+
+// ---- the volume ----
+
+VolumeInfo new_volume(const VolumeIdentity& identity, const std::string& backing) {
+  return {.lineage = Uuid::random(), .identity = identity, .created_ns = now_ns(),
+          .segment_bytes = kDefaultSegmentBytes, .backing_path = backing};
+}
+
+Result<Volume> volume_below(const std::string& state, const VolumeIdentity& identity,
+                            const std::string& backing) {
+  EPOCHFS_DO(prepare_state_dir(Storage::system(), state));
+  EPOCHFS_TRY(auto found, find_volume(state, identity));
+  if (found) return *std::move(found);
+  const VolumeInfo info = new_volume(identity, backing);
+  return Volume::create(Storage::system(),
+                        fmt::format("{}/volumes/{}", state, info.lineage.to_string()), info);
+}
+
+Result<Volume> volume_at(const std::string& path, const VolumeIdentity& identity,
+                         const std::string& backing) {
+  struct stat st;
+  if (::stat((path + "/" + kVolumeFile).c_str(), &st) == 0) {
+    EPOCHFS_TRY(Volume volume, Volume::open(path));
+    if (volume.info().identity == identity) return volume;
+    return fail(fmt::format("open journal {}: it belongs to another directory, once {}; name "
+                            "another folder with --journal", path, volume.info().backing_path));
+  }
+  std::error_code error;
+  if (std::filesystem::exists(path, error) && !std::filesystem::is_empty(path, error)) {
+    return fail(fmt::format("open journal {}: it is no journal, and not empty; name another folder "
+                            "with --journal", path));
+  }
+  return Volume::create(Storage::system(), path, new_volume(identity, backing));
+}
+
+// Each open file of the mount's is one of the process's.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  std::ifstream in("/proc/sys/fs/nr_open");
+  if (!(in >> limit.rlim_max)) limit.rlim_max = 1 << 20;
+  limit.rlim_cur = limit.rlim_max;
+  if (::setrlimit(RLIMIT_NOFILE, &limit) == 0 || ::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// ---- signals ----
+
+// Calls `leave` when somebody asks the process to end. The signals must be blocked in
+// every thread.
+class SignalWatch {
+ public:
+  static sigset_t signals() {
+    sigset_t set;
+    ::sigemptyset(&set);
+    for (int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&set, signal);
+    return set;
+  }
+
+  explicit SignalWatch(std::function<void()> leave)
+      : signals_(make_signal_fd()), stop_(::eventfd(0, EFD_CLOEXEC)), leave_(std::move(leave)) {
+    EPOCHFS_CHECK(signals_ && stop_);
+    thread_ = std::thread([this] { watch(); });
+  }
+  ~SignalWatch() {
+    ::eventfd_write(stop_.get(), 1);
+    thread_.join();
+  }
+
+ private:
+  static UniqueFd make_signal_fd() {
+    const sigset_t set = signals();
+    return UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC));
+  }
+
+  void watch() {
+    for (;;) {
+      pollfd fds[] = {{signals_.get(), POLLIN, 0}, {stop_.get(), POLLIN, 0}};
+      if (::poll(fds, 2, -1) < 0) continue;
+      if (fds[1].revents) return;
+      signalfd_siginfo info;
+      if (::read(signals_.get(), &info, sizeof info) == sizeof info) leave_();
+    }
+  }
+
+  UniqueFd signals_, stop_;
+  std::function<void()> leave_;
+  std::thread thread_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<MountProcess>> MountProcess::prepare(const MountRequest& request) {
+  std::unique_ptr<MountProcess> process(new MountProcess);
+  EPOCHFS_DO(check_machine(request.dir));
+  EPOCHFS_TRY(process->mountpoint_, existing_directory(request.dir));
+  EPOCHFS_DO(check_not_mounted(process->mountpoint_));
+  std::string backing = process->mountpoint_;
+  if (!request.backing.empty()) {
+    EPOCHFS_TRY(backing, existing_directory(request.backing));
+  }
+  EPOCHFS_TRY(process->backing_, open_backing(backing));
+  EPOCHFS_TRY(process->identity_, identify_volume(process->backing_.root.fd()));
+  process->options_ = request.options;
+  EPOCHFS_DO(process->open_volume(request));
+  raise_descriptor_limit();
+  EPOCHFS_DO(process->open_journal());
+  return process;
+}
+
+MountProcess::~MountProcess() = default;
+
+Result<void> MountProcess::open_volume(const MountRequest& request) {
+  const bool named = !request.journal.empty();
+  const std::string& place = named ? request.journal : request.state;
+  EPOCHFS_DO(check_outside(named ? "journal" : "state", place, backing_, mountpoint_));
+  EPOCHFS_TRY(Volume volume, named ? volume_at(place, identity_, backing_.path)
+                                   : volume_below(place, identity_, backing_.path));
+  EPOCHFS_TRY(bool locked, volume.lock());
+  if (!locked) {
+    EPOCHFS_TRY(int pid, volume.holder());
+    return tl::unexpected(already_mounted(mountpoint_, pid));
+  }
+  // The directory too: it may be mounted elsewhere with another journal.
+  EPOCHFS_TRY(directory_lock_, open_directory(proc_path(backing_.root.fd())));
+  if (::flock(directory_lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+    return tl::unexpected(already_mounted(mountpoint_, 0));
+  }
+  volume_ = std::move(volume);
+  return {};
+}
+
+Result<void> MountProcess::open_journal() {
+  const int root = backing_.root.fd();
+  auto lookup = [root](const FileHandle& parent, std::string_view name) {
+    NamedFile file;
+    UniqueFd dir(open_handle(root, parent, O_PATH | O_DIRECTORY));
+    struct statx a;
+    if (dir && identify(dir.get(), std::string(name).c_str(), a, file.handle) == 0) {
+      file.id = file_id(a);
+      return file;
+    }
+    return NamedFile{};
+  };
+  EPOCHFS_TRY(journal_, Journal::open(Storage::system(), *volume_, lookup, recovery_));
+  EPOCHFS_TRY(pins_, Pins::create(*volume_, root));
+  EPOCHFS_DO(restore_dirty_state());
+  EPOCHFS_TRY(auto last, read_last_epoch(volume_->dir()));
+  recorder_ = std::make_unique<Recorder>(*journal_, barrier_, *pins_, root, last);
+  filesystem_ = std::make_unique<Filesystem>(backing_.root, volume_->path(), *recorder_);
+  return {};
+}
+
+// Pins need to know what has changed since the oldest epoch that somebody may still ask
+// changes for; where nobody does, since the last one.
+Result<void> MountProcess::restore_dirty_state() {
+  EPOCHFS_TRY(auto newest, read_last_epoch(volume_->dir()));
+  EpochId since = newest ? newest->epoch : EpochId{0};
+  EPOCHFS_TRY(auto cursors, read_cursors(volume_->dir()));
+  for (const auto& [relationship, epoch] : cursors) since = std::min(since, epoch);
+  EPOCHFS_TRY(auto sealed, read_epoch(volume_->dir(), since));
+  const Lsn from = sealed ? sealed->seal : Lsn{0};
+
+  Fold fold;
+  JournalReader reader(*volume_);
+  EPOCHFS_DO(reader.read(from, [&](const Record& record) {
+    if (record.lsn > from) fold.add(record);
+    return true;
+  }));
+  ChangeSet changes = fold.finish();
+  EPOCHFS_TRY(Lsn oldest, reader.oldest());
+  if (value(from) != 0 && oldest > from) changes.gap = true;  // not all of it is there
+  pins_->restore(changes, since);
+  return {};
+}
+
+Result<void> MountProcess::serve(const std::function<void(const MountProcess&)>& ready) {
+  const sigset_t signals = SignalWatch::signals();
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  auto served = run(ready);
+  // Every worker has ended, so what they did is in the journal.
+  auto closed = journal_->close();
+  return served ? closed : served;
+}
+
+Result<void> MountProcess::run(const std::function<void(const MountProcess&)>& ready) {
+  const SessionOptions options{
+      .mountpoint = mountpoint_,
+      .source = backing_.path,
+      .suid = options_.suid && !(backing_.flags & ST_NOSUID),
+      .dev = options_.dev && !(backing_.flags & ST_NODEV),
+      .exec = options_.exec && !(backing_.flags & ST_NOEXEC),
+      .read_only = (backing_.flags & ST_RDONLY) != 0,
+  };
+  EPOCHFS_TRY(session_, Session::mount(*filesystem_, options));
+  // The mount must not hold what it was called from.
+  if (::chdir("/") != 0) return fail_errno("change directory to /");
+  Result<void> usable;
+  std::thread starter([&] {
+    usable = become_usable();
+    return usable ? ready(*this) : leave();
+  });
+  Result<void> served;
+  {
+    SignalWatch watch([this] { leave(); });
+    served = session_->run();
+  }
+  // Ends what still waits for an answer of the mount, in the other threads too.
+  session_.reset();
+  starter.join();
+  control_.reset();
+  return usable ? served : usable;
+}
+
+// The first request has to be answered before anything is said to work.
+Result<void> MountProcess::become_usable() {
+  struct stat st;
+  if (::stat(mountpoint_.c_str(), &st) != 0) return fail_errno("mount " + mountpoint_);
+  Filesystem& fs = *filesystem_;
+  EPOCHFS_CHECK(fs.negotiated);
+  device_ = st.st_dev;
+  const bool explained = std::any_of(fs.missing.begin(), fs.missing.end(), [](const auto& line) {
+    return line.starts_with("io_uring:");
+  });
+  if (fs.uring_seen) {
+    fs.features.push_back("io_uring");
+  } else if (!explained) {
+    fs.missing.push_back("io_uring: the kernel or libfuse could not start it");
+  }
+  return start_control();
+}
+
+Result<void> MountProcess::start_control() {
+  Filesystem& fs = *filesystem_;
+  ControlledMount mount{
+      .mountpoint = mountpoint_,
+      .backing_path = backing_.path,
+      .backing_dir = fs.backing.get(),
+      .volume = *volume_,
+      .journal = *journal_,
+      .barrier = barrier_,
+      .pins = *pins_,
+      .recorder = *recorder_,
+      .flush_mappings = [this, &fs] {
+        return fs.shared_mappings.flush(mountpoint_, fs.journal_path);
+      },
+      .features = [&fs] { return fs.features; },
+      .missing = [&fs] { return fs.missing; },
+  };
+  EPOCHFS_TRY(control_, ControlServer::start(std::move(mount)));
+  return {};
+}
+
+// Something else may have been mounted over it.
+bool MountProcess::is_our_mount() const {
+  struct stat st;
+  return ::stat(mountpoint_.c_str(), &st) == 0 && st.st_dev == device_;
+}
+
+// Asked to end. Unmounting writes dirty pages, which the workers still take in; where
+// the mount is in use, pages are written first and the mount is then taken away.
+void MountProcess::leave() {
+  if (is_our_mount()) {
+    if (::umount2(mountpoint_.c_str(), UMOUNT_NOFOLLOW) == 0) return;
+    (void)filesystem_->shared_mappings.flush(mountpoint_, filesystem_->journal_path);
+    ::umount2(mountpoint_.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
+  }
+  session_->end();
+}
+
+}  // namespace epochfs
