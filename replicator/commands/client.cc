@@ -1,0 +1,42 @@
+#include "replicator/commands/client.h"
+
+#include <cstdlib>
+
+namespace epochfs {
+
+namespace po = boost::program_options;
+
+void add_control_option(po::options_description& options) {
+  options.add_options()("control", po::value<std::string>()->value_name("SOCKET"),
+                        "the daemon's control socket (EPOCHFS_CONTROL, or "
+                        "/run/epochfs/control.sock)");
+}
+
+std::string control_socket(const po::variables_map& values) {
+  if (values.count("control")) return values["control"].as<std::string>();
+  const char* from_environment = std::getenv("EPOCHFS_CONTROL");
+  return from_environment && *from_environment ? from_environment : kDefaultControlSocket;
+}
+
+Result<std::unique_ptr<DaemonClient>> DaemonClient::connect(const std::string& socket) {
+  std::unique_ptr<DaemonClient> self(new DaemonClient);
+  auto connection = UnixRpcClient::connect(*self->io_.lowLevelProvider, socket);
+  if (!connection) {
+    Error e = connection.error();
+    e.what = "reach the daemon: " + e.what;
+    if (e.code == ENOENT || e.code == ECONNREFUSED) {
+      return fail(e.message() + "; start it with: epochfs serve", 0, ExitStatus::kUnreachable);
+    }
+    return tl::unexpected(e);
+  }
+  self->connection_ = std::move(*connection);
+  self->daemon_ = self->connection_->bootstrap<rpc::Daemon>();
+  return self;
+}
+
+Result<void> outcome_of(rpc::Failure::Reader failure) {
+  if (!failure.hasMessage() || failure.getMessage().size() == 0) return {};
+  return fail(std::string(failure.getMessage()), 0, static_cast<ExitStatus>(failure.getStatus()));
+}
+
+}  // namespace epochfs

@@ -1,0 +1,12 @@
+// Commands that talk to the daemon. Each returns its exit status.
+#pragma once
+
+#include "journal/command_line.h"
+
+namespace epochfs {
+
+int relationship_command(const Arguments& arguments);
+int status_command(const Arguments& arguments);
+int wait_command(const Arguments& arguments);
+
+}  // namespace epochfs

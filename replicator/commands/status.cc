@@ -1,0 +1,129 @@
+// `epochfs status` and `epochfs wait`.
+#include <capnp/compat/json.h>
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <iostream>
+
+#include "replicator/commands/client.h"
+#include "replicator/commands/commands.h"
+
+namespace epochfs {
+namespace {
+
+namespace po = boost::program_options;
+
+bool unhealthy(rpc::Status::Reader s) {
+  auto state = std::string(s.getState());
+  return state == "Ended" || state == "Disconnected" || state == "Target Unreachable" ||
+         state == "Failed";
+}
+
+std::string recovery_text(rpc::Status::Reader s) {
+  if (s.getRecoveryEpoch() == 0) return "none yet";
+  auto seconds = time_t(s.getRecoveryTimeNs() / 1'000'000'000);
+  return fmt::format("epoch {}, {:%Y-%m-%d %H:%M:%S}", s.getRecoveryEpoch(),
+                     fmt::localtime(seconds));
+}
+
+void print_lines(rpc::Status::Reader s) {
+  const bool source = s.getRole() == rpc::Role::SOURCE;
+  std::string state = s.getState();
+  if (s.getDetail().size() > 0) state += fmt::format(" ({})", s.getDetail().cStr());
+  fmt::print("{}  {}  {} -> {}\n", s.getId().cStr(), source ? "source" : "target",
+             escape(std::string(s.getSourceDirectory())),
+             escape(std::string(s.getTargetDirectory())));
+  fmt::print("  {:<16}{}\n", "state", state);
+  fmt::print("  {:<16}{}\n", source ? "target host" : "source host", s.getPeer().cStr());
+  fmt::print("  {:<16}{}\n", "recovery point", recovery_text(s));
+  if (!source) return;
+  fmt::print("  {:<16}{} epochs, {} files, {} bytes read, {} on the wire\n", "sent",
+             s.getEpochsSent(), s.getFilesSent(), s.getBytesRead(), s.getBytesSent());
+}
+
+Result<ExitStatus> show_once(DaemonClient& client, const std::string& id, bool json) {
+  auto request = client.daemon().statusRequest();
+  request.setId(id);
+  EPOCHFS_TRY(auto reply, client.call(request.send()));
+  EPOCHFS_DO(outcome_of(reply.getFailure()));
+  bool well = true;
+  for (auto s : reply.getStatuses()) {
+    if (json) {
+      std::cout << capnp::JsonCodec().encode(s).cStr() << std::endl;
+    } else {
+      print_lines(s);
+    }
+    well = well && !unhealthy(s);
+  }
+  std::fflush(stdout);
+  if (reply.getStatuses().size() == 0) return ExitStatus::kNoMatch;
+  return well ? ExitStatus::kOk : ExitStatus::kPartial;
+}
+
+Result<ExitStatus> status(const Arguments& arguments) {
+  const CommandHelp help = {
+      "epochfs status [ID] [--watch] [--json]",
+      "Shows how relationships fare. Exit status: 3 where one has ended, is disconnected,\n"
+      "has failed or cannot reach its target; 4 where there is none."};
+  po::options_description options;
+  options.add_options()("watch,w", "show it anew every second, until interrupted")(
+      "json", "one JSON object a line")("id", po::value<std::string>()->default_value(""), "");
+  add_control_option(options);
+  EPOCHFS_TRY(auto parsed, parse_command(help, options, {"id"}, arguments));
+  if (parsed.help_shown) return ExitStatus::kOk;
+  const auto& values = parsed.values;
+  EPOCHFS_TRY(auto client, DaemonClient::connect(control_socket(values)));
+  const bool json = values.count("json") > 0;
+  for (;;) {
+    if (values.count("watch") && ::isatty(STDOUT_FILENO) && !json) fmt::print("\033[H\033[2J");
+    EPOCHFS_TRY(auto outcome, show_once(*client, values["id"].as<std::string>(), json));
+    if (!values.count("watch")) return outcome;
+    client->io().provider->getTimer().afterDelay(1 * kj::SECONDS).wait(client->io().waitScope);
+  }
+}
+
+Result<ExitStatus> wait(const Arguments& arguments) {
+  const CommandHelp help = {
+      "epochfs wait ID [--epoch N | --idle] [--timeout SECONDS]",
+      "Waits until the target of a relationship holds epoch N, durably; with --idle until\n"
+      "all that was changed before the call is there; else for the first recovery point.\n"
+      "Exit status 8: the time is over."};
+  po::options_description options;
+  options.add_options()("epoch", po::value<uint64_t>()->value_name("N"), "this epoch or a later one")(
+      "idle", "all changes made so far")("timeout", po::value<double>()->value_name("SECONDS"),
+                                         "give up after this long")(
+      "id", po::value<std::string>()->required(), "");
+  add_control_option(options);
+  EPOCHFS_TRY(auto parsed, parse_command(help, options, {"id"}, arguments));
+  if (parsed.help_shown) return ExitStatus::kOk;
+  const auto& values = parsed.values;
+  if (values.count("epoch") && values.count("idle")) {
+    return fail("options --epoch and --idle exclude each other", 0, ExitStatus::kUsage);
+  }
+  EPOCHFS_TRY(auto client, DaemonClient::connect(control_socket(values)));
+  auto request = client->daemon().waitRequest();
+  request.setId(values["id"].as<std::string>());
+  request.setEpoch(values.count("epoch") ? values["epoch"].as<uint64_t>() : 0);
+  request.setIdle(values.count("idle") > 0);
+  double timeout = values.count("timeout") ? values["timeout"].as<double>() : 0;
+  if (values.count("timeout") && !(timeout > 0 && timeout < 1e9)) {
+    return fail("option --timeout: give a number of seconds above 0", 0, ExitStatus::kUsage);
+  }
+  request.setTimeoutMs(uint64_t(timeout * 1000));
+  EPOCHFS_TRY(auto reply, client->call(request.send()));
+  EPOCHFS_DO(outcome_of(reply.getFailure()));
+  return ExitStatus::kOk;
+}
+
+int exit_with(const Result<ExitStatus>& status) {
+  return status ? static_cast<int>(*status) : report(status.error());
+}
+
+}  // namespace
+
+int status_command(const Arguments& arguments) { return exit_with(status(arguments)); }
+int wait_command(const Arguments& arguments) { return exit_with(wait(arguments)); }
+
+}  // namespace epochfs

@@ -1,0 +1,163 @@
+#include "replicator/relationship/relationship.h"
+
+#include <capnp/compat/json.h>
+#include <capnp/message.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <kj/exception.h>
+#include <sys/random.h>
+#include <xxhash.h>
+
+#include <memory>
+
+namespace epochfs {
+namespace {
+
+constexpr const char* kDirectory = "relationships";
+constexpr size_t kMaxFileBytes = 64 << 10;
+constexpr const char* kDecisions[] = {"pending", "accepted", "declined", "deleted"};
+
+std::string minute_text(unsigned minute) {
+  return fmt::format("{:02}:{:02}", minute / 60, minute % 60);
+}
+
+}  // namespace
+
+bool is_relationship_id(const std::string& text) {
+  return text.size() == 12 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+std::string new_relationship_id() {
+  uint64_t random;
+  EPOCHFS_CHECK(getrandom(&random, sizeof random, 0) == sizeof random);
+  return fmt::format("{:012x}", random >> 16);
+}
+
+void write_relationship(const Relationship& r, rpc::Relationship::Builder to) {
+  to.setId(r.id);
+  to.setRole(r.role);
+  to.setSourceDirectory(r.source_directory);
+  to.setTargetDirectory(r.target_directory);
+  to.setPeer(r.peer);
+  to.setPort(r.port);
+  to.setEnabled(r.enabled);
+  auto windows = to.initBlackouts(unsigned(r.windows.size()));
+  for (unsigned i = 0; i < r.windows.size(); ++i) {
+    std::string text = to_string(r.windows[i]);
+    std::vector<std::string> days;
+    std::string list = text.substr(0, text.find(' '));
+    for (size_t at = 0; at <= list.size(); at += 4) days.push_back(list.substr(at, 3));
+    auto out = windows[i].initDays(unsigned(days.size()));
+    for (unsigned d = 0; d < days.size(); ++d) out.set(d, days[d]);
+    windows[i].setStart(minute_text(r.windows[i].start_minute));
+    windows[i].setEnd(minute_text(r.windows[i].end_minute));
+  }
+  to.setTimeZone(r.time_zone);
+  to.setLineage(r.lineage.to_string());
+  to.setCreatedNs(r.created_ns);
+  to.setIntervalMs(r.interval_ms);
+  to.setDecision(kDecisions[static_cast<int>(r.decision)]);
+  to.setEnded(r.ended);
+  to.setCursor(value(r.cursor));
+  to.setStateHash(r.state_hash);
+  to.setBarrierTimeNs(r.barrier_time_ns);
+  to.setWalkSince(value(r.walk_since));
+  to.setReplaceContents(r.replace_contents);
+  to.setEstablished(r.established);
+}
+
+Result<Relationship> read_relationship(rpc::Relationship::Reader from) {
+  Relationship r;
+  r.id = from.getId();
+  r.role = from.getRole();
+  r.source_directory = from.getSourceDirectory();
+  r.target_directory = from.getTargetDirectory();
+  r.peer = from.getPeer();
+  r.port = from.getPort();
+  r.enabled = from.getEnabled();
+  for (auto window : from.getBlackouts()) {
+    std::string text;
+    for (auto day : window.getDays()) text += (text.empty() ? "" : ",") + std::string(day);
+    text += fmt::format(" {}-{}", window.getStart().cStr(), window.getEnd().cStr());
+    EPOCHFS_TRY(BlackoutWindow parsed, parse_blackout(text));
+    r.windows.push_back(parsed);
+  }
+  if (from.hasTimeZone()) r.time_zone = from.getTimeZone();
+  EPOCHFS_TRY(r.blackouts, BlackoutSchedule::make(r.windows, r.time_zone));
+  if (from.hasLineage() && !Uuid::parse(std::string(from.getLineage()), r.lineage)) {
+    return fail("relationship " + r.id + ": lineage is no UUID");
+  }
+  r.created_ns = from.getCreatedNs();
+  r.interval_ms = from.getIntervalMs();
+  for (int i = 0; i < 4; ++i) {
+    if (from.getDecision() == kDecisions[i]) r.decision = static_cast<Decision>(i);
+  }
+  r.ended = from.getEnded();
+  r.cursor = EpochId{from.getCursor()};
+  r.state_hash = from.getStateHash();
+  r.barrier_time_ns = from.getBarrierTimeNs();
+  r.walk_since = EpochId{from.getWalkSince()};
+  r.replace_contents = from.getReplaceContents();
+  r.established = from.getEstablished();
+  return r;
+}
+
+Result<RelationshipStore> RelationshipStore::open(Storage& storage, const std::string& state_dir) {
+  RelationshipStore store;
+  store.storage_ = &storage;
+  const std::string path = state_dir + "/" + kDirectory;
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
+    return fail_errno("make directory " + path);
+  }
+  EPOCHFS_TRY(store.dir_, open_directory(path));
+  return store;
+}
+
+Result<std::vector<Relationship>> RelationshipStore::load() const {
+  UniqueFd fd(::openat(dir_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  std::unique_ptr<DIR, int (*)(DIR*)> dir(fd ? ::fdopendir(fd.get()) : nullptr, ::closedir);
+  if (!dir) return fail_errno("read directory relationships");
+  fd.release();
+  std::vector<Relationship> out;
+  while (dirent* entry = ::readdir(dir.get())) {
+    std::string name = entry->d_name;
+    if (name.size() != 17 || !name.ends_with(".json")) continue;
+    EPOCHFS_TRY(std::string text, read_file(dir_.get(), name, kMaxFileBytes));
+    capnp::MallocMessageBuilder message;
+    auto builder = message.initRoot<rpc::Relationship>();
+    capnp::JsonCodec json;
+    auto broken = kj::runCatchingExceptions(
+        [&] { json.decode(kj::ArrayPtr<const char>(text.data(), text.size()), builder); });
+    if (broken != nullptr) {
+      return fail(fmt::format("read relationships/{}: not the JSON of a relationship", name));
+    }
+    EPOCHFS_TRY(auto relationship, read_relationship(builder.asReader()));
+    out.push_back(std::move(relationship));
+  }
+  return out;
+}
+
+Result<void> RelationshipStore::save(const Relationship& r) const {
+  capnp::MallocMessageBuilder message;
+  auto builder = message.initRoot<rpc::Relationship>();
+  write_relationship(r, builder);
+  capnp::JsonCodec json;
+  json.setPrettyPrint(true);
+  kj::String text = json.encode(builder.asReader());
+  return storage_->replace_file("relationship", dir_.get(), r.id + ".json",
+                                std::string(text.cStr()) + "\n");
+}
+
+Result<void> RelationshipStore::remove(const std::string& id) const {
+  return storage_->remove_file("relationship-remove", dir_.get(), id + ".json");
+}
+
+uint64_t chain_state_hash(uint64_t before, const std::string& relationship, EpochId epoch) {
+  uint64_t h = XXH3_64bits_withSeed(relationship.data(), relationship.size(), before);
+  uint64_t number = value(epoch);
+  h = XXH3_64bits_withSeed(&number, sizeof number, h);
+  return h == 0 ? 1 : h;  // 0 is "nothing yet"
+}
+
+}  // namespace epochfs

@@ -1,0 +1,72 @@
+// Relationship: what has been agreed between a source and a target, and how far
+// has it come? The record that each side keeps, and its place on disk:
+// <state>/relationships/<id>.json, replaced durably with every change.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "journal/storage.h"
+#include "journal/types.h"
+#include "journal/unix.h"
+#include "replicator/relationship/blackout.h"
+#include "schema/control.capnp.h"
+
+namespace epochfs {
+
+constexpr uint16_t kDefaultPort = 3712;
+constexpr size_t kMaxRelationships = 100;
+constexpr size_t kMaxPending = 100;  // requests that wait for an administrator
+
+enum class Decision { kPending, kAccepted, kDeclined, kDeleted };
+
+struct Relationship {
+  std::string id;  // 12 lower-case hex digits
+  rpc::Role role = rpc::Role::SOURCE;
+  std::string source_directory, target_directory;
+  std::string peer;
+  uint16_t port = kDefaultPort;
+  bool enabled = true;
+  BlackoutSchedule blackouts;
+  std::vector<BlackoutWindow> windows;  // as given; blackouts is made of them
+  std::string time_zone = "UTC";
+  Uuid lineage;
+  uint64_t created_ns = 0;
+  uint32_t interval_ms = 1000;
+
+  Decision decision = Decision::kPending;
+  std::string ended;  // why it is over; empty: it is not
+
+  EpochId cursor{};
+  uint64_t state_hash = 0;
+  uint64_t barrier_time_ns = 0;
+  EpochId walk_since{};  // a full transfer that began there is not committed yet; 0: none
+  bool replace_contents = false;
+  bool established = false;  // target: from now on an empty directory is a lost one
+};
+
+bool is_relationship_id(const std::string& text);
+std::string new_relationship_id();
+
+void write_relationship(const Relationship& from, rpc::Relationship::Builder to);
+// Errors: windows or a time zone that do not hold.
+Result<Relationship> read_relationship(rpc::Relationship::Reader from);
+
+// The files. Used under the registry's lock.
+class RelationshipStore {
+ public:
+  static Result<RelationshipStore> open(Storage& storage, const std::string& state_dir);
+  Result<std::vector<Relationship>> load() const;
+  Result<void> save(const Relationship& relationship) const;
+  Result<void> remove(const std::string& id) const;
+
+ private:
+  Storage* storage_ = nullptr;
+  UniqueFd dir_;
+};
+
+// The state hash after `epoch` has followed on `before`: both sides compute it, so
+// that a target which was put back, or was written by somebody else, is noticed.
+uint64_t chain_state_hash(uint64_t before, const std::string& relationship, EpochId epoch);
+
+}  // namespace epochfs

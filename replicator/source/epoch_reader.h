@@ -1,0 +1,51 @@
+// EpochReader: what did a file hold at the epoch that is being shipped? Opens the
+// backing files by handle, wherever they have been moved to, and lets pre-images
+// win over what has been written since. Without pre-images it reads the tree as
+// it is now: good enough for a walk that later epochs complete.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "journal/attributes.h"
+#include "journal/preimages.h"
+#include "journal/unix.h"
+
+namespace epochfs {
+
+// A file of the source, open as long as somebody still reads from it.
+struct SourceFile {
+  FileId id;
+  uint32_t mode = 0;
+  uint64_t size = 0;   // at the epoch
+  uint32_t links = 0;
+  UniqueFd fd;         // for reading; regular files only
+  bool dense = false;  // has no holes, so that nobody needs to look for them
+};
+using SourceFilePtr = std::shared_ptr<SourceFile>;
+
+class EpochReader {
+ public:
+  // Borrows both. preimages may be null. One thread.
+  EpochReader(int backing_dir, PreImageReader* preimages)
+      : backing_dir_(backing_dir), preimages_(preimages) {}
+
+  // Opens a file and reads its attributes. Null: it is gone, and no epoch needs it.
+  Result<SourceFilePtr> open(const FileId& id, const FileHandle& handle,
+                             rpc::Attributes::Builder attributes);
+
+  PreImageReader* preimages() const { return preimages_; }
+  int backing_dir() const { return backing_dir_; }
+
+  // Calls f(range, is_hole) for the parts of `range`, ascending. Holes of the
+  // backing file in which a pre-image stands count as data.
+  Result<void> map(const SourceFile& file, ByteRange range,
+                   const std::function<void(ByteRange, bool)>& f);
+
+ private:
+  int backing_dir_;
+  PreImageReader* preimages_;
+};
+
+}  // namespace epochfs

@@ -1,0 +1,42 @@
+// Interruptible: how does a session wait for the network and still stop within a
+// second? Every wait is joined with one promise that breaks when the session has
+// to leave off: stopped, disabled, edited, or a blackout window has begun.
+#pragma once
+
+#include <kj/async-io.h>
+#include <kj/debug.h>
+
+#include <utility>
+
+namespace epochfs {
+
+class Interruptible {
+ public:
+  // interruption resolves when waiting is to end. One thread.
+  Interruptible(kj::WaitScope& scope, kj::Promise<void> interruption)
+      : scope_(scope), interruption_(interruption.then([this] { interrupted_ = true; }).fork()) {}
+
+  // Waits for the promise. Throws kj::Exception when it breaks, or when
+  // interrupted; interrupted() tells which.
+  template <typename T>
+  T wait(kj::Promise<T> promise) {
+    return promise.exclusiveJoin(interruption_.addBranch().then([]() -> kj::Promise<T> {
+      return KJ_EXCEPTION(DISCONNECTED, "interrupted");
+    })).wait(scope_);
+  }
+
+  // Lets the event loop take in what has arrived; throws when interrupted.
+  void check() {
+    scope_.poll();
+    if (interrupted_) kj::throwFatalException(KJ_EXCEPTION(DISCONNECTED, "interrupted"));
+  }
+
+  bool interrupted() const { return interrupted_; }
+
+ private:
+  kj::WaitScope& scope_;
+  bool interrupted_ = false;
+  kj::ForkedPromise<void> interruption_;
+};
+
+}  // namespace epochfs

@@ -1,0 +1,87 @@
+// Sender: how do files and names become the calls of one transfer? Gathers nodes
+// and names into batches, and queues the bytes of each file as soon as the target
+// has said what it needs. Knows nothing of where they come from. One thread.
+#pragma once
+
+#include <capnp/message.h>
+
+#include <deque>
+#include <functional>
+#include <vector>
+
+#include "journal/change_set.h"
+#include "replicator/source/block_pump.h"
+
+namespace epochfs {
+
+// What has been sent so far; called after every batch.
+struct SenderCounters {
+  uint64_t files = 0;       // nodes announced
+  uint64_t bytes_read = 0;
+  uint64_t bytes_sent = 0;
+};
+
+class Sender {
+ public:
+  // Borrows all. on_progress gets the counters and the work done (see work_of).
+  static Result<std::unique_ptr<Sender>> make(
+      EpochReader& reader, rpc::Transfer::Client transfer, Interruptible& loop,
+      std::function<void(const SenderCounters&, uint64_t work_done)> on_progress);
+
+  // Announces a file. `change` says which bytes go along: all of it where it is
+  // fresh or whole, its data ranges otherwise. Returns false when the file is
+  // gone and was not sent.
+  Result<bool> file(const FileId& id, const FileChange& change);
+
+  void name(const FileId& parent, std::string_view name, const FileId& child);
+  void listed(const FileId& directory);
+
+  // Sends all that is gathered and returns when every call has been answered.
+  Result<void> finish();
+
+  // Share of a file in the work of a transfer, in bytes: its data, and a constant
+  // for what every file costs.
+  static uint64_t work_of(uint64_t bytes) { return bytes + 4096; }
+
+ private:
+  static constexpr size_t kNodesInBatch = 128;
+  static constexpr size_t kBatchesInFlight = 4;
+  static constexpr size_t kNamesInBatch = 2048;
+
+  struct Pending {
+    SourceFilePtr file;
+    std::unique_ptr<capnp::MallocMessageBuilder> attributes;
+    bool fresh = false;
+    bool whole = false;
+    uint64_t version = 0;
+    ByteRanges ranges;  // clipped to the size
+  };
+  struct Batch {
+    std::vector<Pending> nodes;
+    kj::Maybe<kj::Promise<capnp::Response<rpc::Transfer::NodesResults>>> reply;
+  };
+
+  Sender(EpochReader& reader, rpc::Transfer::Client transfer, Interruptible& loop,
+         std::function<void(const SenderCounters&, uint64_t)> on_progress);
+  void send_nodes();
+  Result<void> settle_oldest();
+  Result<void> queue_data(Pending& node, uint64_t resume_at);
+  void send_names();
+  void send_listed();
+  void count(uint64_t message_words);
+
+  EpochReader& reader_;
+  rpc::Transfer::Client transfer_;
+  Interruptible& loop_;
+  std::function<void(const SenderCounters&, uint64_t)> on_progress_;
+  Window window_;
+  std::unique_ptr<BlockPump> pump_;
+  Batch filling_;
+  size_t filling_bytes_ = 0;
+  std::deque<Batch> in_flight_;
+  std::vector<std::tuple<FileId, std::string, FileId>> names_;
+  std::vector<FileId> listed_;
+  uint64_t files_ = 0, bytes_sent_ = 0, work_done_ = 0;
+};
+
+}  // namespace epochfs

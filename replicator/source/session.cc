@@ -1,0 +1,346 @@
+#include "replicator/source/session.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+
+#include <atomic>
+#include <thread>
+
+#include "replicator/source/transfers.h"
+#include "replicator/transport.h"
+
+namespace epochfs {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kConnectTimeout = 10 * kj::SECONDS;
+constexpr auto kFirstRetry = 1 * kj::SECONDS;
+constexpr auto kLastRetry = 30 * kj::SECONDS;
+// A changed system clock shifts windows: they are looked at this often at least.
+constexpr auto kClockCheck = 5 * kj::SECONDS;
+
+// What a connection was made for. When it changes, the connection ends.
+std::string terms_of(const Relationship& r) {
+  return fmt::format("{}|{}|{}|{}", r.peer, r.port, static_cast<int>(r.decision), r.ended);
+}
+
+Decision decision_of(rpc::Decision decision) {
+  switch (decision) {
+    case rpc::Decision::PENDING: return Decision::kPending;
+    case rpc::Decision::ACCEPTED: return Decision::kAccepted;
+    case rpc::Decision::DELETED: return Decision::kDeleted;
+    case rpc::Decision::DECLINED:
+    case rpc::Decision::REFUSED: return Decision::kDeclined;
+  }
+  return Decision::kPending;
+}
+
+std::string text_of(const kj::Exception& e) { return e.getDescription().cStr(); }
+
+}  // namespace
+
+struct SourceSession::Impl {
+  Registry& registry;
+  Storage& storage;
+  const std::string id;
+  Wakeup wakeup;
+  std::atomic<bool> stop{false};
+  std::thread thread;
+
+  kj::AsyncIoContext* io = nullptr;
+  kj::Own<kj::PromiseFulfiller<void>> waker;  // of whoever waits for a change
+
+  Impl(Registry& registry, Storage& storage, std::string id)
+      : registry(registry), storage(storage), id(std::move(id)) {}
+
+  // ---- waiting ----
+
+  bool may_move() {
+    auto r = registry.get(id);
+    return !stop && r && r->enabled && r->ended.empty() && r->decision != Decision::kDeclined &&
+           r->decision != Decision::kDeleted && !r->blackouts.active(std::chrono::system_clock::now());
+  }
+
+  kj::Duration until_next_look() {
+    auto r = registry.get(id);
+    if (!r) return kClockCheck;
+    auto now = std::chrono::system_clock::now();
+    auto change = r->blackouts.next_change(now);
+    if (!change) return kClockCheck;
+    auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(*change - now).count() + 1;
+    return std::min<kj::Duration>(kClockCheck, ms * kj::MILLISECONDS);
+  }
+
+  // Resolves when the session must leave off. Wakes `waker` with every signal.
+  kj::Promise<void> leave_off(std::string terms) {
+    auto r = registry.get(id);
+    if (!may_move() || !r || terms_of(*r) != terms) return kj::READY_NOW;
+    return wakeup.wait().exclusiveJoin(io->provider->getTimer().afterDelay(until_next_look()))
+        .then([this, terms = std::move(terms)]() mutable {
+          if (waker) waker->fulfill();
+          return leave_off(std::move(terms));
+        });
+  }
+
+  // Waits for a signal or the time, outside of a connection.
+  void pause(kj::Duration at_most) {
+    wakeup.wait().exclusiveJoin(io->provider->getTimer().afterDelay(at_most)).wait(io->waitScope);
+  }
+
+  // Waits the whole time, unless the terms change: then a new try is due at once.
+  void back_off(kj::Duration duration, const std::string& terms) {
+    auto& timer = io->provider->getTimer();
+    const auto end = timer.now() + duration;
+    while (!stop && timer.now() < end) {
+      auto r = registry.get(id);
+      if (!r || terms_of(*r) != terms || !may_move()) return;
+      pause(std::min(end - timer.now(), until_next_look()));
+    }
+  }
+
+  // ---- one connection ----
+
+  struct Connection {
+    kj::Own<kj::AsyncIoStream> stream;
+    kj::Own<capnp::TwoPartyVatNetwork> network;
+    kj::Own<capnp::RpcSystem<capnp::rpc::twoparty::VatId>> rpc;
+    rpc::ReplicationHost::Client host = nullptr;
+  };
+
+  kj::Own<Connection> connect(Interruptible& loop, const Relationship& r) {
+    auto& timer = io->provider->getTimer();
+    auto address = loop.wait(timer.timeoutAfter(
+        kConnectTimeout, io->provider->getNetwork().parseAddress(r.peer, r.port)));
+    auto c = kj::heap<Connection>();
+    c->stream = loop.wait(timer.timeoutAfter(kConnectTimeout, address->connect()));
+    KJ_IF_MAYBE (fd, c->stream->getFd()) tune_tcp(*fd);
+    c->network = kj::heap<capnp::TwoPartyVatNetwork>(
+        *c->stream, capnp::rpc::twoparty::Side::CLIENT, peer_reader_options());
+    c->rpc = kj::heap<capnp::RpcSystem<capnp::rpc::twoparty::VatId>>(
+        capnp::makeRpcClient(*c->network));
+    capnp::word scratch[8] = {};
+    capnp::MallocMessageBuilder message(kj::ArrayPtr<capnp::word>(scratch, 8));
+    auto server = message.initRoot<capnp::rpc::twoparty::VatId>();
+    server.setSide(capnp::rpc::twoparty::Side::SERVER);
+    c->host = c->rpc->bootstrap(server).castAs<rpc::ReplicationHost>();
+    return c;
+  }
+
+  Result<void> hello(Interruptible& loop, rpc::ReplicationHost::Client& host) {
+    auto request = host.helloRequest();
+    request.setProtocol(rpc::PROTOCOL_VERSION);
+    char name[256] = {};
+    ::gethostname(name, sizeof name - 1);
+    auto self = request.initHost();
+    self.setName(name);
+    self.setSoftware("epochfs " EPOCHFS_VERSION);
+    auto reply = loop.wait(io->provider->getTimer().timeoutAfter(kConnectTimeout, request.send()));
+    if (reply.getProtocol() != rpc::PROTOCOL_VERSION) {
+      return fail(fmt::format("the target speaks protocol {} only, this host {}; upgrade the older",
+                              reply.getProtocol(), uint32_t(rpc::PROTOCOL_VERSION)));
+    }
+    return {};
+  }
+
+  void write_proposal(const Relationship& r, rpc::Proposal::Builder out) {
+    out.setRelationship(r.id);
+    out.setLineage({r.lineage.bytes.data(), r.lineage.bytes.size()});
+    out.setSourceDirectory(r.source_directory);
+    out.setTargetDirectory(r.target_directory);
+  }
+
+  // Files the request if need be and waits for the decision. False: it is over.
+  Result<bool> agree(Interruptible& loop, rpc::ReplicationHost::Client& host,
+                     const Relationship& r) {
+    auto propose = host.proposeRequest();
+    write_proposal(r, propose.initProposal());
+    auto first = loop.wait(propose.send());
+    Decision decision = decision_of(first.getDecision());
+    std::string reason = first.getReason();
+    if (decision == Decision::kPending) {
+      note_connected();
+      auto await = host.awaitDecisionRequest();
+      write_proposal(r, await.initProposal());
+      auto decided = loop.wait(await.send());
+      decision = decision_of(decided.getDecision());
+      reason = std::string(decided.getReason());
+    }
+    if (decision == r.decision) return decision == Decision::kAccepted;
+    EPOCHFS_DO(registry.update(id, [&](Relationship& changed) -> Result<void> {
+      changed.decision = decision;
+      if (decision == Decision::kDeclined && !reason.empty()) changed.ended = reason;
+      return {};
+    }));
+    return decision == Decision::kAccepted;
+  }
+
+  void note_connected() {
+    registry.set_progress(id, [](Progress& p) {
+      p.connected = true;
+      p.mounted = true;
+      p.unreachable = false;
+      p.error.clear();
+    });
+  }
+
+  // Whether the target holds what this side believes. Adopts a commit whose
+  // acknowledgement was lost.
+  Result<bool> reconcile(TransferContext& context, rpc::TargetState::Reader state) {
+    auto r = registry.get(id);
+    if (!r) return fail("relationship is gone");
+    EpochId held{state.getCursor()};
+    if (held == r->cursor && state.getStateHash() == r->state_hash) return true;
+    if (held > r->cursor && chain_state_hash(r->state_hash, id, held) == state.getStateHash()) {
+      EPOCHFS_DO(advance_cursor(context, held, state.getStateHash(), state.getBarrierTimeNs()));
+      return true;
+    }
+    return false;
+  }
+
+  // Runs until something breaks (kj::Exception or an error) or it must leave off.
+  Result<void> run_connection(Interruptible& loop, const Relationship& r) {
+    auto connection = connect(loop, r);
+    EPOCHFS_DO(hello(loop, connection->host));
+    EPOCHFS_TRY(bool agreed, agree(loop, connection->host, r));
+    if (!agreed) return {};
+
+    auto volume = VolumeLink::connect(*io->lowLevelProvider, loop, r.source_directory);
+    if (!volume) {
+      registry.set_progress(id, [](Progress& p) { p.mounted = false; });
+      return tl::unexpected(volume.error());
+    }
+    if ((*volume)->volume().info().lineage != r.lineage) {
+      return fail(fmt::format("{} holds another volume than the one this relationship is for "
+                              "(lineage {} instead of {})", r.source_directory,
+                              (*volume)->volume().info().lineage.to_string(),
+                              r.lineage.to_string()));
+    }
+    auto open = connection->host.openRequest();
+    write_proposal(r, open.initProposal());
+    auto opened = loop.wait(open.send());
+    auto outcome = opened.getOutcome();
+    if (outcome.isTargetLost()) return fail("target: " + std::string(outcome.getTargetLost()));
+    if (outcome.isFailed()) return fail("target: " + std::string(outcome.getFailed()));
+    note_connected();
+
+    TransferContext context{registry, storage, loop, **volume, opened.getSession(), id};
+    EPOCHFS_TRY(bool same, reconcile(context, opened.getState()));
+    return replicate(context, same ? EpochId{0} : EpochId{opened.getState().getCursor()}, !same,
+                     (*volume)->on_disconnect());
+  }
+
+  Result<void> replicate(TransferContext& context, EpochId unknown_base, bool full_due,
+                         kj::Promise<void> volume_gone) {
+    auto unmounted = volume_gone.fork();
+    for (;;) {
+      auto r = registry.get(id);
+      if (!r) return {};
+      const uint64_t asked = registry.progress(id).idle_asked;
+      bool full = full_due || r->cursor == EpochId{0} || r->walk_since != EpochId{0};
+      if (!full) {
+        EPOCHFS_TRY(bool complete, replicate_changes(context));
+        full = !complete;
+      }
+      if (full) {
+        EPOCHFS_DO(replicate_everything(context, full_due ? unknown_base : r->cursor));
+        full_due = false;
+      }
+      registry.set_progress(id, [&](Progress& p) {
+        p.error.clear();
+        p.idle_served = std::max(p.idle_served, asked);
+      });
+      wait_interval(context.loop, r->interval_ms * kj::MILLISECONDS, unmounted);
+    }
+  }
+
+  // Until the next barrier is due, or somebody asks for one.
+  void wait_interval(Interruptible& loop, kj::Duration interval,
+                     kj::ForkedPromise<void>& unmounted) {
+    auto& timer = io->provider->getTimer();
+    const auto end = timer.now() + interval;
+    while (timer.now() < end) {
+      Progress p = registry.progress(id);
+      if (p.idle_asked > p.idle_served) return;
+      auto pair = kj::newPromiseAndFulfiller<void>();
+      waker = kj::mv(pair.fulfiller);
+      loop.wait(pair.promise.exclusiveJoin(timer.atTime(end))
+                    .exclusiveJoin(unmounted.addBranch()));
+    }
+  }
+
+  // ---- the thread ----
+
+  void note_failure(const std::string& text, bool unreachable) {
+    registry.set_progress(id, [&](Progress& p) {
+      p.error = text;
+      p.unreachable = unreachable;
+      p.connected = false;
+      p.phase = Progress::Phase::kIdle;
+    });
+  }
+
+  // One try; true: it ended well or for a good reason, so the next may come at once.
+  bool attempt() {
+    auto r = registry.get(id);
+    const std::string terms = terms_of(*r);
+    Interruptible loop(io->waitScope, leave_off(terms));
+    std::string text;
+    bool unreachable = false;
+    auto broken = kj::runCatchingExceptions([&] {
+      auto outcome = run_connection(loop, *r);
+      if (!outcome) text = outcome.error().message();
+    });
+    waker = nullptr;
+    KJ_IF_MAYBE (e, broken) {
+      if (loop.interrupted()) {
+        note_failure("", false);
+        return true;
+      }
+      text = text_of(*e);
+      unreachable = e->getType() == kj::Exception::Type::DISCONNECTED ||
+                    e->getType() == kj::Exception::Type::OVERLOADED ||
+                    !registry.progress(id).connected;
+    }
+    note_failure(text, unreachable);
+    return text.empty();
+  }
+
+  void run() {
+    auto context = kj::setupAsyncIo();
+    io = &context;
+    wakeup.attach(context.unixEventPort);
+    registry.subscribe(&wakeup);
+    kj::Duration retry = kFirstRetry;
+    while (!stop && registry.get(id)) {
+      if (!may_move()) {
+        pause(until_next_look());
+        continue;
+      }
+      if (attempt()) {
+        retry = kFirstRetry;
+        continue;
+      }
+      if (auto r = registry.get(id)) back_off(retry, terms_of(*r));
+      retry = std::min<kj::Duration>(retry * 2, kLastRetry);
+    }
+    registry.unsubscribe(&wakeup);
+    wakeup.detach();
+    io = nullptr;
+  }
+};
+
+SourceSession::SourceSession(Registry& registry, Storage& storage, std::string relationship_id)
+    : impl_(std::make_unique<Impl>(registry, storage, std::move(relationship_id))) {
+  impl_->thread = std::thread([impl = impl_.get()] { impl->run(); });
+}
+
+SourceSession::~SourceSession() {
+  impl_->stop = true;
+  impl_->wakeup.signal();
+  impl_->thread.join();
+}
+
+void SourceSession::wake() { impl_->wakeup.signal(); }
+
+}  // namespace epochfs
