@@ -1,0 +1,66 @@
+// epochfs: continuous replication of a directory. This file only says which
+// command is which.
+#include <fmt/format.h>
+
+#include <map>
+
+#include "fs/commands.h"
+#include "journal/commands.h"
+#include "replicator/commands/commands.h"
+#include "replicator/daemon.h"
+
+namespace {
+
+using epochfs::Arguments;
+
+struct Command {
+  int (*run)(const Arguments&);
+  const char* what;
+};
+
+const std::map<std::string, Command> kCommands = {
+    {"mount", {epochfs::mount_command, "mount a directory and record its changes"}},
+    {"unmount", {epochfs::unmount_command, "end a mount"}},
+    {"barrier", {epochfs::barrier_command, "cut an epoch of a mounted directory"}},
+    {"serve", {epochfs::serve_command, "run this host's daemon"}},
+    {"relationship", {epochfs::relationship_command, "create and manage relationships"}},
+    {"status", {epochfs::status_command, "show how relationships fare"}},
+    {"wait", {epochfs::wait_command, "wait until the target holds an epoch"}},
+    {"journal", {epochfs::journal_command, "read the journal of a volume"}},
+};
+
+void print_help(FILE* out) {
+  fmt::print(out, "usage: epochfs COMMAND ...\n\nContinuous replication of a directory.\n\n");
+  for (const auto& [name, command] : kCommands) {
+    fmt::print(out, "  {:<14}{}\n", name, command.what);
+  }
+  fmt::print(out, "\nEach command takes --help. Exit status: 0 ok, 1 failed, 2 usage, 3 partial or\n"
+                  "unhealthy, 4 nothing matched, 5 journal corrupt, 6 daemon unreachable, 7 not\n"
+                  "authorized, 8 timed out.\n");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Arguments arguments(argv + 1, argv + argc);
+  if (arguments.empty()) {
+    print_help(stderr);
+    return static_cast<int>(epochfs::ExitStatus::kUsage);
+  }
+  const std::string name = arguments[0];
+  arguments.erase(arguments.begin());
+  if (name == "--help" || name == "-h" || name == "help") {
+    print_help(stdout);
+    return 0;
+  }
+  if (name == "--version") {
+    fmt::print("epochfs {}\n", EPOCHFS_VERSION);
+    return 0;
+  }
+  auto command = kCommands.find(name);
+  if (command == kCommands.end()) {
+    return epochfs::report({"unknown command \"" + name + "\"; see: epochfs --help", 0,
+                            epochfs::ExitStatus::kUsage});
+  }
+  return command->second.run(arguments);
+}
