@@ -1,0 +1,49 @@
+# shellcheck shell=bash
+# What the scripts here share: messages, where things are, and the build. Sourced, never run.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# Outside the repository, so that a fresh clone finds it, and outside /usr, so that the system's own stays as it is.
+deps=$(realpath -m -- "${EPOCHFS_DEPS:-/opt/epochfs-deps}")
+
+# Progress and complaints go to stderr: stdout is for results.
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+warn() { say "warning: $*"; }
+die() {
+  say "error: $*"
+  exit 1
+}
+
+# Runs a command whose output only matters when it fails.
+quietly() {
+  local log status=0
+  log=$(mktemp)
+  "$@" >"$log" 2>&1 || status=$?
+  ((status == 0)) || tail -n 40 "$log" >&2
+  rm -f "$log"
+  return "$status"
+}
+
+# configure_and_build DIR [meson options]: builds into DIR, from the repository's root. What the caller gives wins over
+# the defaults. Meson takes ccache by itself where it is installed.
+configure_and_build() {
+  local dir=$1 werror=false fuse_path='' wanted
+  shift
+  [[ ${CI:-} == true ]] && werror=true
+  [[ ${system_libfuse:-} == yes ]] || fuse_path=$deps/libfuse/lib/pkgconfig
+  local options=("-Dpkg_config_path=$fuse_path" -Dbuildtype=debugoptimized "-Dwerror=$werror" "$@")
+
+  # The libfuse stamp is part of what was configured: an upgraded library must be looked up anew.
+  wanted=$(printf '%s\n' "${options[@]}" && cat "$deps/libfuse/stamp" 2>/dev/null) || true
+  if [[ ! -f $dir/build.ninja ]]; then
+    say "configuring $dir"
+    quietly meson setup "$dir" "$root" "${options[@]}" || die "meson could not configure $dir; its last lines are above"
+  elif [[ $wanted != "$(cat "$dir/configured-with" 2>/dev/null)" ]]; then
+    say "configuring $dir again, since its options changed"
+    quietly meson setup --reconfigure "$dir" "$root" "${options[@]}" ||
+      die "meson could not configure $dir again; remove it and try once more"
+  fi
+  printf '%s\n' "$wanted" >"$dir/configured-with"
+
+  say "building $dir"
+  ninja -C "$dir" --quiet >&2 || die "building in $dir failed; the compiler's messages are above"
+}
