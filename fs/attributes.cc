@@ -77,7 +77,9 @@ class AttributeChange {
   }
 
   int set_size() {
-    const auto groups = groups_for_set_id(req_, inode_.fd(), sets(FUSE_SET_ATTR_KILL_SUID));
+    const bool ordinary = EPOCHFS_FUSE_KILLPRIV_V2 ? sets(FUSE_SET_ATTR_KILL_SUID)
+                                                   : fuse_req_ctx(req_)->uid != 0;
+    const auto groups = groups_for_set_id(req_, inode_.fd(), ordinary);
     WorkerThread::AsOrdinaryUser user(thread_, groups);
     changed_ = true;  // even a truncation that fails may have freed something
     return open_fd_ >= 0 ? ::ftruncate(open_fd_, wanted_.st_size)

@@ -24,9 +24,23 @@ const CommandHelp kHelp{
     "Exit status: 0 ok, 1 failed, 2 usage, 6 the mount does not answer, 8 timed out (nothing\n"
     "was cut)."};
 
+Result<std::string> socket_of(const std::string& dir) {
+  auto journal = journal_path_of(dir);
+  if (journal) return *journal + "/" + kControlSocket;
+  if (journal.error().code != ENOTCONN) return tl::unexpected(journal.error());
+  return fail(fmt::format("cut epoch of {}: the mount's process has ended; mount it again with: "
+                          "epochfs mount {}", dir, dir), 0, ExitStatus::kUnreachable);
+}
+
 Result<uint64_t> cut(const std::string& socket, uint32_t timeout_s) {
   auto io = kj::setupAsyncIo();
-  EPOCHFS_TRY(auto client, UnixRpcClient::connect(*io.lowLevelProvider, socket));
+  auto connected = UnixRpcClient::connect(*io.lowLevelProvider, socket);
+  if (!connected) {
+    return fail(fmt::format("cut epoch: no mount answers ({}); mount the directory with: epochfs "
+                            "mount DIR", connected.error().message()),
+                0, ExitStatus::kUnreachable);
+  }
+  auto client = *std::move(connected);
   auto request = client->bootstrap<rpc::Mount>().barrierRequest();
   request.setTimeoutMs(timeout_s * 1000);
   auto outcome = request.send().then(
@@ -61,8 +75,8 @@ Result<void> run(const Arguments& arguments) {
     return fail(fmt::format("--timeout {}: from 1 to {} seconds", timeout_s, kMaxTimeoutSeconds),
                 0, ExitStatus::kUsage);
   }
-  EPOCHFS_TRY(std::string journal, journal_path_of(parsed.values["dir"].as<std::string>()));
-  EPOCHFS_TRY(uint64_t epoch, cut(journal + "/" + kControlSocket, timeout_s));
+  EPOCHFS_TRY(std::string socket, socket_of(parsed.values["dir"].as<std::string>()));
+  EPOCHFS_TRY(uint64_t epoch, cut(socket, timeout_s));
   std::printf("%llu\n", static_cast<unsigned long long>(epoch));
   return {};
 }

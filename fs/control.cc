@@ -156,14 +156,13 @@ class ControlServer::MountServer final : public rpc::Mount::Server {
                      });
   }
 
-  static Result<void> take_in_cursors(ControlledMount& mount);
-
  private:
   struct Cut {
     EpochId epoch{};
     uint64_t barrier_ns = 0;
     std::unique_ptr<HeldPin> pin;
   };
+  static Result<void> take_in_cursors(ControlledMount& mount);
   static Result<Cut> cut(ControlledMount& mount, bool only_if_changed, milliseconds timeout);
   static Result<Cut> cut_and_pin(ControlledMount& mount, Jobs& jobs, EpochId since,
                                  bool only_if_changed, milliseconds timeout);
@@ -353,7 +352,6 @@ ControlServer::ControlServer(ControlledMount mount)
     : mount_(std::move(mount)), jobs_(std::make_unique<Jobs>()), loop_(std::make_unique<Loop>()) {}
 
 Result<std::unique_ptr<ControlServer>> ControlServer::start(ControlledMount mount) {
-  EPOCHFS_DO(MountServer::take_in_cursors(mount));
   EPOCHFS_TRY(UniqueFd listening, listen_unix(mount.volume.path() + "/" + kControlSocket));
   std::unique_ptr<ControlServer> self(new ControlServer(std::move(mount)));
   self->loop_->thread = quiet_thread([s = self.get(), fd = listening.release()] {

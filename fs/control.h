@@ -38,8 +38,7 @@ struct ControlledMount {
 
 class ControlServer {
  public:
-  // Takes in the volume's cursors and listens. The mount must be answering already,
-  // and end only after the server.
+  // Listens. The mount must be answering already, and end only after the server.
   static Result<std::unique_ptr<ControlServer>> start(ControlledMount mount);
   // Drops every pin. A barrier that is under way is waited for.
   ~ControlServer();

@@ -70,11 +70,11 @@ std::vector<gid_t> groups_for_write(fuse_req_t req, const Filesystem& fs, OpenFi
   return groups_for_set_id(req, file.fd.get(), true);
 }
 
-bool wants_set_id_cleared(const fuse_file_info* fi) {
+bool wants_set_id_cleared(fuse_req_t req, const fuse_file_info* fi) {
 #if EPOCHFS_FUSE_KILLPRIV_V2
   return fi->kill_suidgid;
 #else
-  return false;  // the kernel sends a setattr of its own
+  return fuse_req_ctx(req)->uid != 0 && !fi->writepage;
 #endif
 }
 
@@ -121,7 +121,7 @@ void write(fuse_req_t req, fuse_ino_t node, const char* data, size_t size, off_t
   const ByteRange range{uint64_t(offset), uint64_t(offset) + size};
   const Record intent = data_intent(req, RecordType::kWrite, *file, range);
   const Touched touched[] = {touch(*file, range)};
-  const auto groups = groups_for_write(req, fs, *file, wants_set_id_cleared(fi));
+  const auto groups = groups_for_write(req, fs, *file, wants_set_id_cleared(req, fi));
   WorkerThread& thread = fs.workers.current();
   ssize_t written;
   {

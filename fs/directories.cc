@@ -121,19 +121,25 @@ class Answer {
   std::vector<NodeId> looked_up_;
 };
 
+// 0 or -errno.
+int collect(OpenDirectory& dir, off_t offset, bool plus, Answer& answer) {
+  std::lock_guard lock(dir.mutex);
+  int error = go_to(dir, offset);
+  while (error == 0) {
+    const KernelEntry* entry = peek(dir, error);
+    if (!entry || !(plus ? answer.add_plus(*entry, dir) : answer.add(*entry))) break;
+    pass(dir, *entry);
+  }
+  // What was found before an error is passed on; the error comes again.
+  return answer.empty() ? error : 0;
+}
+
 void read_entries(fuse_req_t req, size_t size, off_t offset, fuse_file_info* fi, bool plus) {
   OpenDirectory* dir = filesystem(req).directories.at(fi->fh);
   if (!dir) return reply(req, -EBADF);
-  std::lock_guard lock(dir->mutex);
-  int error = go_to(*dir, offset);
-  if (error != 0) return reply(req, error);
   Answer answer(req, size);
-  while (const KernelEntry* entry = peek(*dir, error)) {
-    if (!(plus ? answer.add_plus(*entry, *dir) : answer.add(*entry))) break;
-    pass(*dir, *entry);
-  }
-  // What was found before an error is passed on; the error comes again.
-  if (error != 0 && answer.empty()) return reply(req, error);
+  if (int error = collect(*dir, offset, plus, answer); error != 0) return reply(req, error);
+  // From here on the directory may be released: its lock is given back, too.
   answer.send();
 }
 

@@ -12,10 +12,12 @@
 #include <sys/signalfd.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 #include <thread>
 
 #include "fs/mounts.h"
@@ -58,6 +60,26 @@ Result<void> clear_stale_mounts(const std::string& path) {
       return fail_errno("clear the stale mount of " + path);
     }
   }
+}
+
+// The process that has locked an open file; 0: unknown. A line of /proc/locks reads
+// "1: FLOCK  ADVISORY  WRITE 9573 fe:00:1130498 0 EOF".
+int flock_holder(int fd) {
+  struct stat st;
+  if (::fstat(fd, &st) != 0) return 0;
+  const std::string file = fmt::format("{:02x}:{:02x}:{}", major(st.st_dev), minor(st.st_dev),
+                                       st.st_ino);
+  std::ifstream in("/proc/locks");
+  for (std::string line; std::getline(in, line);) {
+    std::istringstream words(line);
+    std::string number, kind, strength, access, where;
+    int pid = 0;
+    if (words >> number >> kind >> strength >> access >> pid >> where && kind == "FLOCK" &&
+        where == file) {
+      return pid;
+    }
+  }
+  return 0;
 }
 
 Error already_mounted(const std::string& dir, int pid) {
@@ -191,6 +213,10 @@ class SignalWatch {
 }  // namespace
 
 Result<std::unique_ptr<MountProcess>> MountProcess::prepare(const MountRequest& request) {
+  // Threads take the mask over from whoever starts them, the journal's among them.
+  const sigset_t signals = SignalWatch::signals();
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
   std::unique_ptr<MountProcess> process(new MountProcess);
   EPOCHFS_DO(check_machine(request.dir));
   EPOCHFS_TRY(process->mountpoint_, existing_directory(request.dir));
@@ -214,17 +240,17 @@ Result<void> MountProcess::open_volume(const MountRequest& request) {
   const bool named = !request.journal.empty();
   const std::string& place = named ? request.journal : request.state;
   EPOCHFS_DO(check_outside(named ? "journal" : "state", place, backing_, mountpoint_));
+  // Before anything is made: another process may have it mounted with another journal.
+  EPOCHFS_TRY(directory_lock_, open_directory(proc_path(backing_.root.fd())));
+  if (::flock(directory_lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+    return tl::unexpected(already_mounted(mountpoint_, flock_holder(directory_lock_.get())));
+  }
   EPOCHFS_TRY(Volume volume, named ? volume_at(place, identity_, backing_.path)
                                    : volume_below(place, identity_, backing_.path));
   EPOCHFS_TRY(bool locked, volume.lock());
   if (!locked) {
     EPOCHFS_TRY(int pid, volume.holder());
     return tl::unexpected(already_mounted(mountpoint_, pid));
-  }
-  // The directory too: it may be mounted elsewhere with another journal.
-  EPOCHFS_TRY(directory_lock_, open_directory(proc_path(backing_.root.fd())));
-  if (::flock(directory_lock_.get(), LOCK_EX | LOCK_NB) != 0) {
-    return tl::unexpected(already_mounted(mountpoint_, 0));
   }
   volume_ = std::move(volume);
   return {};
@@ -275,9 +301,6 @@ Result<void> MountProcess::restore_dirty_state() {
 }
 
 Result<void> MountProcess::serve(const std::function<void(const MountProcess&)>& ready) {
-  const sigset_t signals = SignalWatch::signals();
-  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  ::signal(SIGPIPE, SIG_IGN);
   auto served = run(ready);
   // Every worker has ended, so what they did is in the journal.
   auto closed = journal_->close();

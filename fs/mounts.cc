@@ -52,6 +52,16 @@ std::optional<MountEntry> parse_line(const std::string& line) {
   return entry;
 }
 
+template <typename F>
+Result<void> for_each_mount(F&& f) {
+  std::ifstream in("/proc/self/mountinfo");
+  if (!in) return fail("read /proc/self/mountinfo; is /proc mounted?");
+  for (std::string line; std::getline(in, line);) {
+    if (auto entry = parse_line(line)) f(*entry);
+  }
+  return {};
+}
+
 // A process, as far as it is looked through.
 class Process {
  public:
@@ -116,13 +126,20 @@ class Process {
 }  // namespace
 
 Result<std::optional<MountEntry>> mount_at(const std::string& path) {
-  std::ifstream in("/proc/self/mountinfo");
-  if (!in) return fail("read /proc/self/mountinfo; is /proc mounted?");
   std::optional<MountEntry> found;
-  for (std::string line; std::getline(in, line);) {
-    auto entry = parse_line(line);
-    if (entry && entry->mountpoint == path) found = entry;  // later ones lie on top
-  }
+  EPOCHFS_DO(for_each_mount([&](const MountEntry& entry) {
+    if (entry.mountpoint == path) found = entry;  // later ones lie on top
+  }));
+  return found;
+}
+
+std::vector<std::string> mounts_below(const std::string& path, size_t limit) {
+  std::vector<std::string> found;
+  (void)for_each_mount([&](const MountEntry& entry) {
+    if (entry.mountpoint.starts_with(path + "/") && found.size() < limit) {
+      found.push_back(entry.mountpoint);
+    }
+  });
   return found;
 }
 
@@ -145,6 +162,7 @@ std::vector<std::string> holders_of(dev_t device, size_t limit) {
   while (dirent* entry = proc ? ::readdir(proc.get()) : nullptr) {
     const std::string pid = entry->d_name;
     if (!std::all_of(pid.begin(), pid.end(), [](char c) { return c >= '0' && c <= '9'; })) continue;
+    if (pid == std::to_string(::getpid())) continue;  // has it from whoever called
     Process process(pid, device);
     std::string how = process.hold();
     if (how.empty()) continue;

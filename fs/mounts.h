@@ -25,6 +25,9 @@ struct MountEntry {
 // is a mountpoint.
 Result<std::optional<MountEntry>> mount_at(const std::string& path);
 
+// Mountpoints below the path, at most `limit`.
+std::vector<std::string> mounts_below(const std::string& path, size_t limit);
+
 // The absolute path without symbolic links, also of a mountpoint whose process is gone.
 Result<std::string> canonical_path(const std::string& path);
 

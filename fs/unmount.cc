@@ -14,12 +14,13 @@ constexpr int kWaitMs = 60'000;  // for the process, once nothing is mounted any
 constexpr size_t kHoldersShown = 5;
 
 Error busy(const std::string& path, dev_t device) {
-  std::string who;
-  for (const std::string& holder : holders_of(device, kHoldersShown)) {
-    who += (who.empty() ? "" : ", ") + holder;
+  std::vector<std::string> who = holders_of(device, kHoldersShown);
+  for (const std::string& mount : mounts_below(path, kHoldersShown)) {
+    who.push_back("the mount of " + mount);
   }
-  if (who.empty()) who = "nobody that is visible here; perhaps another mount below it";
-  return {.what = fmt::format("unmount {}: it is in use by {}", path, who), .code = EBUSY};
+  if (who.empty()) who.push_back("nobody that can be seen from here");
+  return {.what = fmt::format("unmount {}: it is in use by {}", path, fmt::join(who, ", ")),
+          .code = EBUSY};
 }
 
 Result<void> unmount(const std::string& dir) {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <iostream>
 
 namespace epochfs {
@@ -57,6 +58,17 @@ Result<Parsed> parse_command(const CommandHelp& help, const po::options_descript
     return fail(fmt::format("{}; usage: {}", e.what(), help.usage), 0, ExitStatus::kUsage);
   }
   return parsed;
+}
+
+void validate(boost::any& out, const std::vector<std::string>& texts, Number*, int) {
+  po::validators::check_first_occurrence(out);
+  const std::string& text = po::validators::get_single_string(texts);
+  Number number;
+  auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number.value);
+  if (code != std::errc() || end != text.data() + text.size()) {
+    throw po::invalid_option_value(text);
+  }
+  out = number;
 }
 
 int report(const Error& error) {

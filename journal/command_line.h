@@ -30,6 +30,13 @@ Result<Parsed> parse_command(const CommandHelp& help,
                              const std::vector<std::string>& positional, const Arguments& arguments,
                              bool last_takes_all = false);
 
+// An option's number: digits only. Boost's own reading of an unsigned number takes
+// -1 for the largest one.
+struct Number {
+  uint64_t value = 0;
+};
+void validate(boost::any& out, const std::vector<std::string>& texts, Number*, int);
+
 // Prints "epochfs: message" to stderr and returns the exit status.
 int report(const Error& error);
 

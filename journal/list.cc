@@ -104,7 +104,7 @@ Result<ExitStatus> list(const Arguments& arguments) {
   po::options_description options;
   options.add_options()("json", "one JSON object a line")(
       "epoch", po::value<std::string>()->value_name("A..B"), "only records of these epochs")(
-      "limit", po::value<uint64_t>()->value_name("N"), "at most N records")(
+      "limit", po::value<Number>()->value_name("N"), "at most N records")(
       "path", po::value<std::string>()->required(), "");
   EPOCHFS_TRY(auto parsed, parse_command(kListHelp, options, {"path"}, arguments));
   if (parsed.help_shown) return ExitStatus::kOk;
@@ -114,7 +114,7 @@ Result<ExitStatus> list(const Arguments& arguments) {
   if (values.count("epoch")) {
     EPOCHFS_TRY(epochs, parse_epochs(values["epoch"].as<std::string>()));
   }
-  uint64_t left = values.count("limit") ? values["limit"].as<uint64_t>()
+  uint64_t left = values.count("limit") ? values["limit"].as<Number>().value
                                         : std::numeric_limits<uint64_t>::max();
   EPOCHFS_TRY(std::string path, journal_path_of(values["path"].as<std::string>()));
   EPOCHFS_TRY(Volume volume, Volume::open(path));

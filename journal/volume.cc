@@ -282,7 +282,9 @@ Result<std::string> journal_path_of(const std::string& path) {
     return fail_errno("open " + path);
   }
   struct stat st;
-  if (::stat((path + "/" + kVolumeFile).c_str(), &st) == 0) return path;
+  if (::stat((path + "/" + kVolumeFile).c_str(), &st) == 0 && S_ISREG(st.st_mode)) {
+    return path;
+  }
   return fail(fmt::format("{} is neither an epochfs mount nor a journal folder; mount it with: "
                           "epochfs mount {}", path, path));
 }

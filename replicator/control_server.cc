@@ -187,6 +187,9 @@ class ControlServer final : public rpc::Daemon::Server {
         return kj::READY_NOW;
       }
       c_.registry.set_progress(r->id, [&](Progress& p) { state->ticket = ++p.idle_asked; });
+    } else {
+      // Whoever waits need not wait for the interval.
+      c_.registry.set_progress(r->id, [](Progress& p) { ++p.idle_asked; });
     }
     c_.registry.subscribe(&state->wakeup);
     state->registry = &c_.registry;

@@ -16,7 +16,8 @@ using namespace std::chrono_literals;
 
 constexpr auto kConnectTimeout = 10 * kj::SECONDS;
 constexpr auto kFirstRetry = 1 * kj::SECONDS;
-constexpr auto kLastRetry = 30 * kj::SECONDS;
+constexpr auto kLastRetry = 15 * kj::SECONDS;  // while the target does not answer
+constexpr auto kLastLocalRetry = 2 * kj::SECONDS;  // while the volume is not mounted
 // A changed system clock shifts windows: they are looked at this often at least.
 constexpr auto kClockCheck = 5 * kj::SECONDS;
 
@@ -322,7 +323,8 @@ struct SourceSession::Impl {
         continue;
       }
       if (auto r = registry.get(id)) back_off(retry, terms_of(*r));
-      retry = std::min<kj::Duration>(retry * 2, kLastRetry);
+      const bool local = !registry.progress(id).mounted;
+      retry = std::min<kj::Duration>(retry * 2, local ? kLastLocalRetry : kLastRetry);
     }
     registry.unsubscribe(&wakeup);
     wakeup.detach();

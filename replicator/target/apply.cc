@@ -11,7 +11,9 @@
 namespace epochfs {
 namespace {
 
-constexpr size_t kFewFiles = 8;
+// Syncing the file system takes others' data along, which can be much; syncing
+// files takes a flush of the disk for each.
+constexpr size_t kFewFiles = 4;
 
 }  // namespace
 
@@ -53,17 +55,10 @@ Outcome<void> Apply::vacate() {
 // ---- bytes and attributes ----
 
 Outcome<void> Apply::fill() {
-  std::optional<Refusal> refusal;
-  auto done = index_.for_each_staged([&](FileId id, StagedNode& node) -> Result<void> {
-    const bool skip = node.generation != index_.meta().generation || node.forgotten || node.incoming;
-    Outcome<void> one = skip ? Outcome<void>{} : fill_file(id, node);
-    if (one) return {};
-    refusal = one.error();
-    return tl::unexpected(refusal->error);
+  return each(index_, &Index::for_each_staged, [&](FileId id, StagedNode& node) -> Outcome<void> {
+    const bool ours = node.generation == index_.meta().generation && !node.forgotten;
+    return ours && !node.incoming ? fill_file(id, node) : Outcome<void>{};
   });
-  if (refusal) return tl::unexpected(*refusal);
-  EPOCHFS_DO(done);
-  return {};
 }
 
 Outcome<void> Apply::fill_file(FileId id, StagedNode& node) {

@@ -10,8 +10,9 @@
 //             stage and mark go
 //
 // Every step can be repeated, so that whatever stopped it, running it again
-// finishes it. What is left in the stage's folders afterwards is of no use. Needs
-// no source. One thread.
+// finishes it. What is left in limbo and in the stage's other folders is of no use
+// afterwards; it is removed when nobody waits any more, and in any case before the
+// next transfer. Needs no source. One thread.
 #pragma once
 
 #include "journal/storage.h"

@@ -134,13 +134,21 @@ Result<void> Index::make_room(size_t puts) {
 }
 
 Result<void> Index::commit() {
+  if (!txn_) return index_error("write", MDB_BAD_TXN);
   int code = mdb_txn_commit(std::exchange(txn_, nullptr));
-  if (code != 0) {
-    EPOCHFS_DO(begin(0));
-    EPOCHFS_DO(read_meta());
-    return index_error("write", code);
-  }
-  return begin(0);
+  if (code == 0) return begin(0);
+  failed_ = true;
+  EPOCHFS_DO(begin(0));
+  EPOCHFS_DO(read_meta());
+  return index_error("write", code);
+}
+
+Result<void> Index::roll_back() {
+  if (txn_) mdb_txn_abort(std::exchange(txn_, nullptr));
+  EPOCHFS_DO(begin(0));
+  EPOCHFS_DO(read_meta());
+  failed_ = false;
+  return {};
 }
 
 Result<void> Index::read_meta() {
@@ -169,6 +177,7 @@ Result<void> Index::put_meta(const IndexMeta& meta) {
 // ---- LMDB calls ----
 
 Result<std::optional<std::string_view>> Index::get(Table table, std::string_view key) {
+  if (!txn_) return index_error("read", MDB_BAD_TXN);
   MDB_val k = val(key), v;
   int code = mdb_get(txn_, tables_[table], &k, &v);
   if (code == MDB_NOTFOUND) return std::nullopt;
@@ -177,26 +186,35 @@ Result<std::optional<std::string_view>> Index::get(Table table, std::string_view
 }
 
 Result<void> Index::put(Table table, std::string_view key, std::string_view value) {
+  if (!txn_) return index_error("write", MDB_BAD_TXN);
   MDB_val k = val(key), v = val(value);
   estimate_ += kPagesAPut * page_bytes_ + 2 * value.size();
-  if (int code = mdb_put(txn_, tables_[table], &k, &v, 0)) return index_error("write", code);
-  return {};
+  int code = mdb_put(txn_, tables_[table], &k, &v, 0);
+  if (code == 0) return {};
+  failed_ = true;
+  return index_error("write", code);
 }
 
 Result<void> Index::remove(Table table, std::string_view key, const std::string_view* value) {
+  if (!txn_) return index_error("write", MDB_BAD_TXN);
   MDB_val k = val(key), v = val(value ? *value : std::string_view());
   estimate_ += kPagesAPut * page_bytes_;
   int code = mdb_del(txn_, tables_[table], &k, value ? &v : nullptr);
-  if (code != 0 && code != MDB_NOTFOUND) return index_error("write", code);
-  return {};
+  if (code == 0 || code == MDB_NOTFOUND) return {};
+  failed_ = true;
+  return index_error("write", code);
 }
 
 Result<void> Index::empty(Table table) {
-  if (int code = mdb_drop(txn_, tables_[table], 0)) return index_error("write", code);
-  return {};
+  if (!txn_) return index_error("write", MDB_BAD_TXN);
+  int code = mdb_drop(txn_, tables_[table], 0);
+  if (code == 0) return {};
+  failed_ = true;
+  return index_error("write", code);
 }
 
 Result<size_t> Index::count(Table table) {
+  if (!txn_) return index_error("read", MDB_BAD_TXN);
   MDB_stat stat;
   if (int code = mdb_stat(txn_, tables_[table], &stat)) return index_error("read", code);
   return stat.ms_entries;
@@ -205,6 +223,7 @@ Result<size_t> Index::count(Table table) {
 // Copies batches of entries before it calls f, so that f may change the table.
 Result<void> Index::scan(Table table, std::string_view prefix,
                          const Each<std::string_view, std::string_view>& f) {
+  if (!txn_) return index_error("read", MDB_BAD_TXN);
   struct Place { size_t key, value, end; };
   std::string last(prefix), bytes;
   std::vector<Place> batch;
@@ -245,6 +264,7 @@ Result<void> Index::scan(Table table, std::string_view prefix,
 }
 
 Result<std::vector<EntryName>> Index::all_links(Table table, FileId id) {
+  if (!txn_) return index_error("read", MDB_BAD_TXN);
   std::vector<EntryName> out;
   MDB_cursor* raw;
   if (int code = mdb_cursor_open(txn_, tables_[table], &raw)) return index_error("read", code);

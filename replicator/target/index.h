@@ -78,9 +78,12 @@ class Index {
   ~Index();
   Index(const Index&) = delete;
 
-  // Returns when all changes are durable. On an error the changes since the last
-  // commit are gone.
+  // Returns when all changes are durable. On an error they are gone, and failed().
   Result<void> commit();
+  // A change could not be made: the transaction is of no more use. Whoever has
+  // built on it goes back to the last commit, too.
+  bool failed() const { return failed_; }
+  Result<void> roll_back();
   // Commits if the transaction leaves too little room for `puts` more changes:
   // to be called where a commit does no harm.
   bool crowded(size_t puts = 0) const;
@@ -150,6 +153,7 @@ class Index {
   MDB_env* env_ = nullptr;
   MDB_txn* txn_ = nullptr;
   unsigned tables_[kTables] = {};
+  bool failed_ = false;
   size_t map_bytes_ = 0;
   size_t page_bytes_ = 4096;
   size_t used_at_begin_ = 0;  // bytes

@@ -41,7 +41,8 @@ class File {
     if (!S_ISLNK(want_.mode)) {
       EPOCHFS_TRY(bool changed, apply_xattrs());
       const bool right = (now.st_mode & 07777) == (want_.mode & 07777);
-      if ((!right || chowned || changed) && ::chmod(path_.c_str(), want_.mode & 07777) != 0) {
+      const bool lost = chowned && (want_.mode & 06000);  // set-id bits go with the owner
+      if ((!right || lost || changed) && ::chmod(path_.c_str(), want_.mode & 07777) != 0) {
         return failed("set mode of");
       }
     }

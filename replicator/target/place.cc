@@ -29,19 +29,25 @@ Place::Place(Index& index, View& view, const Folders& folders, Steps& steps)
       cache_(kCachedDirectories) {}
 
 Outcome<void> Place::run() {
-  std::optional<Refusal> refusal;
-  auto done = index_.for_each_staged_name([&](const EntryName& entry, FileId id) -> Result<void> {
+  EPOCHFS_DO(each(index_, &Index::for_each_staged_name,
+                  [&](const EntryName& entry, FileId id) -> Outcome<void> {
     if (!id) return {};
     EPOCHFS_TRY(bool right, unchanged(entry, id));
-    if (right) return {};
-    Outcome<void> one = place(entry, id);
-    if (one) return {};
-    refusal = one.error();
-    return tl::unexpected(refusal->error);
+    return right ? Outcome<void>{} : place(entry, id);
+  }));
+  return index_.meta().full && !index_.meta().pristine ? place_missing() : Outcome<void>{};
+}
+
+// Directories that keep their name, and that another hand has taken away.
+Outcome<void> Place::place_missing() {
+  return each(index_, &Index::for_each_staged, [&](FileId id, StagedNode& node) -> Outcome<void> {
+    const bool ours = node.generation == index_.meta().generation && !node.forgotten;
+    if (!ours || !is_directory(node.attributes.mode)) return {};
+    EPOCHFS_TRY(bool has_name, view_.has_name(id));
+    if (!has_name) return {};
+    EPOCHFS_TRY([[maybe_unused]] Directory placed, directory(id));
+    return {};
   });
-  if (refusal) return tl::unexpected(*refusal);
-  EPOCHFS_DO(done);
-  return {};
 }
 
 Result<bool> Place::unchanged(const EntryName& entry, FileId child) {

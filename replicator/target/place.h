@@ -33,6 +33,7 @@ class Place {
     bool last = false;  // it has no further names to get: rename it
   };
 
+  Outcome<void> place_missing();
   Outcome<void> place(const EntryName& entry, FileId id);
   Outcome<void> place_directory(int parent, const EntryName& entry, FileId id);
   Result<void> make_directory(int parent, const std::string& name);

@@ -35,21 +35,6 @@ tl::unexpected<Refusal> Prepare::contradiction(std::string what) const {
   return refuse(kind, std::move(what));
 }
 
-// Scans hand on plain errors only: a refusal is kept aside.
-template <typename F>
-Outcome<void> Prepare::each_staged_name(F f) {
-  std::optional<Refusal> refusal;
-  auto done = index_.for_each_staged_name([&](const EntryName& entry, FileId child) -> Result<void> {
-    Outcome<void> one = f(entry, child);
-    if (one) return {};
-    refusal = one.error();
-    return tl::unexpected(refusal->error);
-  });
-  if (refusal) return tl::unexpected(*refusal);
-  EPOCHFS_DO(done);
-  return {};
-}
-
 Result<void> Prepare::void_forgotten() {
   const uint32_t generation = index_.meta().generation;
   return index_.for_each_staged([&](FileId id, const StagedNode& node) -> Result<void> {
@@ -87,7 +72,8 @@ Result<void> Prepare::name_replaced() {
     EPOCHFS_TRY(auto links, index_.links(id));
     for (const EntryName& entry : links) {
       EPOCHFS_TRY(auto staged, index_.staged_child(entry));
-      if (!staged) EPOCHFS_DO(index_.put_staged_name(entry, id));
+      EPOCHFS_TRY(uint32_t parent, view_.mode(entry.parent));
+      if (!staged) EPOCHFS_DO(index_.put_staged_name(entry, is_directory(parent) ? id : FileId{}));
     }
     if (!is_directory(old->mode)) return {};
     return index_.for_each_child(id, [&](const EntryName& entry, FileId) -> Result<void> {
@@ -99,7 +85,8 @@ Result<void> Prepare::name_replaced() {
 
 // A directory has one name: with a new one, it loses the old.
 Outcome<void> Prepare::settle_directories() {
-  return each_staged_name([&](const EntryName& entry, FileId child) -> Outcome<void> {
+  return each(index_, &Index::for_each_staged_name,
+              [&](const EntryName& entry, FileId child) -> Outcome<void> {
     if (!child) return {};
     EPOCHFS_TRY(uint32_t mode, view_.mode(child));
     if (!is_directory(mode)) return {};
@@ -192,7 +179,8 @@ Outcome<void> Prepare::bury(FileId directory) {
 // ---- checks ----
 
 Outcome<void> Prepare::check_names() {
-  return each_staged_name([&](const EntryName& entry, FileId child) -> Outcome<void> {
+  return each(index_, &Index::for_each_staged_name,
+              [&](const EntryName& entry, FileId child) -> Outcome<void> {
     EPOCHFS_TRY(FileId old, index_.child(entry));
     if (old && old != child) {
       EPOCHFS_TRY(auto node, index_.node(old));
@@ -228,44 +216,52 @@ Outcome<void> Prepare::check_name(const EntryName& entry, FileId child) {
 }
 
 // What this transfer builds on must be as the target made it. A look at what is
-// used only: a whole comparison is another affair.
+// used only: a whole comparison is another affair. Full transfers have looked when
+// they were received, and make anew what is missing.
 Outcome<void> Prepare::check_held() {
-  EPOCHFS_DO(each_staged_name([&](const EntryName& entry, FileId child) -> Outcome<void> {
+  EPOCHFS_DO(each(index_, &Index::for_each_staged_name,
+                  [&](const EntryName& entry, FileId child) -> Outcome<void> {
     EPOCHFS_TRY(FileId old, index_.child(entry));
-    return old && old != child ? check_departure(entry, old) : Outcome<void>{};
+    if (old && old != child) EPOCHFS_DO(check_departure(entry, old));
+    return child ? check_directory(entry.parent) : Outcome<void>{};
   }));
-  std::optional<Refusal> refusal;
-  auto done = index_.for_each_staged([&](FileId id, const StagedNode& node) -> Result<void> {
-    if (node.content != Content::kRanges || node.generation != index_.meta().generation) return {};
-    auto checked = check_ranges(id, node);
-    if (checked) return {};
-    refusal = checked.error();
-    return tl::unexpected(refusal->error);
+  return each(index_, &Index::for_each_staged, [&](FileId id, StagedNode& node) -> Outcome<void> {
+    const bool ours = node.generation == index_.meta().generation && !node.forgotten;
+    if (!ours || node.incoming) return {};
+    return is_directory(node.attributes.mode) ? check_directory(id) : check_file(id);
   });
-  if (refusal) return tl::unexpected(*refusal);
-  EPOCHFS_DO(done);
-  return {};
 }
 
+// A file that is to be found again under another name.
 Outcome<void> Prepare::check_departure(const EntryName& entry, FileId child) {
   EPOCHFS_TRY(auto node, index_.node(child));
   EPOCHFS_TRY(bool replaced, view_.replaced(child));
-  if (!node || replaced) return {};
-  EPOCHFS_TRY(auto fate, view_.fate(child));
-  if (!fate.last) return {};
+  EPOCHFS_TRY(bool has_name, view_.has_name(child));
+  if (!node || replaced || !has_name) return {};
   EPOCHFS_TRY(auto s, tree_.stat(entry, view_.root()));
   if (s && s->st_ino == node->target_inode) return {};
   return unknown_state(fmt::format("move {}: another hand has {} it on the target", named(entry),
                                    s ? "replaced" : "removed"));
 }
 
-Outcome<void> Prepare::check_ranges(FileId id, const StagedNode&) {
+Outcome<void> Prepare::check_file(FileId id) {
   EPOCHFS_TRY(auto node, index_.node(id));
-  EPOCHFS_TRY(bool named_afterwards, view_.has_name(id));
-  if (!node || !named_afterwards) return {};
+  EPOCHFS_TRY(bool has_name, view_.has_name(id));
+  if (!node || !has_name) return {};
   EPOCHFS_TRY(bool intact, tree_.is_intact(id, *node, view_.root()));
   if (intact) return {};
   return unknown_state("change " + describe(id) + ": another hand has changed it on the target");
+}
+
+// One that the target has already, and keeps.
+Outcome<void> Prepare::check_directory(FileId id) {
+  if (view_.is_root(id)) return {};
+  EPOCHFS_TRY(auto node, index_.node(id));
+  EPOCHFS_TRY(bool has_name, view_.has_name(id));
+  if (!node || !is_directory(node->mode) || !has_name) return {};
+  EPOCHFS_TRY(Directory directory, tree_.directory(id, view_.root()));
+  if (directory) return {};
+  return unknown_state("find directory " + describe(id) + ": another hand has moved it on the target");
 }
 
 }  // namespace epochfs

@@ -41,15 +41,14 @@ class Prepare {
   Outcome<void> check_name(const EntryName& entry, FileId child);
   Outcome<void> check_held();
   Outcome<void> check_departure(const EntryName& entry, FileId child);
-  Outcome<void> check_ranges(FileId id, const StagedNode& node);
+  Outcome<void> check_file(FileId id);
+  Outcome<void> check_directory(FileId id);
 
   Outcome<bool> live(FileId directory);
   Outcome<std::optional<EntryName>> name_of(FileId directory);
   Outcome<void> bury(FileId directory);
 
   tl::unexpected<Refusal> contradiction(std::string what) const;
-  template <typename F>
-  Outcome<void> each_staged_name(F f);
 
   Index& index_;
   View& view_;

@@ -189,6 +189,7 @@ Result<void> Stage::resume(FileId id, const StagedNode& old, StagedNode& node) {
   if (partial && ::ftruncate(fd.get(), off_t(at)) != 0) {
     return fail_errno("truncate " + staged_file(id));
   }
+  files_changed_ = files_changed_ || partial;
   if (old.finished && same_attributes(old, node) && (!regular || is_complete(node))) {
     keep_finished(old, node);
   }
@@ -467,7 +468,7 @@ Result<void> Stage::make_incoming(OpenFile& file) {
     int code = 0;
     if (is_regular(a.mode)) {
       file.fd.reset(::openat(dir, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                             0600));
+                             a.mode & 0777));  // nobody can reach it; saves a chmod mostly
       code = file.fd ? 0 : errno;
     } else if (S_ISLNK(a.mode)) {
       code = ::symlinkat(file.node.symlink_target.c_str(), dir, name.c_str()) == 0 ? 0 : errno;

@@ -125,6 +125,10 @@ Outcome<void> Target::check_plan(const TransferPlan& plan) const {
 Outcome<void> Target::begin(const TransferPlan& plan) {
   transferring_ = false;
   if (stopped_) return fail("begin a transfer: another session has taken over");
+  if (index_->failed()) {
+    stage_->reset();
+    EPOCHFS_DO(index_->roll_back());
+  }
   EPOCHFS_DO(folders_.check_root());
   if (index_->meta().phase != ApplyPhase::kNone) EPOCHFS_DO(apply());
   EPOCHFS_DO(tidy());
@@ -148,7 +152,9 @@ Outcome<void> Target::begin(const TransferPlan& plan) {
   return {};
 }
 
-Stage* Target::stage() { return transferring_ && !stopped_ ? stage_.get() : nullptr; }
+Stage* Target::stage() {
+  return transferring_ && !stopped_ && !index_->failed() ? stage_.get() : nullptr;
+}
 
 Outcome<void> Target::commit(const TransferPlan& plan) {
   if (!transferring_) return fail("commit a transfer: none was begun");
@@ -233,6 +239,7 @@ Result<void> Target::abandon() {
 }
 
 Result<void> Target::checkpoint() {
+  if (index_->failed()) return {};
   EPOCHFS_DO(stage_->checkpoint());
   publish_state();
   return {};

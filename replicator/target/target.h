@@ -52,8 +52,7 @@ class Target {
   // A transfer: begin, then the stage's calls, then commit. begin again ends one
   // that was not committed; what is staged of it is kept if it can be of use.
   Outcome<void> begin(const TransferPlan& plan);
-  // Null outside a transfer. An error of a call ends the transfer only where it
-  // is one of the target itself: see fail_transfer.
+  // Null outside a transfer, and when the stage is of no more use in this one.
   Stage* stage();
   // Returns when the target holds the epoch, durably. The plan must be begin's,
   // except for what a full transfer names only now.

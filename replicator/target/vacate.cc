@@ -24,15 +24,8 @@ Outcome<bool> Vacate::run() {
     must_mark_ = true;
     EPOCHFS_DO(index_.for_each_listed([&](FileId directory) { return purge(directory); }));
   }
-  std::optional<Refusal> refusal;
-  auto done = index_.for_each_staged_name([&](const EntryName& entry, FileId now) -> Result<void> {
-    Outcome<void> one = depart(entry, now);
-    if (one) return {};
-    refusal = one.error();
-    return tl::unexpected(refusal->error);
-  });
-  if (refusal) return tl::unexpected(*refusal);
-  EPOCHFS_DO(done);
+  EPOCHFS_DO(each(index_, &Index::for_each_staged_name,
+                  [&](const EntryName& entry, FileId now) { return depart(entry, now); }));
   return must_mark_;
 }
 

@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "replicator/target/index.h"
+#include "replicator/target/outcome.h"
 
 namespace epochfs {
 
@@ -45,5 +46,21 @@ class View {
   FileId root_;
   std::unordered_map<FileId, Fate> fates_;  // of files with many names
 };
+
+// One of the index's scans, with a function that returns an Outcome: the scans
+// themselves hand on plain errors only.
+template <typename... A, typename F>
+Outcome<void> each(Index& index, Result<void> (Index::*scan)(const Index::Each<A...>&), F f) {
+  std::optional<Refusal> refusal;
+  auto done = (index.*scan)([&](A... a) -> Result<void> {
+    Outcome<void> one = f(a...);
+    if (one) return {};
+    refusal = std::move(one.error());
+    return tl::unexpected(refusal->error);
+  });
+  if (refusal) return tl::unexpected(*refusal);
+  EPOCHFS_DO(done);
+  return {};
+}
 
 }  // namespace epochfs
