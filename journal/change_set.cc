@@ -65,6 +65,7 @@ void Fold::add(const Record& r) {
       break;
     case RecordType::kRename:
       touch(r);
+      if (r.other == r.file) break;  // two names of one file: rename(2) leaves both
       set_name(r.parent, r.name, r.file, r.mode & RENAME_EXCHANGE ? r.other : none);
       set_name(r.parent2, r.name2, r.other, r.file);
       touch_parent(r.parent, r.parent_handle);

@@ -143,7 +143,8 @@ Result<void> PreImageReader::refresh() {
     EPOCHFS_TRY(size_t size, pread_full(fd_.get(), &h, sizeof h, consumed_, "pre-image log"));
     const uint64_t payload = consumed_ + sizeof h;
     if (size != sizeof h || h.payload_bytes > kMaxAttributesBytes ||
-        payload + h.payload_bytes > tail || h.length > UINT64_MAX - h.offset) {
+        payload + h.payload_bytes > tail || h.length > UINT64_MAX - h.offset ||
+        (h.kind == kData && h.length != h.payload_bytes)) {
       return fail("read pre-image log: damaged entry", 0, ExitStatus::kCorrupt);
     }
     File& file = files_[FileId{h.inode, h.birth_ns}];
