@@ -266,7 +266,9 @@ struct SourceSession::Impl {
       auto pair = kj::newPromiseAndFulfiller<void>();
       waker = kj::mv(pair.fulfiller);
       loop.wait(pair.promise.exclusiveJoin(timer.atTime(end))
-                    .exclusiveJoin(unmounted.addBranch()));
+                    .exclusiveJoin(unmounted.addBranch().then([]() -> kj::Promise<void> {
+                      return KJ_EXCEPTION(DISCONNECTED, "the mount has ended");
+                    })));
     }
   }
 
@@ -299,6 +301,12 @@ struct SourceSession::Impl {
         return true;
       }
       text = text_of(*e);
+      // Which of the two connections broke, the directory tells.
+      if (auto mounted = journal_path_of(r->source_directory); !mounted) {
+        registry.set_progress(id, [](Progress& p) { p.mounted = false; });
+        note_failure(mounted.error().message(), false);
+        return false;
+      }
       unreachable = e->getType() == kj::Exception::Type::DISCONNECTED ||
                     e->getType() == kj::Exception::Type::OVERLOADED ||
                     !registry.progress(id).connected;

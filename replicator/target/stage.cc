@@ -16,7 +16,6 @@ namespace {
 constexpr size_t kMaxOpenFiles = 32;
 constexpr size_t kMaxInlineBytes = 16 << 10;       // of one block that goes into the index
 constexpr uint64_t kMaxInlineTotal = 8 << 20;      // of one transfer
-constexpr uint64_t kWriteBackBytes = 8 << 20;
 constexpr uint64_t kCheckpointNs = 10'000'000'000;  // at most this much receiving is done twice
 constexpr size_t kPutsACall = 4 * 8192;             // most changes to the index by one call
 
@@ -54,6 +53,7 @@ Result<void> remove_staged_file(int dir, FileId id) {
 
 Stage::Stage(Storage& storage, Index& index, const Folders& folders, IsIntact is_intact)
     : storage_(storage), index_(index), folders_(folders), is_intact_(std::move(is_intact)),
+      write_back_(folders.incoming.get()),
       last_checkpoint_ns_(now_ns()) {}
 
 Stage::~Stage() = default;
@@ -419,15 +419,9 @@ Result<void> Stage::take_range_block(OpenFile& file, const BlockMessage& block) 
 Result<void> Stage::write(OpenFile& file, const BlockMessage& block) {
   EPOCHFS_DO(open_for_writing(file));
   files_changed_ = true;
-  EPOCHFS_DO(pwrite_full(file.fd.get(), block.bytes.data(), block.bytes.size(), block.offset,
-                         staged_file(file.id)));
-  // Large files go to the disk while more of them arrives.
-  const uint64_t end = block.offset + block.length;
-  if (end < file.flushed + kWriteBackBytes) return {};
-  ::sync_file_range(file.fd.get(), off_t(file.flushed), off_t(end - file.flushed),
-                    SYNC_FILE_RANGE_WRITE);
-  file.flushed = end;
-  return {};
+  write_back_.staged(block.length);
+  return pwrite_full(file.fd.get(), block.bytes.data(), block.bytes.size(), block.offset,
+                     staged_file(file.id));
 }
 
 // ---- files ----
@@ -442,7 +436,6 @@ Result<Stage::OpenFile*> Stage::open_file(FileId id) {
   if (!node || !current(*node) || node->content == Content::kNone) return nullptr;
   if (open_.size() >= kMaxOpenFiles) EPOCHFS_DO(close_file(std::prev(open_.end())));
   open_.push_front({.id = id, .node = std::move(*node)});
-  open_.front().flushed = open_.front().node.received;
   open_by_id_[id] = open_.begin();
   return &open_.front();
 }

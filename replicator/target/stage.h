@@ -17,6 +17,7 @@
 #include "replicator/target/folders.h"
 #include "replicator/target/index.h"
 #include "replicator/target/messages.h"
+#include "replicator/target/write_back.h"
 
 namespace epochfs {
 
@@ -79,7 +80,6 @@ class Stage {
     StagedNode node;
     UniqueFd fd;              // in incoming/ or extents/, once something was written
     bool changed = false;     // node differs from the index
-    uint64_t flushed = 0;     // write-back was started up to this offset
   };
   using OpenFiles = std::list<OpenFile>;
 
@@ -119,6 +119,7 @@ class Stage {
   const Folders& folders_;
   IsIntact is_intact_;
 
+  WriteBack write_back_;
   OpenFiles open_;  // the one used last in front
   std::unordered_map<FileId, OpenFiles::iterator> open_by_id_;
   bool files_changed_ = false;  // since the last sync
