@@ -320,18 +320,19 @@ void Peers::serve(Connection& connection, UniqueFd fd, std::string peer) {
   }
 }
 
-// Joins connections that have ended; all of them, after telling them to end.
+// Joins connections that have ended; all of them, after telling them to end. Not
+// under the lock: a thread takes it once more on its way out.
 void Peers::reap(bool all) {
-  std::lock_guard lock(mutex_);
-  for (auto at = connections_.begin(); at != connections_.end();) {
-    if (all) at->wakeup.signal();
-    if (!all && !at->done) {
-      ++at;
-      continue;
+  std::list<Connection> ended;
+  {
+    std::lock_guard lock(mutex_);
+    for (auto at = connections_.begin(); at != connections_.end();) {
+      auto current = at++;
+      if (all) current->wakeup.signal();
+      if (all || current->done) ended.splice(ended.end(), connections_, current);
     }
-    at->thread.join();
-    at = connections_.erase(at);
   }
+  for (Connection& connection : ended) connection.thread.join();
 }
 
 // Ends the connection that has the relationship open: its peer has come back on
