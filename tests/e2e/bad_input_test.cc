@@ -50,6 +50,19 @@ class BadInputTest : public TwoHosts {
     arguments.insert(arguments.end(), more.begin(), more.end());
     return on_a(arguments);
   }
+  // One that should not come to serve at all.
+  Outcome serve(const Arguments& more) {
+    Arguments arguments = {"serve"};
+    auto default_to = [&](const char* option, const std::string& value) {
+      if (std::find(more.begin(), more.end(), option) != more.end()) return;
+      arguments.insert(arguments.end(), {option, value});
+    };
+    default_to("--state", a().state());
+    default_to("--control", a().control());
+    default_to("--listen", a().address() + ":0");
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return a().epochfs(arguments, Milliseconds(10'000));
+  }
   // As another user, who may see the program and the folders.
   Outcome as_nobody(const Arguments& arguments) {
     Command command = a().command(arguments);
@@ -215,45 +228,42 @@ TEST_F(BadInputTest, JournalOfWhatHasNone) {
 
 TEST_F(BadInputTest, ServeWithBadAddresses) {
   for (const char* listen : {"127.0.0.1:65536", "127.0.0.1:abc", "127.0.0.1:-1", "127.0.0.1:",
-                             "no-address:3712", "[::1:3712"}) {
-    EXPECT_TRUE(refused(on_a({"serve", "--state", a().state(), "--control", a().control(),
-                              "--listen", listen}), kUsage, {listen}));
+                             "no-address", "[::1:3712"}) {
+    EXPECT_TRUE(refused(serve({"--state", a().state(), "--listen", listen}), kUsage, {listen}));
   }
   EXPECT_NE(::access(a().state().c_str(), F_OK), 0) << "a state directory was made";
 }
 
 TEST_F(BadInputTest, ServeWithUnknownOptions) {
-  EXPECT_TRUE(refused(on_a({"serve", "--no-such-option"}), kUsage, {"--no-such-option"}));
-  EXPECT_TRUE(refused(on_a({"serve", "argument"}), kUsage, {"usage"}));
+  EXPECT_TRUE(refused(serve({"--no-such-option"}), kUsage, {"--no-such-option"}));
+  EXPECT_TRUE(refused(serve({"argument"}), kUsage, {"usage"}));
 }
 
 TEST_F(BadInputTest, ServeWithAStateOfANewerFormat) {
   make_directory(a().state());
   write_file(a().state() + "/format", "epochfs state 999\n");
-  EXPECT_TRUE(refused(on_a({"serve", "--state", a().state(), "--control", a().control(),
-                            "--listen", a().address() + ":0"}), kFailed, {a().state(), "999"}));
+  EXPECT_TRUE(refused(serve({"--state", a().state()}), kFailed, {a().state(), "999"}));
   EXPECT_EQ(snapshot(a().state()).size(), 2u) << "something was added to the newer state";
 }
 
 TEST_F(BadInputTest, SecondDaemonOfOneState) {
   a().start_daemon();
-  EXPECT_TRUE(refused(on_a({"serve", "--state", a().state(), "--control", a() / "other.sock",
-                            "--listen", a().address() + ":0"}), kFailed, {a().state()}));
+  EXPECT_TRUE(refused(serve({"--state", a().state(), "--control", a() / "other.sock"}), kFailed,
+                      {a().state()}));
   EXPECT_EQ(on_a({"relationship", "list"}).status, kNoMatch) << "the first one does not answer";
 }
 
 TEST_F(BadInputTest, SecondDaemonOnOnePort) {
   a().start_daemon();
   const std::string port = std::to_string(a().port());
-  EXPECT_TRUE(refused(on_a({"serve", "--state", a() / "other", "--control", a() / "other.sock",
-                            "--listen", a().address() + ":" + port}), kFailed,
+  EXPECT_TRUE(refused(serve({"--state", a() / "other", "--control", a() / "other.sock",
+                             "--listen", a().address() + ":" + port}), kFailed,
                       {port, std::strerror(EADDRINUSE)}));
 }
 
 TEST_F(BadInputTest, SecondDaemonOnOneControlSocket) {
   a().start_daemon();
-  EXPECT_TRUE(refused(on_a({"serve", "--state", a() / "other", "--control", a().control(),
-                            "--listen", a().address() + ":0"}), kFailed, {a().control()}));
+  EXPECT_TRUE(refused(serve({"--state", a() / "other"}), kFailed, {a().control()}));
   EXPECT_EQ(on_a({"relationship", "list"}).status, kNoMatch) << "the first one does not answer";
 }
 

@@ -116,8 +116,16 @@ class Journal {
 
   bool holds(const Acknowledged& what) const {
     if (what.inode == 0) return names_.count({what.operation, what.name}) > 0;
-    auto [begin, end] = writes_.equal_range({what.inode, what.offset});
-    return std::any_of(begin, end, [&](const auto& w) { return w.second >= what.length; });
+    // The kernel may have cut a write into several requests.
+    auto file = writes_.find(what.inode);
+    if (file == writes_.end()) return false;
+    uint64_t covered = what.offset;
+    for (auto w = file->second.lower_bound(what.offset);
+         covered < what.offset + what.length && w != file->second.end() && w->first <= covered;
+         ++w) {
+      covered = std::max(covered, w->first + w->second);
+    }
+    return covered >= what.offset + what.length;
   }
 
  private:
@@ -125,14 +133,15 @@ class Journal {
     ++records_;
     const std::string operation = entry.getOperation();
     if (operation == "write") {
-      writes_.insert({{entry.getInode(), entry.getOffset()}, entry.getLength()});
+      uint64_t& length = writes_[entry.getInode()][entry.getOffset()];
+      length = std::max(length, entry.getLength());
     }
     const bool renamed = operation == "rename";
     ++names_[{operation, std::string(renamed ? entry.getNewName() : entry.getName())}];
   }
 
   size_t records_ = 0;
-  std::multimap<std::pair<uint64_t, uint64_t>, uint64_t> writes_;
+  std::map<uint64_t, std::map<uint64_t, uint64_t>> writes_;  // inode -> offset -> length
   std::map<std::pair<std::string, std::string>, size_t> names_;
 };
 

@@ -20,14 +20,16 @@ class Mutator {
  public:
   static constexpr size_t kMostEntries = 300;  // about
 
+  // Reserving storage: no file system says reliably which of it is a hole.
+  enum class Preallocation { kNever, kSometimes };
+
   // The directory is empty, or what this mutator has made of it. Seeded from `random`.
-  Mutator(std::string directory, Random& random);
+  Mutator(std::string directory, Random& random,
+          Preallocation preallocation = Preallocation::kNever);
 
   // Does n operations. Throws Failure where the directory and the model disagree.
   void run(size_t n);
   const Model& model() const { return model_; }
-  // The directory's own, once it is reached by another path.
-  void directory_is(std::string directory) { directory_ = std::move(directory); }
 
  private:
   using Listed = Model::Listed;
@@ -76,6 +78,7 @@ class Mutator {
 
   std::string directory_;
   Random random_;
+  const Preallocation preallocation_;
   Model model_;
   std::vector<Listed> files_;  // of model_, when choose() began
   std::deque<Operation> next_;

@@ -193,6 +193,26 @@ TEST_F(RelationshipTest, TheTargetCanMoveToAnotherPort) {
   EXPECT_TRUE(replica().becomes_equal());
 }
 
+TEST_F(RelationshipTest, AnUnreachableTargetShowsWhileNothingChangesToo) {
+  establish();
+  ASSERT_TRUE(replica().becomes_equal());
+  replica().await_state("Up to Date");
+  b().kill_daemon();
+  replica().await_state("Target Unreachable");
+  EXPECT_EQ(a().epochfs({"status"}).status, 3);
+  b().start_daemon();
+  replica().await_state("Up to Date");
+}
+
+TEST_F(RelationshipTest, ASourceThatIsAwayShowsOnTheTarget) {
+  establish();
+  replica().await_target_state("Up to Date");
+  a().kill_daemon();
+  replica().await_target_state("Disconnected");
+  a().start_daemon();
+  replica().await_target_state("Up to Date");
+}
+
 TEST_F(RelationshipTest, ItsIdMayBeShortened) {
   establish();
   const std::string id = replica().id();

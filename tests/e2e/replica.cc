@@ -15,9 +15,10 @@ ReplicaStatus status_of(const Host& host, const std::string& id) {
     throw Failure(fmt::format("status {}: exit status {}: {}", id, outcome.status, outcome.err));
   }
   capnp::MallocMessageBuilder message;
-  auto status = message.initRoot<rpc::Status>();
+  auto decoded = message.initRoot<rpc::Status>();
   capnp::JsonCodec().decode(kj::ArrayPtr<const char>(outcome.out.data(), outcome.out.size()),
-                            status);
+                            decoded);
+  const rpc::Status::Reader status = decoded;
   return {.state = status.getState(), .detail = status.getDetail(),
           .last_error = status.getLastError(), .recovery_epoch = status.getRecoveryEpoch(),
           .sealed_epoch = status.getSealedEpoch(), .epochs_sent = status.getEpochsSent(),

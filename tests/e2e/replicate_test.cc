@@ -1,5 +1,7 @@
 // Does the target hold what the source held, at every epoch that it is asked about?
 #include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <thread>
@@ -82,6 +84,43 @@ TEST_F(ReplicateTest, EveryRoundOfRandomChangesArrivesExactly) {
     ASSERT_TRUE(same_tree(wanted, snapshot(copy()))) << "round " << round;
     mutator.run(1 + random.below(600));
   }
+}
+
+TEST_F(ReplicateTest, PreallocatedAndZeroedRangesArriveAsZeros) {
+  Random random;
+  Mutator mutator(data(), random, Mutator::Preallocation::kSometimes);
+  establish();
+  for (int round = 0; round < 5; ++round) {
+    mutator.run(500);
+    replica().wait_for_epoch(replica().barrier());
+    ASSERT_TRUE(same_tree(snapshot(data()), snapshot(copy()), {.holes = false}));
+    ASSERT_TRUE(same_tree(mutator.model().snapshot(), snapshot(copy()), kAsModelled));
+  }
+}
+
+TEST_F(ReplicateTest, XattrsOfWhatIsNoFileArriveToo) {
+  a().mount(data());
+  ASSERT_EQ(::symlink("nowhere", (data() + "/link").c_str()), 0);
+  ASSERT_EQ(::mknod((data() + "/fifo").c_str(), S_IFIFO | 0600, 0), 0);
+  for (const char* name : {"/link", "/fifo"}) {
+    ASSERT_EQ(::lsetxattr((data() + name).c_str(), "trusted.t", "1", 1, 0), 0) << name;
+  }
+  start_daemons();
+  replica().establish();
+  EXPECT_TRUE(replica().becomes_equal());
+  for (const char* name : {"/link", "/fifo"}) {
+    ASSERT_EQ(::lsetxattr((data() + name).c_str(), "trusted.t", "2", 1, 0), 0) << name;
+  }
+  EXPECT_TRUE(replica().becomes_equal());
+}
+
+TEST_F(ReplicateTest, ZerosThatAreStoredStayStored) {
+  write_file(data() + "/zeros", std::string(1 << 20, '\0'));
+  establish();
+  EXPECT_TRUE(replica().becomes_equal());
+  write_file(data() + "/more-zeros", std::string(1 << 20, '\0'));
+  append_file(data() + "/zeros", std::string(1 << 20, '\0'));
+  EXPECT_TRUE(replica().becomes_equal());
 }
 
 TEST_F(ReplicateTest, ChangesDuringTheInitialCopyArriveToo) {

@@ -26,7 +26,7 @@ TEST_F(ToolsTest, TheModelAgreesWithAPlainDirectory) {
   Random random;
   for (int i = 0; i < 10; ++i) {
     const std::string plain = directory("plain-" + std::to_string(i));
-    Mutator mutator(plain, random);
+    Mutator mutator(plain, random, Mutator::Preallocation::kSometimes);
     for (int round = 0; round < 4; ++round) {
       mutator.run(500);
       ASSERT_TRUE(same_tree(mutator.model().snapshot(), snapshot(plain),
