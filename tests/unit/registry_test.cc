@@ -39,7 +39,7 @@ class RegistryTest : public testing::Test {
     capnp::MallocMessageBuilder message;
     auto status = message.initRoot<rpc::Status>();
     describe(r, p, kNow, status);
-    return status.getState();
+    return status.asReader().getState();
   }
 
   std::string dir_;
