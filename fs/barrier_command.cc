@@ -35,6 +35,9 @@ Result<std::string> socket_of(const std::string& dir) {
 Result<uint64_t> cut(const std::string& socket, uint32_t timeout_s) {
   auto io = kj::setupAsyncIo();
   auto connected = UnixRpcClient::connect(*io.lowLevelProvider, socket);
+  if (!connected && connected.error().status == ExitStatus::kNotAuthorized) {
+    return tl::unexpected(connected.error());
+  }
   if (!connected) {
     return fail(fmt::format("cut epoch: no mount answers ({}); mount the directory with: epochfs "
                             "mount DIR", connected.error().message()),
@@ -76,8 +79,13 @@ Result<void> run(const Arguments& arguments) {
                 0, ExitStatus::kUsage);
   }
   EPOCHFS_TRY(std::string socket, socket_of(parsed.values["dir"].as<std::string>()));
-  EPOCHFS_TRY(uint64_t epoch, cut(socket, timeout_s));
-  std::printf("%llu\n", static_cast<unsigned long long>(epoch));
+  auto epoch = cut(socket, timeout_s);
+  if (!epoch && epoch.error().status == ExitStatus::kNotAuthorized) {
+    return fail(fmt::format("cut epoch of {}: {}", parsed.values["dir"].as<std::string>(),
+                            epoch.error().message()), 0, ExitStatus::kNotAuthorized);
+  }
+  if (!epoch) return tl::unexpected(epoch.error());
+  std::printf("%llu\n", static_cast<unsigned long long>(*epoch));
   return {};
 }
 

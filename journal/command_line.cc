@@ -73,6 +73,10 @@ void validate(boost::any& out, const std::vector<std::string>& texts, Number*, i
 
 int report(const Error& error) {
   std::cerr << "epochfs: " << error.message() << std::endl;
+  const bool refused = error.code == EACCES || error.code == EPERM;
+  if (refused && error.status == ExitStatus::kFailed) {
+    return static_cast<int>(ExitStatus::kNotAuthorized);
+  }
   return static_cast<int>(error.status);
 }
 

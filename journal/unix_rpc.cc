@@ -34,9 +34,16 @@ Result<Address> address_of(const std::string& path) {
   return a;
 }
 
+// What a command exits with that could not connect.
+ExitStatus status_of(int code) {
+  return code == EACCES || code == EPERM ? ExitStatus::kNotAuthorized : ExitStatus::kUnreachable;
+}
+
 }  // namespace
 
 Result<UniqueFd> listen_unix(const std::string& path) {
+  // A socket that somebody answers on is not stale.
+  if (connect_unix(path)) return fail("listen on socket " + path, EADDRINUSE);
   EPOCHFS_TRY(Address a, address_of(path));
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return fail_errno("make socket " + path);
@@ -56,13 +63,14 @@ Result<UniqueFd> listen_unix(const std::string& path) {
 Result<UniqueFd> connect_unix(const std::string& path) {
   auto a = address_of(path);
   if (!a) {
-    a.error().status = ExitStatus::kUnreachable;
+    a.error().status = status_of(a.error().code);
     return tl::unexpected(a.error());
   }
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd) return fail_errno("make socket");
   if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&a->raw), sizeof a->raw) != 0) {
-    return fail("connect to " + path, errno, ExitStatus::kUnreachable);
+    int code = errno;
+    return fail("connect to " + path, code, status_of(code));
   }
   return fd;
 }

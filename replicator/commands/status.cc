@@ -91,7 +91,7 @@ Result<ExitStatus> wait(const Arguments& arguments) {
       "all that was changed before the call is there; else for the first recovery point.\n"
       "Exit status 8: the time is over."};
   po::options_description options;
-  options.add_options()("epoch", po::value<uint64_t>()->value_name("N"), "this epoch or a later one")(
+  options.add_options()("epoch", po::value<int64_t>()->value_name("N"), "this epoch or a later one")(
       "idle", "all changes made so far")("timeout", po::value<double>()->value_name("SECONDS"),
                                          "give up after this long")(
       "id", po::value<std::string>()->required(), "");
@@ -102,15 +102,19 @@ Result<ExitStatus> wait(const Arguments& arguments) {
   if (values.count("epoch") && values.count("idle")) {
     return fail("options --epoch and --idle exclude each other", 0, ExitStatus::kUsage);
   }
-  EPOCHFS_TRY(auto client, DaemonClient::connect(control_socket(values)));
-  auto request = client->daemon().waitRequest();
-  request.setId(values["id"].as<std::string>());
-  request.setEpoch(values.count("epoch") ? values["epoch"].as<uint64_t>() : 0);
-  request.setIdle(values.count("idle") > 0);
-  double timeout = values.count("timeout") ? values["timeout"].as<double>() : 0;
+  const double timeout = values.count("timeout") ? values["timeout"].as<double>() : 0;
   if (values.count("timeout") && !(timeout > 0 && timeout < 1e9)) {
     return fail("option --timeout: give a number of seconds above 0", 0, ExitStatus::kUsage);
   }
+  const int64_t epoch = values.count("epoch") ? values["epoch"].as<int64_t>() : 0;
+  if (values.count("epoch") && epoch < 1) {
+    return fail("option --epoch: epochs are numbered from 1", 0, ExitStatus::kUsage);
+  }
+  EPOCHFS_TRY(auto client, DaemonClient::connect(control_socket(values)));
+  auto request = client->daemon().waitRequest();
+  request.setId(values["id"].as<std::string>());
+  request.setEpoch(uint64_t(epoch));
+  request.setIdle(values.count("idle") > 0);
   request.setTimeoutMs(uint64_t(timeout * 1000));
   EPOCHFS_TRY(auto reply, client->call(request.send()));
   EPOCHFS_DO(outcome_of(reply.getFailure()));

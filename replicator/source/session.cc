@@ -63,6 +63,14 @@ struct SourceSession::Impl {
            r->decision != Decision::kDeleted && !r->blackouts.active(std::chrono::system_clock::now());
   }
 
+  // The target's administrator can decide at any time; only data has to wait.
+  bool may_agree() {
+    auto r = registry.get(id);
+    return !stop && r && r->ended.empty() && r->decision == Decision::kPending;
+  }
+
+  bool may_connect() { return may_move() || may_agree(); }
+
   kj::Duration until_next_look() {
     auto r = registry.get(id);
     if (!r) return kClockCheck;
@@ -76,7 +84,7 @@ struct SourceSession::Impl {
   // Resolves when the session must leave off. Wakes `waker` with every signal.
   kj::Promise<void> leave_off(std::string terms) {
     auto r = registry.get(id);
-    if (!may_move() || !r || terms_of(*r) != terms) return kj::READY_NOW;
+    if (!may_connect() || !r || terms_of(*r) != terms) return kj::READY_NOW;
     return wakeup.wait().exclusiveJoin(io->provider->getTimer().afterDelay(until_next_look()))
         .then([this, terms = std::move(terms)]() mutable {
           if (waker) waker->fulfill();
@@ -95,7 +103,7 @@ struct SourceSession::Impl {
     const auto end = timer.now() + duration;
     while (!stop && timer.now() < end) {
       auto r = registry.get(id);
-      if (!r || terms_of(*r) != terms || !may_move()) return;
+      if (!r || terms_of(*r) != terms || !may_connect()) return;
       pause(std::min(end - timer.now(), until_next_look()));
     }
   }
@@ -204,7 +212,7 @@ struct SourceSession::Impl {
     auto connection = connect(loop, r);
     EPOCHFS_DO(hello(loop, connection->host));
     EPOCHFS_TRY(bool agreed, agree(loop, connection->host, r));
-    if (!agreed) return {};
+    if (!agreed || !may_move()) return {};
 
     auto volume = VolumeLink::connect(*io->lowLevelProvider, loop, r.source_directory);
     if (!volume) {
@@ -322,7 +330,7 @@ struct SourceSession::Impl {
     registry.subscribe(&wakeup);
     kj::Duration retry = kFirstRetry;
     while (!stop && registry.get(id)) {
-      if (!may_move()) {
+      if (!may_connect()) {
         pause(until_next_look());
         continue;
       }

@@ -77,6 +77,8 @@ Outcome<void> Apply::fill_file(FileId id, StagedNode& node) {
   node.target_inode = applied.target_inode;
   node.target_mtime = applied.target_mtime;
   EPOCHFS_DO(index_.put_staged(id, node));
+  // Only files and directories can be synced by themselves.
+  if (!is_regular(node.attributes.mode) && !is_directory(node.attributes.mode)) few_ = false;
   if (few_) filled_.push_back(std::move(fd));
   return {};
 }
@@ -148,6 +150,7 @@ Result<void> Apply::restore_time(FileId id) {
 
 Result<void> Apply::sync() {
   if (!few_) {
+    filled_.clear();
     return storage_.sync_filesystem("target: epoch", folders_.root.get(), folders_.path);
   }
   for (const UniqueFd& fd : filled_) {
