@@ -235,13 +235,21 @@ struct SourceSession::Impl {
 
     TransferContext context{registry, storage, loop, **volume, opened.getSession(), id};
     EPOCHFS_TRY(bool same, reconcile(context, opened.getState()));
+    auto broken = broken_when((*volume)->on_disconnect(), "the mount has ended")
+                      .exclusiveJoin(broken_when(connection->network->onDisconnect(),
+                                                 "the target ended the connection"));
     return replicate(context, same ? EpochId{0} : EpochId{opened.getState().getCursor()}, !same,
-                     (*volume)->on_disconnect());
+                     kj::mv(broken));
+  }
+
+  // Breaks, with the text, when the promise resolves.
+  static kj::Promise<void> broken_when(kj::Promise<void> gone, const char* text) {
+    return gone.then([text]() -> kj::Promise<void> { return KJ_EXCEPTION(DISCONNECTED, text); });
   }
 
   Result<void> replicate(TransferContext& context, EpochId unknown_base, bool full_due,
-                         kj::Promise<void> volume_gone) {
-    auto unmounted = volume_gone.fork();
+                         kj::Promise<void> connections) {
+    auto broken = connections.fork();
     for (;;) {
       auto r = registry.get(id);
       if (!r) return {};
@@ -259,13 +267,14 @@ struct SourceSession::Impl {
         p.error.clear();
         p.idle_served = std::max(p.idle_served, asked);
       });
-      wait_interval(context.loop, r->interval_ms * kj::MILLISECONDS, unmounted);
+      wait_interval(context.loop, r->interval_ms * kj::MILLISECONDS, broken);
     }
   }
 
-  // Until the next barrier is due, or somebody asks for one.
+  // Until the next barrier is due, or somebody asks for one. Throws when a connection
+  // breaks: while nothing changes, nothing else would notice.
   void wait_interval(Interruptible& loop, kj::Duration interval,
-                     kj::ForkedPromise<void>& unmounted) {
+                     kj::ForkedPromise<void>& broken) {
     auto& timer = io->provider->getTimer();
     const auto end = timer.now() + interval;
     while (timer.now() < end) {
@@ -274,9 +283,7 @@ struct SourceSession::Impl {
       auto pair = kj::newPromiseAndFulfiller<void>();
       waker = kj::mv(pair.fulfiller);
       loop.wait(pair.promise.exclusiveJoin(timer.atTime(end))
-                    .exclusiveJoin(unmounted.addBranch().then([]() -> kj::Promise<void> {
-                      return KJ_EXCEPTION(DISCONNECTED, "the mount has ended");
-                    })));
+                    .exclusiveJoin(broken.addBranch()));
     }
   }
 
