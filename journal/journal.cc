@@ -245,7 +245,7 @@ Result<void> Journal::settle(const Recovered& recovered, const RecoveryReport& r
 
 Result<void> Journal::fill_holes(const Recovered& recovered, int fd, uint64_t index) {
   const uint64_t base = index * segment_bytes_, first = base + kSegmentHeaderBytes;
-  std::array<std::byte, kMaxRecordBytes> padding;
+  alignas(8) std::array<std::byte, kMaxRecordBytes> padding;
   for (const Damage& hole : recovered.holes) {
     uint64_t at = std::max(value(hole.at), first);
     const uint64_t end = std::min(value(hole.at) + hole.bytes, base + segment_bytes_);

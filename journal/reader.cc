@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 
@@ -99,9 +100,12 @@ void write_segment_header(std::span<std::byte> out, const Uuid& lineage, uint64_
   h.segment_bytes = segment_bytes;
   h.checksum = XXH3_64bits(&h, offsetof(Header, checksum));
   // The magic comes last: whoever reads it in a live journal finds the rest.
-  std::memcpy(out.data() + sizeof h.magic, &h.version, sizeof h - sizeof h.magic);
-  std::atomic_thread_fence(std::memory_order_release);
-  std::memcpy(out.data(), h.magic, sizeof h.magic);
+  const auto* bytes = reinterpret_cast<const std::byte*>(&h);
+  std::copy(bytes + sizeof h.magic, bytes + sizeof h, out.begin() + sizeof h.magic);
+  uint64_t magic;
+  std::memcpy(&magic, h.magic, sizeof magic);
+  std::atomic_ref<uint64_t>(*reinterpret_cast<uint64_t*>(out.data()))
+      .store(magic, std::memory_order_release);
 }
 
 Result<void> check_segment_header(std::span<const std::byte> in, const Uuid& lineage,

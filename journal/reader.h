@@ -53,6 +53,7 @@ constexpr size_t kSegmentHeaderBytes = 64;
 constexpr uint64_t kDefaultSegmentBytes = 64 << 20;
 constexpr uint64_t kMinSegmentBytes = 64 << 10;
 constexpr uint64_t kMaxSegmentBytes = 1 << 30;
+// out is aligned to eight bytes.
 void write_segment_header(std::span<std::byte> out, const Uuid& lineage, uint64_t index,
                           uint64_t segment_bytes);
 // Errors name the file; kCorrupt, or a newer version.
