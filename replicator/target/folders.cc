@@ -95,19 +95,27 @@ Outcome<UniqueFd> take_lock(int stage) {
   return refuse(Kind::kBusy, "lock the target's stage: another session has it");
 }
 
+// Two relationships with one directory would undo each other's work.
+Outcome<void> lock_root(const Folders& f) {
+  if (::flock(f.root.get(), LOCK_EX | LOCK_NB) == 0) return {};
+  if (errno != EWOULDBLOCK) return fail_errno("lock target directory " + f.path);
+  return fail("use target directory " + f.path + ": another relationship uses it");
+}
+
 Outcome<void> open_stage(Folders& f, Storage& storage, const std::string& name, bool established) {
   struct stat s;
   if (established && stat_beneath(f.parent.get(), name.c_str(), s) == -ENOENT) {
     return lost(f.path, "its stage " + name + " is not beside it; is its file system mounted?");
   }
-  bool made = false, ignored;
-  EPOCHFS_TRY(f.stage, open_own(f.parent.get(), name, made));
+  bool ignored;
+  EPOCHFS_TRY(f.stage, open_own(f.parent.get(), name, f.stage_is_new));
   EPOCHFS_TRY(f.lock, take_lock(f.stage.get()));
+  EPOCHFS_DO(lock_root(f));
   EPOCHFS_TRY(f.index, open_own(f.stage.get(), "index", ignored));
   EPOCHFS_TRY(f.incoming, open_own(f.stage.get(), "incoming", ignored));
   EPOCHFS_TRY(f.extents, open_own(f.stage.get(), "extents", ignored));
   EPOCHFS_TRY(f.limbo, open_own(f.stage.get(), "limbo", ignored));
-  if (made) {
+  if (f.stage_is_new) {
     EPOCHFS_DO(storage.sync_directory("target: stage folder", f.stage.get(), name));
     EPOCHFS_DO(storage.sync_directory("target: parent of stage", f.parent.get(), f.path + "/.."));
   }
@@ -127,8 +135,12 @@ Outcome<Folders> Folders::open(Storage& storage, const std::string& directory,
   Folders f;
   EPOCHFS_DO(open_root(f, directory, established));
   EPOCHFS_DO(f.check_root());
-  EPOCHFS_DO(open_stage(f, storage, stage_folder(relationship), established));
-  return f;
+  auto opened = open_stage(f, storage, stage_folder(relationship), established);
+  if (opened) return f;
+  if (std::exchange(f, {}).stage_is_new) {
+    [[maybe_unused]] auto removed = remove_stage_folder(directory, relationship);
+  }
+  return tl::unexpected(opened.error());
 }
 
 Outcome<void> Folders::check_root() const {

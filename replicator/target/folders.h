@@ -30,11 +30,13 @@ struct Folders {
   FileId root_id;     // st_ino and birth
 
   UniqueFd stage, lock, index, incoming, extents, limbo;
+  bool stage_is_new = false;  // open() made it
 
   // Opens all, and makes the stage's where they are missing. `established`: they
   // were there once, and a missing one is a lost target. Creates nothing in the
   // target directory. Refuses a directory that shares no file system with its
-  // parent, and kBusy when another session holds the lock.
+  // parent, or that another relationship uses; kBusy when another session of this
+  // one holds the lock.
   static Outcome<Folders> open(Storage& storage, const std::string& directory,
                                const std::string& relationship, bool established);
 

@@ -96,6 +96,7 @@ Result<void> Stage::begin(const TransferPlan& plan) {
   EPOCHFS_DO(index_.put_meta(meta));
   unknown_.clear();
   inline_bytes_ = 0;
+  last_checkpoint_ns_ = now_ns();
   return {};
 }
 

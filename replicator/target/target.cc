@@ -34,7 +34,14 @@ Outcome<std::unique_ptr<Target>> Target::open(Storage& storage, const TargetOpti
   std::unique_ptr<Target> t(new Target(storage, options, steps ? *steps : no_steps()));
   EPOCHFS_TRY(t->folders_, Folders::open(storage, options.directory, options.relationship,
                                          options.established));
-  EPOCHFS_DO(t->open_index());
+  if (auto opened = t->open_index(); !opened) {
+    const bool leave_nothing = t->folders_.stage_is_new;
+    t.reset();
+    if (leave_nothing) {
+      [[maybe_unused]] auto removed = remove_stage_folder(options.directory, options.relationship);
+    }
+    return tl::unexpected(opened.error());
+  }
   t->tree_ = std::make_unique<OldTree>(*t->index_, t->folders_);
   t->stage_ = std::make_unique<Stage>(storage, *t->index_, t->folders_,
                                       [raw = t.get()](FileId id, const IndexedNode& node) {

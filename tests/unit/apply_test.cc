@@ -438,6 +438,21 @@ TEST_F(ApplyTest, AttributesAreExact) {
   ship_changes();
 }
 
+// So few that each is synced by itself, if it can be.
+TEST_F(ApplyTest, AttributesOfFewFilesOfAnyType) {
+  std::vector<FileId> files = {now_.root, now_.create(now_.root, "fifo", 0010600),
+                               now_.create(now_.root, "device", 0020600), now_.symlink(now_.root, "link", "x"),
+                               now_.create(now_.root, "file", 0100600), now_.create(now_.root, "dir", 0040700)};
+  ASSERT_DONE(open());
+  ship_everything();
+  for (FileId id : files) {
+    ++now_.lsn;
+    now_.at(id).attributes.uid = 77;
+    now_.touch(id);
+    ship_changes();
+  }
+}
+
 // Its name does not change: the directory's time must not either.
 TEST_F(ApplyTest, AReplacedFileLeavesItsDirectorysTimeAlone) {
   FileId d = now_.create(now_.root, "d", 0040755);
@@ -565,6 +580,7 @@ TEST_F(ApplyTest, ReplaceContentsRemovesWhatWasThereAtTheFirstCommit) {
   auto refused = open();
   ASSERT_FALSE(refused.has_value());
   EXPECT_NE(reason(refused).find("not empty"), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(stage()));
   EXPECT_TRUE(exists("old/tree/file"));
 
   options_.replace_contents = true;
@@ -837,6 +853,13 @@ TEST_F(ApplyTest, OneSessionAtATime) {
   auto second = Target::open(storage_, options_);
   ASSERT_FALSE(second.has_value());
   EXPECT_EQ(second.error().kind, Refusal::Kind::kBusy);
+  TargetOptions other = options_;
+  other.relationship = "ba9876543210";
+  other.established = false;
+  auto rival = Target::open(storage_, other);
+  ASSERT_FALSE(rival.has_value());
+  EXPECT_NE(reason(rival).find("another relationship"), std::string::npos);
+  EXPECT_EQ(entries(folder_.path()), 2u);  // the target and its one stage
   target_->stop();
   EXPECT_EQ(target_->stage(), nullptr);
   target_.reset();
