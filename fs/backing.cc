@@ -18,10 +18,9 @@ UniqueFd clone_mount(const std::string& path) {
   UniqueFd tree(::open_tree(AT_FDCWD, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
   mount_attr attributes{};
   attributes.propagation = MS_PRIVATE;
-  if (!tree || ::mount_setattr(tree.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) {
-    return UniqueFd();
-  }
-  return tree;
+  if (!tree) return tree;
+  int done = ::mount_setattr(tree.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes);
+  return done == 0 ? std::move(tree) : UniqueFd();
 }
 
 Result<UniqueFd> open_root(const std::string& path) {

@@ -79,10 +79,12 @@ class ControlServer::Jobs {
     for (;;) {
       posted_.wait(lock, [this] { return stop_ || !jobs_.empty(); });
       if (jobs_.empty()) return;
-      Job job = std::move(jobs_.front());
-      jobs_.pop_front();
-      lock.unlock();
-      job();
+      {
+        Job job = std::move(jobs_.front());
+        jobs_.pop_front();
+        lock.unlock();
+        job();
+      }  // what it held may post in its turn
       lock.lock();
     }
   }
@@ -326,7 +328,10 @@ namespace {
 kj::Promise<void> serve(capnp::TwoPartyServer& server, kj::ConnectionReceiver& receiver,
                         kj::Timer& timer) {
   // The limit holds for what comes; 0 would keep this side from passing any, too.
-  return server.listenCapStreamReceiver(receiver, kMaxFdsPerMessage).catch_([&](kj::Exception&&) {
+  // accept(2) can fail right here as well as later.
+  return kj::evalNow([&] {
+    return server.listenCapStreamReceiver(receiver, kMaxFdsPerMessage);
+  }).catch_([&](kj::Exception&&) {
     return timer.afterDelay(100 * kj::MILLISECONDS).then([&] {
       return serve(server, receiver, timer);
     });

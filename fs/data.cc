@@ -65,7 +65,8 @@ bool has_set_id_bits(const Filesystem& fs, OpenFile& file) {
 }
 
 // Costs nothing for a file without set-id bits, nearly always.
-std::vector<gid_t> groups_for_write(fuse_req_t req, const Filesystem& fs, OpenFile& file, bool ordinary) {
+std::vector<gid_t> groups_for_write(fuse_req_t req, const Filesystem& fs, OpenFile& file,
+                                    bool ordinary) {
   if (!ordinary || !has_set_id_bits(fs, file)) return {};
   return groups_for_set_id(req, file.fd.get(), true);
 }
@@ -96,13 +97,6 @@ ssize_t write_all(int fd, const char* data, size_t size, off_t offset) {
     done += size_t(n);
   }
   return ssize_t(done);
-}
-
-// What was recorded comes first, so that no durable change is ever unrecorded.
-int make_durable(Filesystem& fs, int fd, bool data_only) {
-  if (auto synced = fs.recorder.sync(); !synced) return -(synced.error().code ?: EIO);
-  int result = data_only ? ::fdatasync(fd) : ::fsync(fd);
-  return result == 0 ? 0 : -errno;
 }
 
 Record data_intent(fuse_req_t req, RecordType type, const OpenFile& file, ByteRange range) {
@@ -136,10 +130,6 @@ void write(fuse_req_t req, fuse_ino_t node, const char* data, size_t size, off_t
   }
   if (!groups.empty()) tell_kernel_of_mode(fs, node, *file);
   if (written < 0) return reply(req, int(written));
-  if (const int flags = fi->flags | file->flags; flags & O_DSYNC) {
-    int error = make_durable(fs, file->fd.get(), (flags & O_SYNC) != O_SYNC);
-    if (error != 0) return reply(req, error);
-  }
   fuse_reply_write(req, size_t(written));
 }
 
@@ -199,6 +189,7 @@ void copy_file_range(fuse_req_t req, fuse_ino_t, off_t from_offset, fuse_file_in
   fuse_reply_write(req, size_t(copied));
 }
 
+// The kernel sends it after each write to a file that is open with O_SYNC, too.
 void fsync(fuse_req_t req, fuse_ino_t, int data_only, fuse_file_info* fi) {
   Filesystem& fs = filesystem(req);
   OpenFile* file = fs.files.at(fi->fh);

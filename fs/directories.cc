@@ -158,6 +158,7 @@ void opendir(fuse_req_t req, fuse_ino_t node, fuse_file_info* fi) {
   auto dir = std::make_unique<OpenDirectory>();
   dir->fd.reset(::openat(inode.fd(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!dir->fd) return reply(req, -errno);
+  if (is_reserved(req, dir->fd)) return reply(req, -ENFILE);
   fi->fh = fs.directories.add(std::move(dir));
   fi->cache_readdir = 1;  // nobody else changes the directory
   fi->keep_cache = 1;
@@ -173,11 +174,7 @@ void fsyncdir(fuse_req_t req, fuse_ino_t, int data_only, fuse_file_info* fi) {
   Filesystem& fs = filesystem(req);
   OpenDirectory* dir = fs.directories.at(fi->fh);
   if (!dir) return reply(req, -EBADF);
-  if (auto synced = fs.recorder.sync(); !synced) {
-    return reply(req, -(synced.error().code ?: EIO));
-  }
-  int result = data_only ? ::fdatasync(dir->fd.get()) : ::fsync(dir->fd.get());
-  reply(req, result == 0 ? 0 : -errno);
+  reply(req, make_durable(fs, dir->fd.get(), data_only));
 }
 
 }  // namespace

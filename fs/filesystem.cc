@@ -1,6 +1,8 @@
 #include "fs/filesystem.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/resource.h>
 #include <sys/sysmacros.h>
 
 #include <algorithm>
@@ -8,9 +10,15 @@
 namespace epochfs {
 namespace {
 
-// Each one is an open file of the backing file system; directories on the way to
-// what is in use are what it is for.
-constexpr size_t kMaxCachedDescriptors = 8192;
+int find_descriptor_limit() {
+  rlimit limit{};
+  EPOCHFS_CHECK(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+  return int(std::min<rlim_t>(limit.rlim_cur, INT32_MAX));
+}
+
+// Descriptors of directories on the way to what is in use, mostly. The greater part of
+// what the process may open is for the applications' open files.
+size_t cached_descriptors() { return std::min(size_t(find_descriptor_limit()) / 8, size_t(8192)); }
 
 // Whether pages of a shared mapping can be written through it.
 bool is_mappable(const OpenFile& file) { return (file.flags & O_ACCMODE) == O_RDWR; }
@@ -19,10 +27,11 @@ bool is_mappable(const OpenFile& file) { return (file.flags & O_ACCMODE) == O_RD
 
 Filesystem::Filesystem(Inode root, std::string path, Recorder& r)
     : backing(::fcntl(root.fd(), F_DUPFD_CLOEXEC, 3)),
+      descriptor_limit(find_descriptor_limit()),
       journal_path(std::move(path)),
       recorder(r),
       workers(r),
-      inodes(std::move(root), kMaxCachedDescriptors) {
+      inodes(std::move(root), cached_descriptors()) {
   EPOCHFS_CHECK(backing);
   struct statx a;
   EPOCHFS_CHECK(attributes_of(backing.get(), a) == 0);
@@ -80,6 +89,10 @@ void reply_entry(fuse_req_t req, const fuse_entry_param& entry) {
 void reply_open(fuse_req_t req, std::unique_ptr<OpenFile> file, fuse_file_info* fi,
                 const fuse_entry_param* entry) {
   Filesystem& fs = filesystem(req);
+  if (is_reserved(req, file->fd)) {
+    if (entry) fs.inodes.forget(entry->ino, 1);
+    return reply(req, -ENFILE);
+  }
   if (is_mappable(*file)) fs.shared_mappings.opened(file->node);
   fi->fh = fs.files.add(std::move(file));
   fi->keep_cache = 1;  // nobody else changes the file
@@ -89,6 +102,13 @@ void reply_open(fuse_req_t req, std::unique_ptr<OpenFile> file, fuse_file_info* 
   // Interrupted: the kernel will send neither RELEASE nor FORGET.
   close_file(fs, fi->fh);
   if (entry) fs.inodes.forget(entry->ino, 1);
+}
+
+bool is_reserved(fuse_req_t req, const UniqueFd& fd) {
+  const int limit = filesystem(req).descriptor_limit;
+  if (fd.get() < limit - std::min(limit / 4, 256)) return false;
+  // Our own threads open files of the mount when they flush mapped pages.
+  return ::access(fmt::format("/proc/self/task/{}", fuse_req_ctx(req)->pid).c_str(), F_OK) != 0;
 }
 
 void close_file(Filesystem& fs, uint64_t handle) {
@@ -122,10 +142,18 @@ std::vector<gid_t> groups_for_set_id(fuse_req_t req, int fd, bool ordinary) {
   return groups;
 }
 
+int make_durable(Filesystem& fs, int fd, bool data_only) {
+  // The journal first, so that no durable change is unrecorded. Its failure is not the
+  // application's: if the machine stops now, relationships reconcile.
+  (void)fs.recorder.sync();
+  int result = data_only ? ::fdatasync(fd) : ::fsync(fd);
+  return result == 0 ? 0 : -errno;
+}
+
 int backing_flags(int flags) {
   // The kernel has dealt with creation, truncation and appending (it sends offsets).
-  // Direct I/O would need aligned buffers; synchronous writes are made durable
-  // together with their journal records (data.cc).
+  // Direct I/O would need aligned buffers; after a synchronous write the kernel sends
+  // an fsync, which makes its journal record durable too.
   return (flags & (O_ACCMODE | O_NOATIME)) | O_CLOEXEC | O_NOFOLLOW;
 }
 

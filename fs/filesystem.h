@@ -50,6 +50,7 @@ struct Filesystem {
 
   UniqueFd backing;  // the root of the backing directory, to open handles with
   dev_t device;      // of the backing file system
+  int descriptor_limit;
   std::string journal_path;
   Recorder& recorder;
   Workers workers;
@@ -105,6 +106,10 @@ void reply_open(fuse_req_t req, std::unique_ptr<OpenFile> file, fuse_file_info* 
                 const fuse_entry_param* entry = nullptr);
 void close_file(Filesystem& fs, uint64_t handle);
 
+// Whether a descriptor just opened for an application is one of the last that the process
+// may have: those are for the journal, for pins and for what a barrier has to open.
+bool is_reserved(fuse_req_t req, const UniqueFd& fd);
+
 // ---- mutations ----
 
 Caller caller_of(fuse_req_t req);
@@ -121,6 +126,9 @@ inline Touched touch(const OpenFile& file, ByteRange data = {}) {
 // For WorkerThread::AsOrdinaryUser: the caller's groups, if the caller is to be taken
 // for an ordinary user and the file has set-id bits; else none. fd may be O_PATH.
 std::vector<gid_t> groups_for_set_id(fuse_req_t req, int fd, bool ordinary);
+
+// fsync(2) or fdatasync(2), with what the journal says of the file. 0 or -errno.
+int make_durable(Filesystem& fs, int fd, bool data_only);
 
 // The flags to open a backing file with, of those an application asked for.
 int backing_flags(int flags);

@@ -16,7 +16,8 @@ namespace {
 namespace po = boost::program_options;
 
 const CommandHelp kHelp{
-    "epochfs mount DIR [--backing PATH] [--state PATH] [--journal PATH] [-o OPTIONS] [--foreground]",
+    "epochfs mount DIR [--backing PATH] [--state PATH] [--journal PATH] [-o OPTIONS] "
+    "[--foreground]",
     "Mounts DIR over itself (or PATH on DIR) and records from then on every change of it in a\n"
     "journal. Returns when the mount is usable. The data stays where it is.\n"
     "Exit status: 0 mounted, 1 failed, 2 usage, 5 journal corrupt."};

@@ -41,7 +41,7 @@ constexpr Wish kWishes[] = {
 };
 
 bool want(fuse_conn_info* conn, uint64_t capability) {
-#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18)
   return fuse_set_feature_flag(conn, capability);
 #else
   if (!(conn->capable & capability)) return false;
@@ -51,7 +51,7 @@ bool want(fuse_conn_info* conn, uint64_t capability) {
 }
 
 void do_not_want(fuse_conn_info* conn, uint64_t capability) {
-#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18)
   fuse_unset_feature_flag(conn, capability);
 #else
   conn->want &= ~unsigned(capability);

@@ -94,6 +94,17 @@ WorkerThread::AsOrdinaryUser::~AsOrdinaryUser() {
   errno = error;
 }
 
+WorkerThread::WithoutAdministration::WithoutAdministration(bool really) : really_(really) {
+  if (really_) set_effective_capability(CAP_SYS_ADMIN, false);
+}
+
+WorkerThread::WithoutAdministration::~WithoutAdministration() {
+  if (!really_) return;
+  const int error = errno;
+  set_effective_capability(CAP_SYS_ADMIN, true);
+  errno = error;
+}
+
 WorkerThread& Workers::current() {
   thread_local std::unique_ptr<WorkerThread> mine;
   if (!mine) mine = std::make_unique<WorkerThread>(recorder_);

@@ -58,6 +58,18 @@ class WorkerThread {
     const bool really_;
   };
 
+  // For one system call that shows more to whoever has CAP_SYS_ADMIN.
+  class WithoutAdministration {
+   public:
+    explicit WithoutAdministration(bool really);
+    ~WithoutAdministration();
+    WithoutAdministration(const WithoutAdministration&) = delete;
+    WithoutAdministration& operator=(const WithoutAdministration&) = delete;
+
+   private:
+    const bool really_;
+  };
+
  private:
   Recorder& recorder_;
   Worker worker_;

@@ -36,30 +36,20 @@ void getxattr(fuse_req_t req, fuse_ino_t node, const char* name, size_t size) {
   fuse_reply_buf(req, value.data(), size_t(length));
 }
 
-// Names that only the privileged get to see.
-size_t leave_out_trusted(char* names, size_t size) {
-  constexpr std::string_view prefix = "trusted.";
-  size_t kept = 0;
-  for (size_t at = 0, length; at < size; at += length) {
-    length = std::strlen(names + at) + 1;
-    if (std::string_view(names + at).starts_with(prefix)) continue;
-    std::memmove(names + kept, names + at, length);
-    kept += length;
-  }
-  return kept;
-}
-
 void listxattr(fuse_req_t req, fuse_ino_t node, size_t size) {
   Inode inode;
   if (int error = filesystem(req).inodes.open(node, inode); error != 0) return reply(req, error);
-  std::vector<char> names(kMaxValueBytes);
-  ssize_t length = ::listxattr(proc_path(inode.fd()).c_str(), names.data(), names.size());
+  const std::string path = proc_path(inode.fd());
+  std::vector<char> names(std::min(size, kMaxValueBytes));
+  ssize_t length;
+  {
+    // Some file systems show names in trusted.* to the privileged only.
+    WorkerThread::WithoutAdministration user(fuse_req_ctx(req)->uid != 0);
+    length = ::listxattr(path.c_str(), names.data(), names.size());
+  }
   if (length < 0) return reply(req, -errno);
-  size_t kept = size_t(length);
-  if (fuse_req_ctx(req)->uid != 0) kept = leave_out_trusted(names.data(), kept);
-  if (size == 0) return void(fuse_reply_xattr(req, kept));
-  if (size < kept) return reply(req, -ERANGE);
-  fuse_reply_buf(req, names.data(), kept);
+  if (size == 0) return void(fuse_reply_xattr(req, size_t(length)));
+  fuse_reply_buf(req, names.data(), size_t(length));
 }
 
 Record xattr_intent(fuse_req_t req, RecordType type, const Inode& inode, const char* name) {
