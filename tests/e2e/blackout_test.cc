@@ -90,6 +90,24 @@ TEST_F(BlackoutTest, StopsInTheMiddleOfAFileAndLosesNoProgress) {
   EXPECT_LT(bytes_sent() - before, kBytes + (64 << 20));
 }
 
+TEST_F(BlackoutTest, StopsInTheMiddleOfTheInitialCopy) {
+  constexpr uint64_t kFiles = 20'000;
+  make_many_files(data() + "/many", 50, kFiles);
+  establish();
+  eventually("some files are sent", [&] { return replica().status().files_sent > 500; });
+  edit(window_that_covers_now());
+  replica().await_state("Blackout Window");
+  std::this_thread::sleep_for(Milliseconds(1000));
+  const ReplicaStatus stopped = replica().status();
+  std::this_thread::sleep_for(Milliseconds(1500));
+  EXPECT_EQ(replica().status().files_sent, stopped.files_sent);
+  EXPECT_EQ(bytes_sent(), stopped.bytes_sent);
+  EXPECT_LT(stopped.files_sent, kFiles) << "the copy was over before the window began";
+  EXPECT_EQ(stopped.recovery_epoch, 0u);
+  edit("none");
+  EXPECT_TRUE(replica().becomes_equal());
+}
+
 TEST_F(BlackoutTest, OneThatIsOverOrYetToComeStopsNothing) {
   start_daemons();
   a().mount(data());

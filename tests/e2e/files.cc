@@ -114,6 +114,9 @@ void make_xattrs(const std::string& in) {
   set_xattr(path, "user.binary", std::string("\x00\xff\x0a\x80", 4));
   set_xattr(path, "user.empty", "");
   set_xattr(path, "trusted.root", "only");
+  for (const char* name : {"/fifo", "/socket", "/character", "/empty"}) {
+    set_xattr(in + name, "trusted.root", name);
+  }
   write_file(in + "/acl", "acl");
   set_xattr(in + "/acl", "system.posix_acl_access",
             acl({{kAclUserObject, 6, kAclNobody}, {kAclUser, 7, 12345},

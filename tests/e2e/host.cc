@@ -172,6 +172,11 @@ std::string Host::make_directory(const std::string& name) {
   return path;
 }
 
+uint64_t Host::stored_bytes() const {
+  const Outcome du = run({.argv = {"du", "-s", "-B1", folder_}}, kPatience);
+  return std::strtoull(du.out.c_str(), nullptr, 10);
+}
+
 // ---- commands ----
 
 Command Host::command(const Arguments& arguments) const {

@@ -42,6 +42,8 @@ class Host {
   std::string control() const { return *this / "control.sock"; }
   const std::string& address() const { return address_; }
   uint16_t port() const { return port_; }  // 0: its daemon was never started
+  // Allocated below the folder, whatever for.
+  uint64_t stored_bytes() const;
   // Makes a directory in the folder, and returns its path.
   std::string make_directory(const std::string& name);
 

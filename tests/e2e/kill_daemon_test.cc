@@ -31,12 +31,6 @@ class KillDaemonTest : public TwoHosts, public ::testing::WithParamInterface<Vic
     start_victims();
   }
   bool copied() { return a().epochfs({"wait", replica().id(), "--timeout", "0.05"}).status == 0; }
-
-  // Bytes below the target directory and in the stage beside it.
-  uint64_t arrived() {
-    const Outcome du = run({.argv = {"du", "-s", "-B1", b().folder()}}, Host::kPatience);
-    return std::strtoull(du.out.c_str(), nullptr, 10);
-  }
 };
 
 // Long enough for a few kills, and with one file that is in flight for a while.
@@ -83,10 +77,10 @@ TEST_P(KillDaemonTest, DuringEdits) {
 TEST_P(KillDaemonTest, InTheMiddleOfALargeFile) {
   establish();
   replica().wait_until_idle();
-  const uint64_t before = arrived();
+  const uint64_t before = b().stored_bytes();
   write_large_file(data() + "/large", 400 << 20, 7);
   const uint64_t epoch = replica().barrier();
-  eventually("some of the file has arrived", [&] { return arrived() > before + (20 << 20); });
+  eventually("some of the file has arrived", [&] { return b().stored_bytes() > before + (20 << 20); });
   kill_and_restart();
   replica().wait_for_epoch(epoch);
   EXPECT_TRUE(replica().becomes_equal());

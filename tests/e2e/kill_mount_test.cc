@@ -230,6 +230,18 @@ TEST_F(KillMountTest, WithEverythingElseKilledToo) {
                         {.times = false, .holes = false}));
 }
 
+TEST_F(KillMountTest, InTheForegroundItEndsInOrderOnSigterm) {
+  Background mount(a().command({"mount", data(), "--state", a().state(), "--foreground"}));
+  ASSERT_TRUE(mount.wait_for_line("is mounted", Milliseconds(30'000))) << mount.said();
+  write_file(data() + "/file", "written through the mount");
+  const Journal journal(a(), data());
+  EXPECT_TRUE(journal.holds({.operation = "create", .name = "file"}));
+  mount.signal(SIGTERM);
+  EXPECT_EQ(mount.wait(Milliseconds(30'000)), 0);
+  EXPECT_TRUE(mountpoints_below(data()).empty());
+  EXPECT_EQ(read_whole_file(data() + "/file"), "written through the mount");
+}
+
 // A killed mount leaves a mountpoint behind that answers nothing.
 TEST_F(KillMountTest, AStaleMountpointIsClearedByUnmountToo) {
   a().mount(data());

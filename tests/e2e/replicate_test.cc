@@ -1,6 +1,5 @@
 // Does the target hold what the source held, at every epoch that it is asked about?
 #include <sys/stat.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -96,21 +95,6 @@ TEST_F(ReplicateTest, PreallocatedAndZeroedRangesArriveAsZeros) {
     ASSERT_TRUE(same_tree(snapshot(data()), snapshot(copy()), {.holes = false}));
     ASSERT_TRUE(same_tree(mutator.model().snapshot(), snapshot(copy()), kAsModelled));
   }
-}
-
-TEST_F(ReplicateTest, XattrsOfWhatIsNoFileArriveToo) {
-  a().mount(data());
-  ASSERT_EQ(::mknod((data() + "/fifo").c_str(), S_IFIFO | 0600, 0), 0);
-  for (const char* name : {"/fifo"}) {
-    ASSERT_EQ(::lsetxattr((data() + name).c_str(), "trusted.t", "1", 1, 0), 0) << name;
-  }
-  start_daemons();
-  replica().establish();
-  EXPECT_TRUE(replica().becomes_equal());
-  for (const char* name : {"/fifo"}) {
-    ASSERT_EQ(::lsetxattr((data() + name).c_str(), "trusted.t", "2", 1, 0), 0) << name;
-  }
-  EXPECT_TRUE(replica().becomes_equal());
 }
 
 TEST_F(ReplicateTest, ZerosThatAreStoredStayStored) {

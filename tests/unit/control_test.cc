@@ -54,10 +54,10 @@ class Control : public JournalTest {
   std::string socket() { return volume_.path() + "/" + kControlSocket; }
   void connect() {
     client_ = must(UnixRpcClient::connect(*io_.lowLevelProvider, socket()));
-    mount_ = client_->bootstrap<rpc::Mount>();
+    mount_ = std::make_unique<rpc::Mount::Client>(client_->bootstrap<rpc::Mount>());
   }
   void disconnect() {
-    mount_ = nullptr;
+    mount_.reset();
     client_.reset();
   }
 
@@ -80,13 +80,13 @@ class Control : public JournalTest {
     m.commit();
   }
   auto barrier(bool only_if_changed = false, uint32_t timeout_ms = 10'000) {
-    auto request = mount_.barrierRequest();
+    auto request = mount_->barrierRequest();
     request.setOnlyIfChanged(only_if_changed);
     request.setTimeoutMs(timeout_ms);
     return request.send().wait(io_.waitScope);
   }
   auto pin(uint64_t since, bool only_if_changed = false) {
-    auto request = mount_.barrierAndPinRequest();
+    auto request = mount_->barrierAndPinRequest();
     request.setSince(since);
     request.setOnlyIfChanged(only_if_changed);
     request.setTimeoutMs(10'000);
@@ -94,13 +94,13 @@ class Control : public JournalTest {
   }
   template <typename Capability>
   UniqueFd fd_of(Capability&& capability) {
-    KJ_IF_MAYBE(fd, capability.getFd().wait(io_.waitScope)) {
-      return UniqueFd(::dup(*fd));
-    }
-    return {};
+    return UniqueFd(::dup(capability.getFd().wait(io_.waitScope).orDefault(-1)));
   }
 
-  kj::AsyncIoContext io_ = kj::setupAsyncIo();
+  // Behind pointers, since a test's destructor must not throw and KJ's may.
+  std::unique_ptr<kj::AsyncIoContext> io_owner_ =
+      std::make_unique<kj::AsyncIoContext>(kj::setupAsyncIo());
+  kj::AsyncIoContext& io_ = *io_owner_;
   UniqueFd backing_;
   Barrier barrier_;
   std::unique_ptr<Pins> pins_;
@@ -109,7 +109,7 @@ class Control : public JournalTest {
   std::function<Result<void>()> flush_ = [] { return Result<void>(); };
   std::unique_ptr<ControlServer> server_;
   std::unique_ptr<UnixRpcClient> client_;
-  rpc::Mount::Client mount_ = nullptr;
+  std::unique_ptr<rpc::Mount::Client> mount_;
 };
 
 TEST_F(Control, OnlyTheOwnerMayConnect) {
@@ -120,7 +120,7 @@ TEST_F(Control, OnlyTheOwnerMayConnect) {
 
 TEST_F(Control, InfoSaysWhatIsMounted) {
   write("a", "x");
-  auto response = mount_.infoRequest().send().wait(io_.waitScope);
+  auto response = mount_->infoRequest().send().wait(io_.waitScope);
   auto info = response.getInfo();
   EXPECT_STREQ(info.getMountpoint().cStr(), "/mnt/data");
   EXPECT_EQ(std::string(info.getJournal().cStr()), volume_.path());
@@ -133,7 +133,7 @@ TEST_F(Control, InfoSaysWhatIsMounted) {
 
 TEST_F(Control, BackingDirectoryComesAsDescriptor) {
   write("a", "x");
-  auto response = mount_.backingRequest().send().wait(io_.waitScope);
+  auto response = mount_->backingRequest().send().wait(io_.waitScope);
   UniqueFd fd = fd_of(response.getDirectory());
   ASSERT_TRUE(fd);
   EXPECT_EQ(::faccessat(fd.get(), "a", F_OK, 0), 0);
@@ -182,12 +182,12 @@ TEST_F(Control, OtherCallsAreAnsweredDuringABarrier) {
     while (!go_on) std::this_thread::sleep_for(1ms);
     return Result<void>();
   };
-  auto slow = mount_.barrierRequest();
+  auto slow = mount_->barrierRequest();
   slow.setTimeoutMs(10'000);
   auto pending = slow.send();
-  auto info = mount_.infoRequest().send().wait(io_.waitScope);
+  auto info = mount_->infoRequest().send().wait(io_.waitScope);
   while (!flushing) std::this_thread::sleep_for(1ms);
-  info = mount_.infoRequest().send().wait(io_.waitScope);
+  info = mount_->infoRequest().send().wait(io_.waitScope);
   EXPECT_EQ(info.getInfo().getOpenEpoch(), 1u);
   go_on = true;
   EXPECT_EQ(pending.wait(io_.waitScope).getEpoch(), 1u);
@@ -241,7 +241,7 @@ TEST_F(Control, APinGoesWithItsConnection) {
       connect();
     }
     // Unpinning takes its turn among the jobs, before this barrier.
-    for (int i = 0; i < 100; ++i) mount_.infoRequest().send().wait(io_.waitScope);
+    for (int i = 0; i < 100; ++i) mount_->infoRequest().send().wait(io_.waitScope);
     barrier();
     struct stat before, after;
     ASSERT_EQ(::fstat(log.get(), &before), 0);
@@ -253,12 +253,12 @@ TEST_F(Control, APinGoesWithItsConnection) {
 
 TEST_F(Control, CursorsAreTakenIn) {
   must(write_cursor(storage_, volume_.dir(), "0123456789ab", EpochId{0}));
-  mount_.cursorsChangedRequest().send().wait(io_.waitScope);
+  mount_->cursorsChangedRequest().send().wait(io_.waitScope);
   write("a", "x");
   barrier();
   EXPECT_EQ(pins_->layers(), 1u);
   must(write_cursor(storage_, volume_.dir(), "0123456789ab", EpochId{1}));
-  mount_.cursorsChangedRequest().send().wait(io_.waitScope);
+  mount_->cursorsChangedRequest().send().wait(io_.waitScope);
   EXPECT_EQ(pins_->layers(), 0u);
 }
 
@@ -269,10 +269,10 @@ TEST_F(Control, EndsWhileACallerWaits) {
     std::this_thread::sleep_for(50ms);
     return Result<void>();
   };
-  auto request = mount_.barrierAndPinRequest();
+  auto request = mount_->barrierAndPinRequest();
   request.setTimeoutMs(10'000);
   auto pending = request.send();
-  mount_.infoRequest().send().wait(io_.waitScope);
+  mount_->infoRequest().send().wait(io_.waitScope);
   while (!flushing) std::this_thread::sleep_for(1ms);
   server_.reset();
   bool failed = pending.then([](auto&&) { return false; }, [](kj::Exception&&) { return true; })

@@ -845,7 +845,7 @@ void ModelTest::run(int threads, int epochs) {
   {
     Mutator inline_mutator(*this, random.u64());
     auto mutate = [&] {
-      if (threads) return std::this_thread::sleep_for(std::chrono::microseconds(random.below(3000)));
+      if (threads) return std::this_thread::sleep_for(random.below(3000) * 1us);
       for (uint64_t n = random.below(60); n > 0; --n) inline_mutator.step();
     };
     for (int e = 1; e <= epochs && !HasFatalFailure(); ++e) {
@@ -881,7 +881,8 @@ void ModelTest::run(int threads, int epochs) {
         pins_->unpin(r.pin);
         r.pin.reset();
         r.reader.reset();
-        pins_->cursors_are({EpochId{relationships[0].cursor}, EpochId{relationships[1].cursor}});
+        pins_->cursors_are(
+            {EpochId{relationships[0].cursor}, EpochId{relationships[1].cursor}});
       }
     }
   }
