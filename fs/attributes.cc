@@ -35,9 +35,9 @@ void statx(fuse_req_t req, fuse_ino_t node, int, int, fuse_file_info*) {
 // One setattr request, carried out step by step.
 class AttributeChange {
  public:
-  AttributeChange(fuse_req_t req, WorkerThread& thread, const Inode& inode,
+  AttributeChange(fuse_req_t req, WorkerThread& thread, NodeId node, const Inode& inode,
                   const struct stat& wanted, int to_set, int open_fd)
-      : req_(req), thread_(thread), inode_(inode), wanted_(wanted), to_set_(to_set),
+      : req_(req), thread_(thread), node_(node), inode_(inode), wanted_(wanted), to_set_(to_set),
         open_fd_(open_fd) {}
 
   // 0 or -errno. The owner comes first, since changing it clears set-id bits.
@@ -87,6 +87,9 @@ class AttributeChange {
   }
 
   int set_times() {
+    Filesystem& fs = filesystem(req_);
+    std::unique_lock<std::mutex> lock;
+    if (fs.options.writeback) lock = std::unique_lock(fs.mtime_mutex(node_));
     auto time = [this](int set, int now, const timespec& wanted) {
       if (sets(now)) return timespec{0, UTIME_NOW};
       return sets(set) ? wanted : timespec{0, UTIME_OMIT};
@@ -100,6 +103,7 @@ class AttributeChange {
 
   fuse_req_t req_;
   WorkerThread& thread_;
+  const NodeId node_;
   const Inode& inode_;
   const struct stat& wanted_;
   const int to_set_;
@@ -131,7 +135,7 @@ void setattr(fuse_req_t req, fuse_ino_t node, struct stat* wanted, int to_set,
   const Record intent = intent_of(req, inode, *wanted, to_set);
   const Touched touched[] = {touch(inode, intent.range)};
   WorkerThread& thread = fs.workers.current();
-  AttributeChange change(req, thread, inode, *wanted, to_set, file ? file->fd.get() : -1);
+  AttributeChange change(req, thread, node, inode, *wanted, to_set, file ? file->fd.get() : -1);
   int error;
   {
     Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, touched);

@@ -1,9 +1,12 @@
 // Open, read, write, fsync and their kind: what is in a file?
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <mutex>
+#include <optional>
 
 #include "fs/filesystem.h"
 
@@ -28,7 +31,7 @@ void open(fuse_req_t req, fuse_ino_t node, fuse_file_info* fi) {
   Inode inode;
   if (int error = fs.inodes.find(node, inode); error != 0) return reply(req, error);
   auto file = std::make_unique<OpenFile>();
-  file->fd.reset(open_backing(fs, inode, backing_flags(fi->flags)));
+  file->fd.reset(open_backing(fs, inode, backing_flags(fs, fi->flags)));
   if (!file->fd) return reply(req, file->fd.get());
   file->node = node;
   file->id = inode.id;
@@ -99,6 +102,30 @@ ssize_t write_all(int fd, const char* data, size_t size, off_t offset) {
   return ssize_t(done);
 }
 
+// With -o writeback the kernel keeps a file's mtime and sends it by a setattr, but not
+// when it is within a tick of the old one: pages that it sends must not move it.
+class KeepMtime {
+ public:
+  KeepMtime(Filesystem& fs, NodeId node, const OpenFile& file, bool really) : fd_(file.fd.get()) {
+    if (!really) return;
+    lock_ = std::unique_lock(fs.mtime_mutex(node));
+    struct stat st;
+    if (::fstat(fd_, &st) == 0) mtime_ = st.st_mtim;
+  }
+  ~KeepMtime() {
+    if (!lock_ || !mtime_) return;
+    const timespec times[2] = {{0, UTIME_OMIT}, *mtime_};
+    ::futimens(fd_, times);
+  }
+  KeepMtime(const KeepMtime&) = delete;
+  KeepMtime& operator=(const KeepMtime&) = delete;
+
+ private:
+  const int fd_;
+  std::unique_lock<std::mutex> lock_;
+  std::optional<timespec> mtime_;
+};
+
 Record data_intent(fuse_req_t req, RecordType type, const OpenFile& file, ByteRange range) {
   Record intent = make_intent(req, type);
   intent.file = file.id;
@@ -122,6 +149,7 @@ void write(fuse_req_t req, fuse_ino_t node, const char* data, size_t size, off_t
     Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, touched);
     {
       WorkerThread::AsOrdinaryUser user(thread, groups);
+      KeepMtime keep(fs, node, *file, fi->writepage && fs.options.writeback);
       written = write_all(file->fd.get(), data, size, offset);
     }
     // A write that failed has changed times and perhaps more: the whole range counts.

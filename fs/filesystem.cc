@@ -20,18 +20,23 @@ int find_descriptor_limit() {
 // what the process may open is for the applications' open files.
 size_t cached_descriptors() { return std::min(size_t(find_descriptor_limit()) / 8, size_t(8192)); }
 
-// Whether pages of a shared mapping can be written through it.
-bool is_mappable(const OpenFile& file) { return (file.flags & O_ACCMODE) == O_RDWR; }
+// Whether the kernel may have pages, written through it, that it has not sent yet.
+bool may_dirty_pages(const Filesystem& fs, const OpenFile& file) {
+  const int access = file.flags & O_ACCMODE;
+  return access == O_RDWR || (fs.options.writeback && access == O_WRONLY);
+}
 
 }  // namespace
 
-Filesystem::Filesystem(Inode root, std::string path, Recorder& r)
-    : backing(::fcntl(root.fd(), F_DUPFD_CLOEXEC, 3)),
+Filesystem::Filesystem(Inode root, std::string path, Recorder& r, const MountOptions& o)
+    : options(o),
+      backing(::fcntl(root.fd(), F_DUPFD_CLOEXEC, 3)),
       descriptor_limit(find_descriptor_limit()),
       journal_path(std::move(path)),
       recorder(r),
       workers(r),
-      inodes(std::move(root), cached_descriptors()) {
+      inodes(std::move(root), cached_descriptors()),
+      wakeup(options.wakeup) {
   EPOCHFS_CHECK(backing);
   struct statx a;
   EPOCHFS_CHECK(attributes_of(backing.get(), a) == 0);
@@ -93,7 +98,7 @@ void reply_open(fuse_req_t req, std::unique_ptr<OpenFile> file, fuse_file_info* 
     if (entry) fs.inodes.forget(entry->ino, 1);
     return reply(req, -ENFILE);
   }
-  if (is_mappable(*file)) fs.shared_mappings.opened(file->node);
+  if (may_dirty_pages(fs, *file)) fs.shared_mappings.opened(file->node);
   fi->fh = fs.files.add(std::move(file));
   fi->keep_cache = 1;  // nobody else changes the file
   fi->noflush = 1;     // close(2) has nothing to tell us
@@ -113,7 +118,7 @@ bool is_reserved(fuse_req_t req, const UniqueFd& fd) {
 
 void close_file(Filesystem& fs, uint64_t handle) {
   auto file = fs.files.take(handle);
-  if (file && is_mappable(*file)) fs.shared_mappings.closed(file->node);
+  if (file && may_dirty_pages(fs, *file)) fs.shared_mappings.closed(file->node);
 }
 
 Caller caller_of(fuse_req_t req) {
@@ -150,7 +155,11 @@ int make_durable(Filesystem& fs, int fd, bool data_only) {
   return result == 0 ? 0 : -errno;
 }
 
-int backing_flags(int flags) {
+int backing_flags(const Filesystem& fs, int flags) {
+  // To gather parts of a page the kernel has to read the rest of it.
+  if (fs.options.writeback && (flags & O_ACCMODE) == O_WRONLY) {
+    flags = (flags & ~O_ACCMODE) | O_RDWR;
+  }
   // The kernel has dealt with creation, truncation and appending (it sends offsets).
   // Direct I/O would need aligned buffers; after a synchronous write the kernel sends
   // an fsync, which makes its journal record durable too.

@@ -9,6 +9,7 @@
 
 #include <sys/stat.h>
 
+#include <array>
 #include <atomic>
 #include <mutex>
 #include <string>
@@ -17,8 +18,10 @@
 #include "fs/fuse.h"
 #include "fs/handle_table.h"
 #include "fs/inode_table.h"
+#include "fs/mount_options.h"
 #include "fs/recorder.h"
 #include "fs/shared_mappings.h"
+#include "fs/wakeup.h"
 #include "fs/worker.h"
 
 namespace epochfs {
@@ -46,8 +49,10 @@ struct OpenDirectory {
 };
 
 struct Filesystem {
-  Filesystem(Inode root, std::string journal_path, Recorder& recorder);
+  Filesystem(Inode root, std::string journal_path, Recorder& recorder,
+             const MountOptions& options);
 
+  const MountOptions options;
   UniqueFd backing;  // the root of the backing directory, to open handles with
   dev_t device;      // of the backing file system
   int descriptor_limit;
@@ -58,6 +63,7 @@ struct Filesystem {
   HandleTable<OpenFile> files;
   HandleTable<OpenDirectory> directories;
   SharedMappings shared_mappings;
+  Wakeup wakeup;
   fuse_session* session = nullptr;
   // What the session has of the kernel, and what not, with the reason. Complete before
   // the first request.
@@ -65,13 +71,19 @@ struct Filesystem {
   // Grows when some file may have got set-id bits: only then does a write have to
   // look whether it must clear them.
   std::atomic<uint64_t> set_id_generation{1};
+  // Grows before some file may get capabilities.
+  std::atomic<uint64_t> capability_generation{0};
   std::atomic<bool> negotiated{false};  // session and kernel have agreed
+  // Held from looking at a file's mtime to setting it; with -o writeback only.
+  std::mutex& mtime_mutex(NodeId node) { return mtime_mutexes[node % mtime_mutexes.size()]; }
+  std::array<std::mutex, 64> mtime_mutexes;
   std::atomic<bool> uring_seen{false};  // a request came through io_uring
 };
 
 inline Filesystem& filesystem(fuse_req_t req) {
   return *static_cast<Filesystem*>(fuse_req_userdata(req));
 }
+
 
 // Adds a family's operations to libfuse's table.
 void add_lookup_operations(fuse_lowlevel_ops& ops);      // lookup.cc
@@ -131,6 +143,6 @@ std::vector<gid_t> groups_for_set_id(fuse_req_t req, int fd, bool ordinary);
 int make_durable(Filesystem& fs, int fd, bool data_only);
 
 // The flags to open a backing file with, of those an application asked for.
-int backing_flags(int flags);
+int backing_flags(const Filesystem& fs, int flags);
 
 }  // namespace epochfs

@@ -68,6 +68,7 @@ struct InodeTable::Slot {
   uint32_t cached = 0;  // place in the descriptor cache; 0: none
   uint16_t type = 0;    // S_IFMT bits
   bool pinned = false;
+  bool plain = false;  // has no file capabilities, for certain
 };
 
 // Slot numbers begin at 1, so that 0 means none and no index is the root's.
@@ -137,6 +138,7 @@ struct InodeTable::Shard {
     slot.id = inode.id;
     slot.handle.set(inode.handle);
     slot.type = uint16_t(inode.type);
+    slot.plain = false;
     uint32_t& head = bucket(hash);
     slot.next = head;
     head = number;
@@ -299,6 +301,21 @@ void InodeTable::pin(const FileHandle& handle, SharedFd path) {
   uncached = shard.uncache(slot);
   slot.pinned = true;
   shard.pinned[number] = std::move(path);
+}
+
+bool InodeTable::is_plain(NodeId node) const {
+  if (node == kRootNode) return false;
+  Shard& shard = shard_of(node);
+  std::lock_guard lock(shard.mutex);
+  const Slot* slot = shard.at(node);
+  return slot && slot->plain;
+}
+
+void InodeTable::set_plain(NodeId node, bool plain) {
+  if (node == kRootNode) return;
+  Shard& shard = shard_of(node);
+  std::lock_guard lock(shard.mutex);
+  if (Slot* slot = shard.at(node)) slot->plain = plain;
 }
 
 size_t InodeTable::size() const {

@@ -63,6 +63,11 @@ class InodeTable {
   bool knows(const FileHandle& handle);
   void pin(const FileHandle& handle, SharedFd path);
 
+  // Whether the file is known to have no file capabilities (security.capability).
+  // Before a write the kernel asks for them, and again whenever attributes changed.
+  bool is_plain(NodeId node) const;
+  void set_plain(NodeId node, bool plain);
+
   size_t size() const;         // inodes known, without the root
   size_t descriptors() const;  // in the cache
 

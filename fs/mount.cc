@@ -39,7 +39,9 @@ Result<CommandLine> parse(const Arguments& arguments) {
       "journal", po::value<std::string>()->value_name("PATH")->default_value("", "in the state"),
       "journal folder; made if it is not there")(
       "options,o", po::value<Values>()->value_name("OPTIONS")->composing()->default_value({}, ""),
-      "mount options, with commas between them: nosuid, nodev, noexec")(
+      "mount options, with commas between them: nosuid, nodev, noexec;\n"
+      "writeback: the kernel gathers small writes;\n"
+      "wakeup=adaptive|always|never: idle cores are kept from halting")(
       "foreground,f", po::bool_switch(), "stay, instead of going to the background");
   EPOCHFS_TRY(Parsed parsed, parse_command(kHelp, options, {"dir"}, arguments));
   CommandLine line;

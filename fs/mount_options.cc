@@ -8,7 +8,10 @@
 namespace epochfs {
 namespace {
 
-enum class Meaning { kNothing, kSuid, kNoSuid, kDev, kNoDev, kExec, kNoExec, kUser, kRefused };
+enum class Meaning {
+  kNothing, kSuid, kNoSuid, kDev, kNoDev, kExec, kNoExec, kUser, kRefused,
+  kWriteback, kWriteThrough, kWakeupAdaptive, kWakeupAlways, kWakeupNever,
+};
 
 struct Row {
   const char* option;
@@ -17,6 +20,11 @@ struct Row {
 };
 
 constexpr Row kRows[] = {
+    {"writeback", Meaning::kWriteback},
+    {"writethrough", Meaning::kWriteThrough},
+    {"wakeup=adaptive", Meaning::kWakeupAdaptive},
+    {"wakeup=always", Meaning::kWakeupAlways},
+    {"wakeup=never", Meaning::kWakeupNever},
     {"suid", Meaning::kSuid},
     {"nosuid", Meaning::kNoSuid},
     {"dev", Meaning::kDev},
@@ -79,6 +87,11 @@ Result<void> take(const std::string& option, MountOptions& out) {
     case Meaning::kExec: out.exec = true; break;
     case Meaning::kNoExec: out.exec = false; break;
     case Meaning::kUser: out.suid = out.dev = out.exec = false; break;
+    case Meaning::kWriteback: out.writeback = true; break;
+    case Meaning::kWriteThrough: out.writeback = false; break;
+    case Meaning::kWakeupAdaptive: out.wakeup = WakeupMode::kAdaptive; break;
+    case Meaning::kWakeupAlways: out.wakeup = WakeupMode::kAlways; break;
+    case Meaning::kWakeupNever: out.wakeup = WakeupMode::kNever; break;
     case Meaning::kRefused:
       return fail(fmt::format("mount option {} is not supported: {}", option, row->why), 0,
                   ExitStatus::kUsage);

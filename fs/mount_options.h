@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "fs/wakeup.h"
 #include "journal/result.h"
 
 namespace epochfs {
@@ -12,6 +13,9 @@ namespace epochfs {
 struct MountOptions {
   // What the underlying mount allows is the most that the mount allows.
   bool suid = true, dev = true, exec = true;
+  // The kernel gathers small writes before it sends them: README.md, "Two modes".
+  bool writeback = false;
+  WakeupMode wakeup = WakeupMode::kAdaptive;
 };
 
 // Each element is the value of one -o. An option that nobody knows is an error of status

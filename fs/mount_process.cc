@@ -166,6 +166,15 @@ void raise_descriptor_limit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+void note_wakeup(Filesystem& fs) {
+  if (const std::string& why = fs.wakeup.unavailable(); !why.empty()) {
+    fs.missing.push_back("wakeup: idle cores are not kept awake: " + why);
+  } else {
+    fs.features.push_back(fs.options.wakeup == WakeupMode::kAlways ? "wakeup=always"
+                                                                   : "wakeup=adaptive");
+  }
+}
+
 // ---- signals ----
 
 // Calls `leave` when somebody asks the process to end. The signals must be blocked in
@@ -273,7 +282,7 @@ Result<void> MountProcess::open_journal() {
   EPOCHFS_DO(restore_dirty_state());
   EPOCHFS_TRY(auto last, read_last_epoch(volume_->dir()));
   recorder_ = std::make_unique<Recorder>(*journal_, barrier_, *pins_, root, last);
-  filesystem_ = std::make_unique<Filesystem>(backing_.root, volume_->path(), *recorder_);
+  filesystem_ = std::make_unique<Filesystem>(backing_.root, volume_->path(), *recorder_, options_);
   return {};
 }
 
@@ -351,6 +360,7 @@ Result<void> MountProcess::become_usable() {
   } else if (!explained) {
     fs.missing.push_back("io_uring: the kernel or libfuse could not start it");
   }
+  note_wakeup(fs);
   return start_control();
 }
 

@@ -111,11 +111,12 @@ void create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
   Named made;
   // Always exclusive: were there a file already, the kernel would have known it.
   int error = make_name(req, parent, name, RecordType::kCreate, mode, made, [&](int dir) {
-    fd.reset(::openat(dir, name, backing_flags(fi->flags) | O_CREAT | O_EXCL, mode & 07777));
+    fd.reset(::openat(dir, name, backing_flags(fs, fi->flags) | O_CREAT | O_EXCL, mode & 07777));
     return fd ? 0 : -1;
   });
   if (error != 0) return reply(req, error);
   fuse_entry_param entry = make_entry(fs, made.attributes, made.handle);
+  fs.inodes.set_plain(entry.ino, true);
   reply_open(req, open_file_of(fs, std::move(fd), entry.ino, made, fi->flags), fi, &entry);
 }
 
@@ -133,9 +134,8 @@ int make_temporary(fuse_req_t req, NodeId parent_node, mode_t mode, int flags, U
   {
     WorkerThread::AsCaller caller(thread, *fuse_req_ctx(req));
     // Without O_EXCL it can be given a name later.
-    const int excl = flags & O_EXCL;
-    fd.reset(::openat(parent.fd(), ".", (backing_flags(flags) & ~O_NOFOLLOW) | O_TMPFILE | excl,
-                      mode & 07777));
+    const int how = (backing_flags(fs, flags) & ~O_NOFOLLOW) | O_TMPFILE | (flags & O_EXCL);
+    fd.reset(::openat(parent.fd(), ".", how, mode & 07777));
     if (!fd) return -errno;
   }
   int error = look_at(fs, fd.get(), "", made);

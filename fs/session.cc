@@ -63,12 +63,16 @@ void init(void* userdata, fuse_conn_info* conn) {
   // The kernel then truncates by a setattr before it opens, which is recorded as such.
   do_not_want(conn, FUSE_CAP_ATOMIC_O_TRUNC);
   do_not_want(conn, FUSE_CAP_AUTO_INVAL_DATA);
-  for (const Wish& wish : kWishes) {
+  auto ask = [&](const Wish& wish) {
     if (want(conn, wish.capability)) {
       fs.features.push_back(wish.name);
     } else {
       fs.missing.push_back(fmt::format("{}: not in this kernel; {}", wish.name, wish.without));
     }
+  };
+  for (const Wish& wish : kWishes) ask(wish);
+  if (fs.options.writeback) {
+    ask({FUSE_CAP_WRITEBACK_CACHE, "writeback", "each write is sent by itself"});
   }
   conn->max_write = kMaxWrite;
   conn->max_background = kMaxBackground;
@@ -109,7 +113,31 @@ void note_absent(Filesystem& fs, bool uring) {
   fs.missing.push_back("passthrough: not in this version of epochfs");
 }
 
+// ---- every request is counted, before its operation runs ----
+
+fuse_lowlevel_ops uncounted{};
+
+template <auto kOperation>
+struct Counted;
+template <typename... A, void (*fuse_lowlevel_ops::*kOperation)(fuse_req_t, A...)>
+struct Counted<kOperation> {
+  static void run(fuse_req_t req, A... arguments) {
+    filesystem(req).wakeup.arrived();
+    (uncounted.*kOperation)(req, arguments...);
+  }
+};
+
+template <auto... kOperations>
+void count(fuse_lowlevel_ops& ops) {
+  uncounted = ops;
+  auto one = [&]<auto kOperation>() {
+    if (ops.*kOperation) ops.*kOperation = Counted<kOperation>::run;
+  };
+  (one.template operator()<kOperations>(), ...);
+}
+
 fuse_lowlevel_ops operations() {
+  using Ops = fuse_lowlevel_ops;
   fuse_lowlevel_ops ops{};
   ops.init = init;
   add_lookup_operations(ops);
@@ -118,6 +146,11 @@ fuse_lowlevel_ops operations() {
   add_data_operations(ops);
   add_directory_operations(ops);
   add_xattr_operations(ops);
+  count<&Ops::lookup, &Ops::getattr, &Ops::setattr, &Ops::readlink, &Ops::mknod, &Ops::mkdir,
+        &Ops::unlink, &Ops::rmdir, &Ops::symlink, &Ops::rename, &Ops::link, &Ops::open, &Ops::read,
+        &Ops::write, &Ops::release, &Ops::fsync, &Ops::opendir, &Ops::readdir, &Ops::readdirplus,
+        &Ops::setxattr, &Ops::getxattr, &Ops::listxattr, &Ops::removexattr, &Ops::create,
+        &Ops::fallocate, &Ops::copy_file_range, &Ops::lseek>(ops);
   return ops;
 }
 

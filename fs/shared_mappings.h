@@ -16,6 +16,9 @@
 // is open that way. Opening goes through a private copy of the mount, made for the
 // moment: the mount itself can be unmounted meanwhile.
 //
+// With -o writeback the kernel gathers writes in the same pages, and sends them at the
+// latest when the file is closed: a file that is open for writing in any way then counts.
+//
 // Threads: opened() and closed() from any worker; flush() from any other thread, never
 // from a worker, for it waits for workers. The mutex is a leaf.
 #pragma once
@@ -32,8 +35,8 @@ namespace epochfs {
 
 class SharedMappings {
  public:
-  // The kernel was answered an open for reading and writing of this node (entries
-  // have generation 0), or sent its release. Once for each open.
+  // The kernel was answered an open of this node (entries have generation 0) through
+  // which it may get dirty pages, or sent its release. Once for each open.
   void opened(uint64_t node);
   void closed(uint64_t node);
 

@@ -19,6 +19,16 @@ bool is_journal_name(fuse_ino_t node, const char* name) {
   return node == kRootNode && std::strcmp(name, kJournalXattr) == 0;
 }
 
+// Before the first write since a change of attributes the kernel asks for this one, to
+// take it away. Nearly no file has it.
+bool is_capability(const char* name) { return std::strcmp(name, "security.capability") == 0; }
+
+// Notes that a file has none, unless one may just have been set.
+void note_plain(Filesystem& fs, fuse_ino_t node, uint64_t generation) {
+  fs.inodes.set_plain(node, true);
+  if (fs.capability_generation != generation) fs.inodes.set_plain(node, false);
+}
+
 void getxattr(fuse_req_t req, fuse_ino_t node, const char* name, size_t size) {
   Filesystem& fs = filesystem(req);
   if (is_journal_name(node, name)) {
@@ -27,11 +37,16 @@ void getxattr(fuse_req_t req, fuse_ino_t node, const char* name, size_t size) {
     if (size < path.size()) return reply(req, -ERANGE);
     return void(fuse_reply_buf(req, path.data(), path.size()));
   }
+  const bool capability = is_capability(name);
+  if (capability && fs.inodes.is_plain(node)) return reply(req, -ENODATA);
+  const uint64_t generation = fs.capability_generation;
   Inode inode;
   if (int error = fs.inodes.open(node, inode); error != 0) return reply(req, error);
   std::vector<char> value(std::min(size, kMaxValueBytes));
   ssize_t length = ::getxattr(proc_path(inode.fd()).c_str(), name, value.data(), value.size());
-  if (length < 0) return reply(req, -errno);
+  const int error = length < 0 ? -errno : 0;
+  if (capability && error == -ENODATA) note_plain(fs, node, generation);
+  if (error != 0) return reply(req, error);
   if (size == 0) return void(fuse_reply_xattr(req, size_t(length)));
   fuse_reply_buf(req, value.data(), size_t(length));
 }
@@ -77,12 +92,14 @@ void change_xattr(fuse_req_t req, fuse_ino_t node, RecordType type, const char* 
   const auto groups = groups_for_set_id(req, inode.fd(), acl && fuse_req_ctx(req)->uid != 0);
   WorkerThread& thread = fs.workers.current();
   int error = 0;
+  if (is_capability(name)) ++fs.capability_generation;
   {
     Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, touched);
     WorkerThread::AsOrdinaryUser user(thread, groups);
     if (change(path.c_str()) != 0) error = -errno;
     if (error == 0) mutation.commit();
   }
+  if (is_capability(name)) fs.inodes.set_plain(node, false);
   reply(req, error);
 }
 

@@ -1,4 +1,5 @@
 // Does the target hold what the source held, at every epoch that it is asked about?
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -83,6 +84,49 @@ TEST_F(ReplicateTest, EveryRoundOfRandomChangesArrivesExactly) {
     ASSERT_TRUE(same_tree(wanted, snapshot(copy()))) << "round " << round;
     mutator.run(1 + random.below(600));
   }
+}
+
+class WriteBackTest : public TwoHosts {
+ protected:
+  void establish_with_write_back() {
+    start_daemons();
+    a().mount(data(), {"-o", "writeback"});
+    replica().establish();
+  }
+};
+
+// Neither closed nor synced: what the kernel has gathered comes in by the barrier's flush.
+TEST_F(WriteBackTest, TheBarrierFlushesWhatIsGathered) {
+  write_file(data() + "/old", std::string(100'000, 'o'));
+  establish_with_write_back();
+  ASSERT_TRUE(replica().becomes_equal());
+  UniqueFd fresh(::open((data() + "/fresh").c_str(), O_CREAT | O_WRONLY, 0644));
+  UniqueFd old(::open((data() + "/old").c_str(), O_WRONLY));
+  for (int i = 0; i < 50; ++i) {
+    const std::string text = "line " + std::to_string(i);
+    ASSERT_EQ(::write(fresh.get(), text.data(), text.size()), ssize_t(text.size()));
+    ASSERT_EQ(::pwrite(old.get(), text.data(), text.size(), i * 1999 + 3), ssize_t(text.size()));
+    if (i % 10) continue;
+    replica().wait_for_epoch(replica().barrier());
+    ASSERT_EQ(read_whole_file(copy() + "/fresh"), read_whole_file(data() + "/fresh"));
+    ASSERT_EQ(read_whole_file(copy() + "/old"), read_whole_file(data() + "/old"));
+  }
+}
+
+// Times of files come with the kernel's own flush, later than the bytes.
+TEST_F(WriteBackTest, EveryRoundOfRandomChangesArrives) {
+  Random random;
+  Mutator mutator(data(), random);
+  mutator.run(1000);
+  establish_with_write_back();
+  for (int round = 0; round < 8; ++round) {
+    mutator.run(1 + random.below(600));
+    replica().wait_for_epoch(replica().barrier());
+    ASSERT_TRUE(same_tree(mutator.model().snapshot(), snapshot(data()), kAsModelled));
+    ASSERT_TRUE(same_tree(snapshot(data()), snapshot(copy()), {.times = false, .holes = false}));
+  }
+  a().must({"barrier", data()});
+  EXPECT_TRUE(replica().becomes_equal());
 }
 
 TEST_F(ReplicateTest, PreallocatedAndZeroedRangesArriveAsZeros) {
