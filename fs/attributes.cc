@@ -3,6 +3,7 @@
 #include <sys/statvfs.h>
 
 #include "fs/filesystem.h"
+#include "fs/keep_mtime.h"
 
 namespace epochfs {
 namespace {
@@ -81,6 +82,7 @@ class AttributeChange {
                                                    : fuse_req_ctx(req_)->uid != 0;
     const auto groups = groups_for_set_id(req_, inode_.fd(), ordinary);
     WorkerThread::AsOrdinaryUser user(thread_, groups);
+    KeepMtime keep(filesystem(req_), node_, inode_.fd(), !sets(FUSE_SET_ATTR_MTIME));
     changed_ = true;  // even a truncation that fails may have freed something
     return open_fd_ >= 0 ? ::ftruncate(open_fd_, wanted_.st_size)
                          : ::truncate(proc_path(inode_.fd()).c_str(), wanted_.st_size);

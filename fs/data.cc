@@ -1,14 +1,12 @@
 // Open, read, write, fsync and their kind: what is in a file?
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <mutex>
-#include <optional>
 
 #include "fs/filesystem.h"
+#include "fs/keep_mtime.h"
 
 namespace epochfs {
 namespace {
@@ -102,30 +100,6 @@ ssize_t write_all(int fd, const char* data, size_t size, off_t offset) {
   return ssize_t(done);
 }
 
-// With -o writeback the kernel keeps a file's mtime and sends it by a setattr, but not
-// when it is within a tick of the old one: pages that it sends must not move it.
-class KeepMtime {
- public:
-  KeepMtime(Filesystem& fs, NodeId node, const OpenFile& file, bool really) : fd_(file.fd.get()) {
-    if (!really) return;
-    lock_ = std::unique_lock(fs.mtime_mutex(node));
-    struct stat st;
-    if (::fstat(fd_, &st) == 0) mtime_ = st.st_mtim;
-  }
-  ~KeepMtime() {
-    if (!lock_ || !mtime_) return;
-    const timespec times[2] = {{0, UTIME_OMIT}, *mtime_};
-    ::futimens(fd_, times);
-  }
-  KeepMtime(const KeepMtime&) = delete;
-  KeepMtime& operator=(const KeepMtime&) = delete;
-
- private:
-  const int fd_;
-  std::unique_lock<std::mutex> lock_;
-  std::optional<timespec> mtime_;
-};
-
 Record data_intent(fuse_req_t req, RecordType type, const OpenFile& file, ByteRange range) {
   Record intent = make_intent(req, type);
   intent.file = file.id;
@@ -149,7 +123,7 @@ void write(fuse_req_t req, fuse_ino_t node, const char* data, size_t size, off_t
     Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, touched);
     {
       WorkerThread::AsOrdinaryUser user(thread, groups);
-      KeepMtime keep(fs, node, *file, fi->writepage && fs.options.writeback);
+      KeepMtime keep(fs, node, file->fd.get(), fi->writepage);
       written = write_all(file->fd.get(), data, size, offset);
     }
     // A write that failed has changed times and perhaps more: the whole range counts.
@@ -180,6 +154,7 @@ void fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t le
   {
     Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, touched);
     WorkerThread::AsOrdinaryUser user(thread, groups);
+    KeepMtime keep(fs, node, file->fd.get());
     if (::fallocate(file->fd.get(), mode, offset, length) != 0) error = -errno;
     // A mode that the file system does not have changes nothing; other failures may
     // have come half-way.
@@ -206,6 +181,7 @@ void copy_file_range(fuse_req_t req, fuse_ino_t, off_t from_offset, fuse_file_in
   {
     Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, touched);
     WorkerThread::AsOrdinaryUser user(thread, groups);
+    KeepMtime keep(fs, to_node, to->fd.get());
     copied = ::copy_file_range(from->fd.get(), &from_offset, to->fd.get(), &to_offset, size,
                                unsigned(flags));
     if (copied < 0) copied = -errno;
