@@ -277,8 +277,8 @@ Result<void> Journal::close() {
 
 // ---- segments ----
 
-// Makes segment `index` ready for appending; false: no room.
-bool Journal::prepare(uint64_t index) {
+// Makes segment `index` ready for appending; false: no room. `ahead`: nobody waits.
+bool Journal::prepare(uint64_t index, bool ahead) {
   std::lock_guard lock(prepare_mutex_);
   // The preparer may come late, when the segment is full and retired already.
   if (index < synced_segment_) return false;
@@ -296,6 +296,8 @@ bool Journal::prepare(uint64_t index) {
     }
     return false;
   }
+  // Or the first fsync in it would have all those zeros to wait for.
+  if (ahead && !storage_.sync_data("segment-allocate", segment->fd.get(), name)) return false;
   void* map = ::mmap(nullptr, segment_bytes_, PROT_READ | PROT_WRITE, MAP_SHARED,
                      segment->fd.get(), 0);
   if (map == MAP_FAILED) return false;
@@ -319,7 +321,7 @@ void Journal::prepare_ahead() {
     if (stop_) return;
     done = wanted_segment_;
     lock.unlock();
-    prepare(done);  // if there is no room, append() finds out
+    prepare(done, true);  // if there is no room, append() finds out
     lock.lock();
   }
 }
@@ -390,10 +392,11 @@ Lsn Journal::write(Record& r) {
 }
 
 Lsn Journal::append(Record& r) {
-  if (lost_.load(std::memory_order_relaxed)) write_gap_if_owed();
+  // Nothing comes between what is lost and the gap that says so.
+  const bool whole = lost_.load(std::memory_order_relaxed) == 0 || write_gap_if_owed();
   r.time_ns = now_ns();
   r.epoch = open_epoch();
-  Lsn lsn = write(r);
+  const Lsn lsn = whole ? write(r) : Lsn{0};
   if (lsn == Lsn{0}) {
     note_lost();
     return lsn;

@@ -108,7 +108,7 @@ class Journal {
   Result<void> settle(const Recovered& recovered, const RecoveryReport& report);
   Result<void> fill_holes(const Recovered& recovered, int fd, uint64_t index);
   std::byte* at(uint64_t position);
-  bool prepare(uint64_t index);
+  bool prepare(uint64_t index, bool ahead = false);
   void prepare_ahead();
   std::byte* reserve(size_t size, Lsn& lsn);
   Lsn write(Record& record);

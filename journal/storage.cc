@@ -4,13 +4,24 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "journal/unix.h"
 
 namespace epochfs {
 
 Result<void> Storage::allocate(const char*, int fd, uint64_t size, std::string_view what) {
+  struct stat st;
+  if (::fstat(fd, &st) != 0) return fail_errno(fmt::format("look at {}", what));
   if (int code = ::posix_fallocate(fd, 0, off_t(size))) {
     return fail(fmt::format("allocate {} bytes for {}", size, what), code);
+  }
+  const std::vector<std::byte> zeros(1 << 20);
+  for (uint64_t at = uint64_t(st.st_size); at < size;) {
+    const uint64_t length = std::min<uint64_t>(zeros.size(), size - at);
+    EPOCHFS_DO(pwrite_full(fd, zeros.data(), length, at, what));
+    at += length;
   }
   return {};
 }

@@ -18,7 +18,9 @@ class Storage {
   virtual ~Storage() = default;
 
   // Reserves size bytes of the file, so that later writes to them (through a
-  // mapping, too) cannot fail for want of space. `what` goes into the error.
+  // mapping, too) cannot fail for want of space, and writes zeros to those that are
+  // new: with blocks that were written before, sync_data() moves data only, and no
+  // transaction of the file system. `what` goes into the error.
   virtual Result<void> allocate(const char* label, int fd, uint64_t size, std::string_view what);
   // Returns after fdatasync(2).
   virtual Result<void> sync_data(const char* label, int fd, std::string_view what);
