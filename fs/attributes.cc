@@ -44,7 +44,7 @@ class AttributeChange {
   // 0 or -errno. The owner comes first, since changing it clears set-id bits.
   int run() {
     int error = 0;
-    if (error == 0 && sets(FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) error = step(set_owner());
+    if (sets(FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID) || sets_nothing()) error = step(set_owner());
     if (error == 0 && sets(FUSE_SET_ATTR_MODE)) error = step(set_mode());
     if (error == 0 && sets(FUSE_SET_ATTR_SIZE)) error = step(set_size());
     if (error == 0 && sets(FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME)) error = step(set_times());
@@ -55,6 +55,13 @@ class AttributeChange {
 
  private:
   bool sets(int bits) const { return to_set_ & bits; }
+
+  // A chown(2) that names neither owner nor group: Linux clears set-id bits all the same,
+  // and the ctime changes.
+  bool sets_nothing() const {
+    return !sets(FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID | FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_SIZE |
+                 FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME);
+  }
 
   int step(int result) {
     if (result == 0) changed_ = true;
