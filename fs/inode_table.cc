@@ -1,11 +1,12 @@
 #include "fs/inode_table.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstring>
-#include <deque>
 #include <mutex>
+#include <new>
 #include <unordered_map>
 #include <vector>
 
@@ -64,7 +65,7 @@ struct InodeTable::Slot {
   uint64_t lookups = 0;  // 0: free
   CompactHandle handle;
   uint32_t generation = 0;
-  uint32_t next = 0;    // in its hash chain, or in the list of free slots
+  uint32_t next = 0;    // in its hash chain, or in its chunk's list of free slots
   uint32_t cached = 0;  // place in the descriptor cache; 0: none
   uint16_t type = 0;    // S_IFMT bits
   bool pinned = false;
@@ -79,10 +80,102 @@ struct InodeTable::Shard {
     bool recent = false;  // since the clock's hand came by
   };
 
+  // The slots, in chunks. What a walk over a large tree has filled goes back to the system
+  // once the kernel has forgotten it: a chunk without a used slot gives its pages back and
+  // keeps its place, and the generation that its slots go on with. One such chunk is
+  // spared, lest a file that comes and goes cost system calls.
+  class Slots {
+   public:
+    Slots() = default;
+    Slots(const Slots&) = delete;
+    Slots& operator=(const Slots&) = delete;
+    ~Slots() {
+      for (Chunk& chunk : chunks_) {
+        std::destroy_n(chunk.slots, chunk.made);
+        ::munmap(chunk.slots, kChunkBytes);
+      }
+    }
+
+    // A slot that is, or was, in use.
+    Slot& operator[](uint32_t number) { return slot(chunk_of(number), number); }
+
+    // Null: there is none with this number now.
+    Slot* find(uint64_t number) {
+      if (number == 0 || number > chunks_.size() * kPerChunk) return nullptr;
+      Chunk& chunk = chunk_of(uint32_t(number));
+      return place_of(uint32_t(number)) < chunk.made ? &slot(chunk, uint32_t(number)) : nullptr;
+    }
+
+    uint32_t take() {
+      if (available_.empty()) add_chunk();
+      const uint32_t index = available_.back();
+      Chunk& chunk = chunks_[index];
+      uint32_t number = chunk.free;
+      if (number) {
+        chunk.free = slot(chunk, number).next;
+      } else {
+        number = index * kPerChunk + ++chunk.made;
+        new (&slot(chunk, number)) Slot{.generation = chunk.generation};
+      }
+      if (++chunk.used == kPerChunk) available_.pop_back();
+      return number;
+    }
+
+    void give_back(uint32_t number) {
+      Chunk& chunk = chunk_of(number);
+      Slot& freed = slot(chunk, number);
+      chunk.generation = std::max(chunk.generation, ++freed.generation);
+      freed.next = chunk.free;
+      chunk.free = number;
+      const uint32_t index = uint32_t(&chunk - chunks_.data());
+      if (chunk.used-- == kPerChunk) available_.push_back(index);
+      if (chunk.used != 0) return;
+      const uint32_t spared = std::exchange(spared_, index);
+      if (spared != index && chunks_[spared].used == 0) empty(chunks_[spared]);
+    }
+
+   private:
+    static constexpr size_t kChunkBytes = 64 << 10;
+    static constexpr uint32_t kPerChunk = kChunkBytes / sizeof(Slot);
+
+    struct Chunk {
+      Slot* slots = nullptr;    // mapped: malloc(3) would keep what lies between others
+      uint32_t made = 0;        // so many exist; pages behind them are untouched
+      uint32_t used = 0;
+      uint32_t free = 0;        // the first of those that exist and are not used
+      uint32_t generation = 0;  // greater than that of every slot that was given back
+    };
+
+    // Numbers begin at 1.
+    static uint32_t place_of(uint32_t number) { return (number - 1) % kPerChunk; }
+    static Slot& slot(Chunk& chunk, uint32_t number) { return chunk.slots[place_of(number)]; }
+    Chunk& chunk_of(uint32_t number) { return chunks_[(number - 1) / kPerChunk]; }
+
+    void add_chunk() {
+      EPOCHFS_CHECK((chunks_.size() + 1) * kPerChunk < UINT32_MAX / kShards);
+      void* at = ::mmap(nullptr, kChunkBytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (at == MAP_FAILED) throw std::bad_alloc();
+      available_.push_back(uint32_t(chunks_.size()));
+      chunks_.push_back({.slots = static_cast<Slot*>(at)});
+    }
+
+    static void empty(Chunk& chunk) {
+      std::destroy_n(chunk.slots, chunk.made);
+      chunk.made = chunk.free = 0;
+      // Not unmapped: mappings with gaps between them would each count towards the number
+      // that a process may have.
+      ::madvise(chunk.slots, kChunkBytes, MADV_DONTNEED);
+    }
+
+    std::vector<Chunk> chunks_;
+    std::vector<uint32_t> available_;  // chunks that have room
+    uint32_t spared_ = 0;              // the chunk that was last without a used slot
+  };
+
   mutable std::mutex mutex;
-  std::deque<Slot> slots{1};
+  Slots slots;
   std::vector<uint32_t> buckets = std::vector<uint32_t>(16);
-  uint32_t free = 0;
   size_t count = 0;
 
   std::vector<Cached> cache{1};
@@ -101,10 +194,8 @@ struct InodeTable::Shard {
   }
 
   Slot* at(NodeId node) {
-    uint64_t number = (node & UINT32_MAX) / kShards;
-    if (number == 0 || number >= slots.size()) return nullptr;
-    Slot& slot = slots[number];
-    return slot.lookups && slot.generation == node >> 32 ? &slot : nullptr;
+    Slot* slot = slots.find((node & UINT32_MAX) / kShards);
+    return slot && slot->lookups && slot->generation == node >> 32 ? slot : nullptr;
   }
 
   uint32_t number_of(NodeId node) const { return uint32_t((node & UINT32_MAX) / kShards); }
@@ -126,14 +217,7 @@ struct InodeTable::Shard {
 
   uint32_t insert(const Inode& inode, size_t hash) {
     if (count >= buckets.size()) grow();
-    uint32_t number = free;
-    if (number) {
-      free = slots[number].next;
-    } else {
-      number = uint32_t(slots.size());
-      EPOCHFS_CHECK(number < UINT32_MAX / kShards);
-      slots.emplace_back();
-    }
+    const uint32_t number = slots.take();
     Slot& slot = slots[number];
     slot.id = inode.id;
     slot.handle.set(inode.handle);
@@ -154,9 +238,7 @@ struct InodeTable::Shard {
     *link = slot.next;
     std::pair<SharedFd, SharedFd> dropped{uncache(slot), unpin(slot, number)};
     slot.handle.clear();
-    ++slot.generation;
-    slot.next = free;
-    free = number;
+    slots.give_back(number);
     --count;
     return dropped;
   }

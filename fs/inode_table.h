@@ -9,9 +9,11 @@
 // an inode comes and goes, under that shard's lock only.
 //
 // Memory: about 80 bytes an inode for handles of up to 24 bytes (ext4, XFS, most
-// of btrfs), plus the C library's overhead for longer ones.
+// of btrfs), plus the C library's overhead for longer ones. It goes back to the system
+// when the kernel forgets.
 //
-// Threads: every method from any thread. No lock is held over a system call.
+// Threads: every method from any thread. No lock is held over a system call that concerns
+// files.
 #pragma once
 
 #include <atomic>
