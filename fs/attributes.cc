@@ -55,9 +55,8 @@ class AttributeChange {
 
  private:
   bool sets(int bits) const { return to_set_ & bits; }
-
-  // A chown(2) that names neither owner nor group: Linux clears set-id bits all the same,
-  // and the ctime changes.
+  // So chown(2) to neither a user nor a group comes here, which moves the ctime and takes
+  // set-id bits away all the same; and, before a write, a wish to have them taken away.
   bool sets_nothing() const {
     return !sets(FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID | FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_SIZE |
                  FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME);
@@ -68,11 +67,19 @@ class AttributeChange {
     return result == 0 ? 0 : -errno;
   }
 
+  // The kernel does not check who asks for a change of nothing; a stranger's chown(2) must
+  // not take set-id bits away, and a stranger's write will do it itself.
+  bool is_callers() const {
+    struct statx a;
+    return attributes_of(inode_.fd(), a) == 0 && a.stx_uid == fuse_req_ctx(req_)->uid;
+  }
+
   int set_owner() {
     const uid_t uid = sets(FUSE_SET_ATTR_UID) ? wanted_.st_uid : uid_t(-1);
     const gid_t gid = sets(FUSE_SET_ATTR_GID) ? wanted_.st_gid : gid_t(-1);
     // Whether a set-gid bit survives depends on the caller's groups, if at all.
     const auto groups = groups_for_set_id(req_, inode_.fd(), fuse_req_ctx(req_)->uid != 0);
+    if (!groups.empty() && sets_nothing() && !is_callers()) return 0;
     WorkerThread::AsOrdinaryUser user(thread_, groups);
     return ::fchownat(inode_.fd(), "", uid, gid, AT_EMPTY_PATH);
   }
