@@ -124,6 +124,8 @@ void write(fuse_req_t req, fuse_ino_t node, const char* data, size_t size, off_t
     {
       WorkerThread::AsOrdinaryUser user(thread, groups);
       KeepMtime keep(fs, node, file->fd.get(), fi->writepage);
+      // Mapped pages that the kernel writes back are nobody's: refusing them would lose them.
+      WorkerThread::Spending spending(thread, fi->writepage ? 0 : fuse_req_ctx(req)->uid);
       written = write_all(file->fd.get(), data, size, offset);
     }
     // A write that failed has changed times and perhaps more: the whole range counts.
@@ -153,9 +155,12 @@ void fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t le
   int error = 0;
   {
     Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, touched);
-    WorkerThread::AsOrdinaryUser user(thread, groups);
-    KeepMtime keep(fs, node, file->fd.get());
-    if (::fallocate(file->fd.get(), mode, offset, length) != 0) error = -errno;
+    {
+      WorkerThread::AsOrdinaryUser user(thread, groups);
+      KeepMtime keep(fs, node, file->fd.get());
+      WorkerThread::Spending spending(thread, fuse_req_ctx(req)->uid);
+      if (::fallocate(file->fd.get(), mode, offset, length) != 0) error = -errno;
+    }
     // A mode that the file system does not have changes nothing; other failures may
     // have come half-way.
     if (error != -EOPNOTSUPP) mutation.commit();
@@ -180,11 +185,14 @@ void copy_file_range(fuse_req_t req, fuse_ino_t, off_t from_offset, fuse_file_in
   ssize_t copied;
   {
     Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, touched);
-    WorkerThread::AsOrdinaryUser user(thread, groups);
-    KeepMtime keep(fs, to_node, to->fd.get());
-    copied = ::copy_file_range(from->fd.get(), &from_offset, to->fd.get(), &to_offset, size,
-                               unsigned(flags));
-    if (copied < 0) copied = -errno;
+    {
+      WorkerThread::AsOrdinaryUser user(thread, groups);
+      KeepMtime keep(fs, to_node, to->fd.get());
+      WorkerThread::Spending spending(thread, fuse_req_ctx(req)->uid);
+      copied = ::copy_file_range(from->fd.get(), &from_offset, to->fd.get(), &to_offset, size,
+                                 unsigned(flags));
+      if (copied < 0) copied = -errno;
+    }
     if (copied > 0) mutation.record().range.end = range.begin + uint64_t(copied);
     if (copied != 0) mutation.commit();
   }

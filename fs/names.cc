@@ -165,12 +165,13 @@ void link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent_node, const char* n
   set_file(intent, file.id, file.handle);
   const Touched touched[] = {touch(parent), touch(file)};
   {
-    Recorder::Mutation mutation(fs.recorder, fs.workers.current().recording(), intent, touched);
-    if (::linkat(file.fd(), "", parent.fd(), name, AT_EMPTY_PATH) == 0) {
-      mutation.commit();
-    } else {
-      error = -errno;
+    WorkerThread& thread = fs.workers.current();
+    Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, touched);
+    {
+      WorkerThread::Spending spending(thread, fuse_req_ctx(req)->uid);
+      if (::linkat(file.fd(), "", parent.fd(), name, AT_EMPTY_PATH) != 0) error = -errno;
     }
+    if (error == 0) mutation.commit();
   }
   struct statx a;
   if (error == 0) error = attributes_of(file.fd(), a);
@@ -273,9 +274,12 @@ int rename_files(fuse_req_t req, Place& from, Place& to, unsigned flags) {
                              replaces ? victim.touched() : other};
   const size_t count = to.file ? 4 : 3;
 
-  Recorder::Mutation mutation(fs.recorder, fs.workers.current().recording(), intent,
-                              std::span(touched, count));
-  if (::renameat2(from.dir.fd(), from.name, to.dir.fd(), to.name, flags) != 0) return -errno;
+  WorkerThread& thread = fs.workers.current();
+  Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, std::span(touched, count));
+  {
+    WorkerThread::Spending spending(thread, fuse_req_ctx(req)->uid);
+    if (::renameat2(from.dir.fd(), from.name, to.dir.fd(), to.name, flags) != 0) return -errno;
+  }
   // Two names of one file: rename(2) does nothing.
   if (from.file.id == to.file.id) return 0;
   mutation.commit();

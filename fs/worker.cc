@@ -56,9 +56,29 @@ WorkerThread::WorkerThread(Recorder& recorder)
 
 WorkerThread::~WorkerThread() { recorder_.remove_worker(worker_); }
 
+void WorkerThread::bind_by_limits(bool bound) {
+  if (bound == bound_by_limits_) return;
+  set_effective_capability(CAP_SYS_RESOURCE, !bound);
+  bound_by_limits_ = bound;
+}
+
+WorkerThread::Spending::Spending(WorkerThread& thread, uid_t caller)
+    : thread_(thread), switched_(caller != thread.uid_) {
+  thread_.bind_by_limits(caller != 0);
+  if (switched_) ::setfsuid(caller);
+}
+
+WorkerThread::Spending::~Spending() {
+  if (!switched_) return;
+  const int error = errno;
+  ::setfsuid(thread_.uid_);
+  errno = error;
+}
+
 WorkerThread::AsCaller::AsCaller(WorkerThread& thread, uid_t uid, gid_t gid, mode_t mask)
     : thread_(thread), uid_(uid), gid_(gid) {
   // The C library's setfsuid() is the bare system call: this thread only.
+  thread_.bind_by_limits(uid_ != 0);
   if (gid_ != thread_.gid_) ::setfsgid(gid_);
   if (uid_ != thread_.uid_) ::setfsuid(uid_);
   // A umask does not go back: it concerns nothing but what the next caller makes,

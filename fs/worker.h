@@ -42,6 +42,20 @@ class WorkerThread {
     gid_t gid_;
   };
 
+  // For one system call that may take room on the disk: what the file system keeps for
+  // root is not an ordinary caller's, and their quota binds them.
+  class Spending {
+   public:
+    Spending(WorkerThread& thread, uid_t caller);
+    ~Spending();
+    Spending(const Spending&) = delete;
+    Spending& operator=(const Spending&) = delete;
+
+   private:
+    WorkerThread& thread_;
+    const bool switched_;
+  };
+
   // For one system call that clears set-id bits unless its caller may keep them: the
   // kernel asks for CAP_FSETID, which the thread then does not have, and about set-gid
   // bits for membership of the file's group.
@@ -71,11 +85,16 @@ class WorkerThread {
   };
 
  private:
+  // Whether quotas and reserved blocks bind the thread. Does not go back by itself: the
+  // next caller sets theirs, and what the journal makes meanwhile is root's by its user id.
+  void bind_by_limits(bool bound);
+
   Recorder& recorder_;
   Worker worker_;
   const uid_t uid_;  // the process's own
   const gid_t gid_;
   mode_t mask_;
+  bool bound_by_limits_ = false;
 };
 
 class Workers {

@@ -95,8 +95,11 @@ void change_xattr(fuse_req_t req, fuse_ino_t node, RecordType type, const char* 
   if (is_capability(name)) ++fs.capability_generation;
   {
     Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, touched);
-    WorkerThread::AsOrdinaryUser user(thread, groups);
-    if (change(path.c_str()) != 0) error = -errno;
+    {
+      WorkerThread::AsOrdinaryUser user(thread, groups);
+      WorkerThread::Spending spending(thread, fuse_req_ctx(req)->uid);
+      if (change(path.c_str()) != 0) error = -errno;
+    }
     if (error == 0) mutation.commit();
   }
   if (is_capability(name)) fs.inodes.set_plain(node, false);
