@@ -1,0 +1,34 @@
+// Disk: a small file system of its own, in a file, for what an application's own disk
+// must not suffer: being full, over quota or read-only.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "tests/e2e/process.h"
+
+namespace epochfs::testing {
+
+class Disk {
+ public:
+  // Makes a file system of that type on `bytes` below `folder`, and mounts it there.
+  // Throws Failure.
+  Disk(const std::string& folder, const std::string& name, uint64_t bytes,
+       std::vector<std::string> make, const std::string& options);
+  ~Disk();
+  Disk(const Disk&) = delete;
+  Disk& operator=(const Disk&) = delete;
+
+  // Why there can be none here; nullopt: it can. `tool` makes the file system.
+  static std::optional<std::string> why_not(const std::string& tool);
+
+  const std::string& path() const { return path_; }
+  std::string device() const;  // that it is on
+  // "ro" or "rw". False where a file is open for writing.
+  bool remount(const std::string& option);
+
+ private:
+  std::string path_;
+};
+
+}  // namespace epochfs::testing
