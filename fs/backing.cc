@@ -9,6 +9,8 @@
 
 #include <filesystem>
 
+#include "fs/unprivileged.h"
+
 namespace epochfs {
 namespace {
 
@@ -27,25 +29,27 @@ Result<UniqueFd> open_root(const std::string& path) {
   struct stat st;
   if (::stat(path.c_str(), &st) != 0) return fail_errno("open directory " + path);
   if (!S_ISDIR(st.st_mode)) return fail(path + " is not a directory; name one", ENOTDIR);
-  UniqueFd tree = clone_mount(path);
-  if (!tree) return fail_errno("make a private copy of the mount of " + path);
-  UniqueFd root(::openat(tree.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // The copy takes root. A descriptor from before our own mount leads beneath it too.
+  UniqueFd tree;
+  if (is_privileged()) {
+    tree = clone_mount(path);
+    if (!tree) return fail_errno("make a private copy of the mount of " + path);
+  }
+  UniqueFd root(tree ? ::openat(tree.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+                     : ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!root) return fail_errno("open directory " + path);
   return root;
 }
 
-// Everything is opened by handle later, so try it now.
+// A mount of root's opens everything by handle later, so try it now.
 Result<void> check_handles(const std::string& path, int root, struct statx& a,
                            FileHandle& handle) {
   const std::string remedy =
       "its file system cannot open files by handle; use a directory on ext4, XFS or btrfs";
   int error = identify(root, "", a, handle);
   if (error != 0) return fail(fmt::format("mount {}: {}", path, remedy), -error);
+  if (!is_privileged()) return {};  // then none is opened
   UniqueFd again(open_handle(root, handle, O_PATH));
-  if (again.get() == -EPERM) {
-    return fail(fmt::format("mount {}: opening files by handle needs CAP_DAC_READ_SEARCH; run it "
-                            "as root", path), EPERM);
-  }
   if (!again) return fail(fmt::format("mount {}: {}", path, remedy), -again.get());
   return {};
 }

@@ -16,8 +16,9 @@ constexpr size_t kMaxCopyAtOnce = 64 << 20;
 
 int open_backing(Filesystem& fs, const Inode& inode, int flags) {
   int fd = open_handle(fs.backing.get(), inode.handle, flags);
-  // A file without a name opens through the descriptor kept for it.
-  if (fd == -ESTALE && inode.path) {
+  // A file without a name opens through the descriptor kept for it, and any does where
+  // handles are not for us to open.
+  if ((fd == -ESTALE || fd == -EPERM) && inode.path) {
     fd = ::open(proc_path(inode.fd()).c_str(), flags & ~O_NOFOLLOW);
     if (fd < 0) fd = -errno;
   }

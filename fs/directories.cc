@@ -110,7 +110,9 @@ class Answer {
     int error = identify(dir.fd.get(), entry.name, a, handle);
     if (error == -ENOENT) return false;
     if (error != 0 || check_device(fs, a) != 0) return true;
-    found = make_entry(fs, a, handle);
+    SharedFd path;
+    if (path_to_keep(req_, dir.fd.get(), entry.name, path) != 0) return true;
+    found = make_entry(fs, a, handle, std::move(path));
     looked_up_.push_back(found.ino);
     return true;
   }

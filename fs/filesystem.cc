@@ -7,6 +7,8 @@
 
 #include <algorithm>
 
+#include "fs/unprivileged.h"
+
 namespace epochfs {
 namespace {
 
@@ -31,11 +33,12 @@ bool may_dirty_pages(const Filesystem& fs, const OpenFile& file) {
 Filesystem::Filesystem(Inode root, std::string path, Recorder& r, const MountOptions& o)
     : options(o),
       backing(::fcntl(root.fd(), F_DUPFD_CLOEXEC, 3)),
+      by_descriptor(!is_privileged()),
       descriptor_limit(find_descriptor_limit()),
       journal_path(std::move(path)),
       recorder(r),
       workers(r),
-      inodes(std::move(root), cached_descriptors()),
+      inodes(std::move(root), cached_descriptors(), by_descriptor),
       wakeup(options.wakeup) {
   EPOCHFS_CHECK(backing);
   struct statx a;
@@ -73,6 +76,16 @@ int attributes_of(int fd, struct statx& out) {
 
 int check_device(const Filesystem& fs, const struct statx& a) {
   return makedev(a.stx_dev_major, a.stx_dev_minor) == fs.device ? 0 : -EXDEV;
+}
+
+int path_to_keep(fuse_req_t req, int dir, const char* name, SharedFd& path) {
+  if (!filesystem(req).by_descriptor) return 0;
+  UniqueFd fd(*name ? ::openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC)
+                    : ::open(proc_path(dir).c_str(), O_PATH | O_CLOEXEC));
+  if (!fd) return -errno;
+  if (is_reserved(req, fd)) return -ENFILE;
+  path = share(std::move(fd));
+  return 0;
 }
 
 fuse_entry_param make_entry(Filesystem& fs, const struct statx& a, const FileHandle& handle,

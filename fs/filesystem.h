@@ -55,6 +55,8 @@ struct Filesystem {
   const MountOptions options;
   UniqueFd backing;  // the root of the backing directory, to open handles with
   dev_t device;      // of the backing file system
+  // Files are not opened by handle, which takes root: see unprivileged.h.
+  const bool by_descriptor;
   int descriptor_limit;
   std::string journal_path;
   Recorder& recorder;
@@ -106,6 +108,10 @@ int attributes_of(int fd, struct statx& out);
 // Handles of another file system must never enter the table: a nested mount or a
 // btrfs subvolume is -EXDEV.
 int check_device(const Filesystem& fs, const struct statx& a);
+
+// A descriptor for the inode table to keep of what has that name (of what `dir` is, if it
+// is empty), where the file system works by descriptor; else 0 and nothing. 0 or -errno.
+int path_to_keep(fuse_req_t req, int dir, const char* name, SharedFd& path);
 
 // An answer that makes the kernel know one file (and counts the lookup).
 fuse_entry_param make_entry(Filesystem& fs, const struct statx& a, const FileHandle& handle,

@@ -299,8 +299,8 @@ struct InodeTable::Shard {
   }
 };
 
-InodeTable::InodeTable(Inode root, size_t max_descriptors)
-    : root_(std::move(root)), shards_(new Shard[kShards]) {
+InodeTable::InodeTable(Inode root, size_t max_descriptors, bool keep_all)
+    : root_(std::move(root)), keep_all_(keep_all), shards_(new Shard[kShards]) {
   for (size_t i = 0; i < kShards; ++i) {
     shards_[i].cache_limit = std::max<size_t>(1, max_descriptors / kShards);
   }
@@ -321,7 +321,11 @@ NodeId InodeTable::add(const Inode& inode) {
   if (!number) number = shard.insert(inode, hash);
   Slot& slot = shard.slots[number];
   ++slot.lookups;
-  if (inode.path) evicted = shard.keep(number, inode.path);
+  if (inode.path && keep_all_) {
+    if (!std::exchange(slot.pinned, true)) shard.pinned[number] = inode.path;
+  } else if (inode.path) {
+    evicted = shard.keep(number, inode.path);
+  }
   return NodeId(slot.generation) << 32 | (NodeId(number) * kShards + index);
 }
 

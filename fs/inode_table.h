@@ -45,8 +45,9 @@ class InodeTable {
  public:
   // root: the backing directory, with an open descriptor that handles can be opened
   // with (not O_PATH). max_descriptors bounds the cache; what operations have in use
-  // and what is pinned comes on top.
-  InodeTable(Inode root, size_t max_descriptors);
+  // and what is pinned comes on top. Where handles cannot be opened, keep_all makes every
+  // file known keep the descriptor that add() gets, which must then be given.
+  InodeTable(Inode root, size_t max_descriptors, bool keep_all = false);
   ~InodeTable();
 
   // The node of a file that the kernel is about to be told of: counts one lookup.
@@ -81,6 +82,7 @@ class InodeTable {
   Shard& shard_of(NodeId node) const;
 
   const Inode root_;
+  const bool keep_all_;
   std::unique_ptr<Shard[]> shards_;
 };
 

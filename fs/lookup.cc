@@ -31,6 +31,7 @@ void lookup(fuse_req_t req, fuse_ino_t parent_node, const char* name) {
   SharedFd path = open_name(parent_node, parent, name);
   if (!path && errno == ENOENT) return reply_no_such_name(req);
   if (!path) return reply(req, -errno);
+  if (fs.by_descriptor && is_reserved(req, *path)) return reply(req, -ENFILE);
   struct statx a;
   FileHandle handle;
   int error = identify(path->get(), "", a, handle);

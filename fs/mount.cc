@@ -9,6 +9,7 @@
 
 #include "fs/commands.h"
 #include "fs/mount_process.h"
+#include "fs/unprivileged.h"
 
 namespace epochfs {
 namespace {
@@ -20,6 +21,9 @@ const CommandHelp kHelp{
     "[--foreground]",
     "Mounts DIR over itself (or PATH on DIR) and records from then on every change of it in a\n"
     "journal. Returns when the mount is usable. The data stays where it is.\n"
+    "Without root it mounts a directory of one's own through fusermount3, for oneself only: no\n"
+    "replication, no set-user-id programs, and a descriptor for every file in use or known; it\n"
+    "says at its start what it goes without.\n"
     "Exit status: 0 mounted, 1 failed, 2 usage, 5 journal corrupt."};
 
 struct CommandLine {
@@ -34,7 +38,7 @@ Result<CommandLine> parse(const Arguments& arguments) {
   options.add_options()("dir", po::value<std::string>()->required())(
       "backing", po::value<std::string>()->value_name("PATH")->default_value("", "DIR"),
       "directory that holds the data")(
-      "state", po::value<std::string>()->value_name("PATH")->default_value(kDefaultStateDir),
+      "state", po::value<std::string>()->value_name("PATH")->default_value(default_state_dir()),
       "state directory, where journals are")(
       "journal", po::value<std::string>()->value_name("PATH")->default_value("", "in the state"),
       "journal folder; made if it is not there")(

@@ -21,6 +21,7 @@
 #include <thread>
 
 #include "fs/mounts.h"
+#include "fs/unprivileged.h"
 #include "journal/change_set.h"
 #include "journal/cursors.h"
 #include "journal/reader.h"
@@ -30,17 +31,11 @@ namespace {
 
 // ---- what can be checked beforehand ----
 
-bool has_capability(int capability) {
-  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3]{};
-  ::syscall(SYS_capget, &header, data);
-  return data[CAP_TO_INDEX(capability)].effective & CAP_TO_MASK(capability);
-}
-
 Result<void> check_machine(const std::string& dir) {
-  if (!has_capability(CAP_SYS_ADMIN) || !has_capability(CAP_DAC_READ_SEARCH)) {
-    return fail(fmt::format("mount {}: it takes root (CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH); run "
-                            "it with sudo", dir), EPERM);
+  if (!is_privileged()) {
+    if (::geteuid() != 0) return {};  // fusermount3 opens the device and mounts
+    return fail(fmt::format("mount {}: root lacks CAP_SYS_ADMIN or CAP_DAC_READ_SEARCH here; run "
+                            "it outside of the container", dir), EPERM);
   }
   UniqueFd device(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
   if (!device) {
@@ -56,8 +51,8 @@ Result<void> clear_stale_mounts(const std::string& path) {
     if (!mount || mount->type != kMountType) return {};
     auto journal = journal_path_of(path);
     if (journal || journal.error().code != ENOTCONN) return {};
-    if (::umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0) {
-      return fail_errno("clear the stale mount of " + path);
+    if (int error = unmount_path(path, true); error != 0) {
+      return fail("clear the stale mount of " + path, -error);
     }
   }
 }
@@ -317,11 +312,13 @@ Result<void> MountProcess::serve(const std::function<void(const MountProcess&)>&
 }
 
 Result<void> MountProcess::run(const std::function<void(const MountProcess&)>& ready) {
+  const bool privileged = is_privileged();
   const SessionOptions options{
       .mountpoint = mountpoint_,
       .source = backing_.path,
-      .suid = options_.suid && !(backing_.flags & ST_NOSUID),
-      .dev = options_.dev && !(backing_.flags & ST_NODEV),
+      .others = privileged,
+      .suid = privileged && options_.suid && !(backing_.flags & ST_NOSUID),
+      .dev = privileged && options_.dev && !(backing_.flags & ST_NODEV),
       .exec = options_.exec && !(backing_.flags & ST_NOEXEC),
       .read_only = (backing_.flags & ST_RDONLY) != 0,
   };
@@ -361,6 +358,11 @@ Result<void> MountProcess::become_usable() {
     fs.missing.push_back("io_uring: the kernel or libfuse could not start it");
   }
   note_wakeup(fs);
+  if (fs.by_descriptor) {
+    for (std::string& line : what_users_go_without(fs.descriptor_limit)) {
+      fs.missing.push_back(std::move(line));
+    }
+  }
   return start_control();
 }
 
@@ -395,9 +397,9 @@ bool MountProcess::is_our_mount() const {
 // the mount is in use, pages are written first and the mount is then taken away.
 void MountProcess::leave() {
   if (is_our_mount()) {
-    if (::umount2(mountpoint_.c_str(), UMOUNT_NOFOLLOW) == 0) return;
+    if (unmount_path(mountpoint_, false) == 0) return;
     (void)filesystem_->shared_mappings.flush(mountpoint_, filesystem_->journal_path);
-    ::umount2(mountpoint_.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
+    (void)unmount_path(mountpoint_, true);
   }
   session_->end();
 }

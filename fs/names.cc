@@ -16,6 +16,7 @@ struct Named {
   FileId id;
   FileHandle handle;
   struct statx attributes {};
+  SharedFd path;  // of what was just made, for the inode table
 
   explicit operator bool() const { return bool(id); }
 };
@@ -60,6 +61,7 @@ int make_name(fuse_req_t req, NodeId parent_node, const char* name, RecordType t
     if (make(parent.fd()) != 0) return -errno;
   }
   int error = look_at(fs, parent.fd(), name, made);
+  if (error == 0) error = path_to_keep(req, parent.fd(), name, made.path);
   set_file(mutation.record(), made.id, made.handle);
   mutation.also_dirty(made.id, {});
   mutation.commit();
@@ -72,7 +74,7 @@ void mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, dev
   int error = make_name(req, parent, name, type, mode, made,
                         [&](int dir) { return ::mknodat(dir, name, mode, device); });
   if (error != 0) return reply(req, error);
-  reply_entry(req, make_entry(filesystem(req), made.attributes, made.handle));
+  reply_entry(req, make_entry(filesystem(req), made.attributes, made.handle, made.path));
 }
 
 void mkdir(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
@@ -80,7 +82,7 @@ void mkdir(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
   int error = make_name(req, parent, name, RecordType::kMakeDirectory, mode, made,
                         [&](int dir) { return ::mkdirat(dir, name, mode); });
   if (error != 0) return reply(req, error);
-  reply_entry(req, make_entry(filesystem(req), made.attributes, made.handle));
+  reply_entry(req, make_entry(filesystem(req), made.attributes, made.handle, made.path));
 }
 
 void symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* name) {
@@ -88,7 +90,7 @@ void symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* 
   int error = make_name(req, parent, name, RecordType::kSymlink, 0, made,
                         [&](int dir) { return ::symlinkat(target, dir, name); });
   if (error != 0) return reply(req, error);
-  reply_entry(req, make_entry(filesystem(req), made.attributes, made.handle));
+  reply_entry(req, make_entry(filesystem(req), made.attributes, made.handle, made.path));
 }
 
 std::unique_ptr<OpenFile> open_file_of(const Filesystem& fs, UniqueFd fd, NodeId node,
@@ -115,7 +117,7 @@ void create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
     return fd ? 0 : -1;
   });
   if (error != 0) return reply(req, error);
-  fuse_entry_param entry = make_entry(fs, made.attributes, made.handle);
+  fuse_entry_param entry = make_entry(fs, made.attributes, made.handle, made.path);
   fs.inodes.set_plain(entry.ino, true);
   reply_open(req, open_file_of(fs, std::move(fd), entry.ino, made, fi->flags), fi, &entry);
 }
@@ -139,6 +141,7 @@ int make_temporary(fuse_req_t req, NodeId parent_node, mode_t mode, int flags, U
     if (!fd) return -errno;
   }
   int error = look_at(fs, fd.get(), "", made);
+  if (error == 0) error = path_to_keep(req, fd.get(), "", made.path);
   set_file(mutation.record(), made.id, made.handle);
   mutation.commit();
   return error;
@@ -150,10 +153,18 @@ void tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, fuse_file_info* fi)
   Named made;
   int error = make_temporary(req, parent, mode, fi->flags, fd, made);
   if (error != 0) return reply(req, error);
-  fuse_entry_param entry = make_entry(fs, made.attributes, made.handle);
+  fuse_entry_param entry = make_entry(fs, made.attributes, made.handle, made.path);
   reply_open(req, open_file_of(fs, std::move(fd), entry.ino, made, fi->flags), fi, &entry);
 }
 #endif
+
+// 0 or -errno. By an empty path it takes root; the way through /proc does not.
+int give_name(const Inode& file, const Inode& parent, const char* name) {
+  if (::linkat(file.fd(), "", parent.fd(), name, AT_EMPTY_PATH) == 0) return 0;
+  if (errno != ENOENT) return -errno;
+  const std::string path = proc_path(file.fd());
+  return ::linkat(AT_FDCWD, path.c_str(), parent.fd(), name, AT_SYMLINK_FOLLOW) == 0 ? 0 : -errno;
+}
 
 void link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent_node, const char* name) {
   Filesystem& fs = filesystem(req);
@@ -169,14 +180,14 @@ void link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent_node, const char* n
     Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, touched);
     {
       WorkerThread::Spending spending(thread, fuse_req_ctx(req)->uid);
-      if (::linkat(file.fd(), "", parent.fd(), name, AT_EMPTY_PATH) != 0) error = -errno;
+      error = give_name(file, parent, name);
     }
     if (error == 0) mutation.commit();
   }
   struct statx a;
   if (error == 0) error = attributes_of(file.fd(), a);
   if (error != 0) return reply(req, error);
-  reply_entry(req, make_entry(fs, a, file.handle));
+  reply_entry(req, make_entry(fs, a, file.handle, file.path));
 }
 
 // A file whose last name is about to go. The kernel may know it for long (it is open,

@@ -190,7 +190,7 @@ struct Arguments {
     };
     add("fsname=" + options.source);
     add("subtype=epochfs");
-    add("allow_other");
+    if (options.others) add("allow_other");
     add("default_permissions");
     add(options.suid ? "suid" : "nosuid");
     add(options.dev ? "dev" : "nodev");

@@ -14,6 +14,7 @@ namespace epochfs {
 struct SessionOptions {
   std::string mountpoint;
   std::string source;  // as mount(8) shows it: the backing directory
+  bool others = true;  // all users may use it
   bool suid = false, dev = false, exec = true, read_only = false;
 };
 

@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <span>
 
+#include "fs/unprivileged.h"
 #include "journal/unix.h"
 #include "journal/volume.h"
 
@@ -54,6 +55,13 @@ Result<UniqueFd> open_root(const std::string& mountpoint, const std::string& jou
                             mountpoint));
   }
   return root;
+}
+
+// Without root the files cannot be named. The kernel starts to write all it has.
+Result<void> flush_all(const std::string& mountpoint) {
+  EPOCHFS_TRY(UniqueFd root, open_directory(mountpoint));
+  if (::syncfs(root.get()) != 0) return fail_errno("flush mapped pages of " + mountpoint);
+  return {};
 }
 
 void flush_nodes(int root, std::span<const uint64_t> nodes) {
@@ -106,6 +114,7 @@ std::vector<uint64_t> SharedMappings::list() const {
 Result<void> SharedMappings::flush(const std::string& mountpoint, const std::string& journal) {
   const std::vector<uint64_t> nodes = list();
   if (nodes.empty()) return {};
+  if (!is_privileged()) return flush_all(mountpoint);
   EPOCHFS_TRY(UniqueFd root, open_root(mountpoint, journal));
   for (size_t at = 0; at < nodes.size(); at += kFilesAtOnce) {
     flush_nodes(root.get(), std::span(nodes).subspan(

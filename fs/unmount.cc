@@ -1,10 +1,10 @@
 // epochfs unmount DIR.
 #include <errno.h>
 #include <fmt/format.h>
-#include <sys/mount.h>
 
 #include "fs/commands.h"
 #include "fs/mounts.h"
+#include "fs/unprivileged.h"
 #include "journal/volume.h"
 
 namespace epochfs {
@@ -33,10 +33,13 @@ Result<void> unmount(const std::string& dir) {
   }
   // A mount whose process is gone says nothing; then there is nobody to wait for either.
   auto journal = journal_path_of(path);
-  if (::umount2(path.c_str(), UMOUNT_NOFOLLOW) != 0) {
-    if (errno == EBUSY) return tl::unexpected(busy(path, mount->device));
-    if (errno == EPERM) return fail("unmount " + path + ": it takes root", EPERM);
-    return fail_errno("unmount " + path);
+  if (int error = unmount_path(path, false); error != 0) {
+    if (error == -EBUSY) return tl::unexpected(busy(path, mount->device));
+    if (error == -EPERM) {
+      return fail("unmount " + path + ": it takes root, or whoever mounted it and fusermount3",
+                  EPERM);
+    }
+    return fail("unmount " + path, -error);
   }
   if (!journal) return {};
   EPOCHFS_TRY(Volume volume, Volume::open(*journal));

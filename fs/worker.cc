@@ -12,6 +12,8 @@
 
 #include <memory>
 
+#include "fs/unprivileged.h"
+
 namespace epochfs {
 namespace {
 
@@ -36,7 +38,8 @@ void set_groups(const std::vector<gid_t>& groups) {
 }  // namespace
 
 WorkerThread::WorkerThread(Recorder& recorder)
-    : recorder_(recorder), uid_(::geteuid()), gid_(::getegid()) {
+    : recorder_(recorder), uid_(::geteuid()), gid_(::getegid()),
+      may_set_groups_(has_capability(CAP_SETGID)) {
   // libfuse cancels its threads when a session ends. Never within an operation: what
   // it has changed must get into the journal.
   ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
@@ -44,7 +47,7 @@ WorkerThread::WorkerThread(Recorder& recorder)
   mask_ = ::umask(022);
   ::umask(mask_);
   // The process's own groups would decide where the caller's have to.
-  set_groups({});
+  if (may_set_groups_) set_groups({});
   // Without this, setfsuid() to an ordinary user drops the capabilities that
   // operations need. It takes CAP_SETPCAP, which a mount by root has.
   int bits = ::prctl(PR_GET_SECUREBITS);
@@ -98,7 +101,7 @@ WorkerThread::AsCaller::~AsCaller() {
 
 WorkerThread::AsOrdinaryUser::AsOrdinaryUser(WorkerThread& thread,
                                               const std::vector<gid_t>& groups)
-    : thread_(thread), really_(!groups.empty()) {
+    : thread_(thread), really_(!groups.empty() && thread.may_set_groups_) {
   if (!really_) return;
   set_groups(groups);
   ::setfsgid(groups.front());

@@ -95,6 +95,7 @@ class WorkerThread {
   const gid_t gid_;
   mode_t mask_;
   bool bound_by_limits_ = false;
+  const bool may_set_groups_;  // else there is but one user, whose groups are the process's
 };
 
 class Workers {
