@@ -361,7 +361,8 @@ void PosixTest::SetUpTestSuite() {
   host_ = std::make_unique<Host>("posix");
   host_->make_directory("plain");
   host_->make_directory("mounted");
-  host_->mount(mounted());
+  const char* options = std::getenv("EPOCHFS_MOUNT_OPTIONS");
+  host_->mount(mounted(), options ? Arguments{"-o", options} : Arguments{});
 }
 
 void PosixTest::TearDownTestSuite() { host_.reset(); }

@@ -6,6 +6,9 @@
 // the same in two places (inode numbers, device, the clock) is written down as a
 // relation: the same as before, moved on.
 //
+// EPOCHFS_MOUNT_OPTIONS may name options for the mount, and TMPDIR another file system;
+// with EPOCHFS_TRANSCRIPTS set, a case that fails prints both transcripts.
+//
 // Cases of one test program share a mount and have directories of their own in it. Where
 // FUSE itself cannot match, the case is in limits_test.cc instead, with the reason.
 #pragma once

@@ -326,7 +326,10 @@ POSIX_CASE(Handles, OpenWhatTheyWereMadeOf) {
   place.read("moved");
   fd.reset();
   place.call("unlink", ::unlinkat(place.root(), "moved", 0));
-  place.opened("gone", ::open_by_handle_at(place.root(), handle, O_RDWR));
+  // The close before may still be on its way.
+  eventually("the file is gone", [&] {
+    return !UniqueFd(::open_by_handle_at(place.root(), handle, O_RDWR)) && errno == ESTALE;
+  });
 }
 
 }  // namespace
