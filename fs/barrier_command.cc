@@ -27,7 +27,7 @@ const CommandHelp kHelp{
 Result<std::string> socket_of(const std::string& dir) {
   auto journal = journal_path_of(dir);
   if (journal) return *journal + "/" + kControlSocket;
-  if (journal.error().code != ENOTCONN) return tl::unexpected(journal.error());
+  if (!says_mount_is_gone(journal.error().code)) return tl::unexpected(journal.error());
   return fail(fmt::format("cut epoch of {}: the mount's process has ended; mount it again with: "
                           "epochfs mount {}", dir, dir), 0, ExitStatus::kUnreachable);
 }

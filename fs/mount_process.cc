@@ -50,7 +50,7 @@ Result<void> clear_stale_mounts(const std::string& path) {
     EPOCHFS_TRY(auto mount, mount_at(path));
     if (!mount || mount->type != kMountType) return {};
     auto journal = journal_path_of(path);
-    if (journal || journal.error().code != ENOTCONN) return {};
+    if (journal || !says_mount_is_gone(journal.error().code)) return {};
     if (int error = unmount_path(path, true); error != 0) {
       return fail("clear the stale mount of " + path, -error);
     }

@@ -147,7 +147,7 @@ Result<std::string> canonical_path(const std::string& path) {
   std::unique_ptr<char, void (*)(void*)> found(::realpath(path.c_str(), nullptr), std::free);
   if (found) return std::string(found.get());
   const int error = errno;
-  if (error != ENOTCONN) return fail(path, error);
+  if (!says_mount_is_gone(error)) return fail(path, error);
   // The last part is a mountpoint that nobody serves: go by the path as it was given.
   std::filesystem::path p = std::filesystem::absolute(path).lexically_normal();
   if (!p.has_filename()) p = p.parent_path();

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -64,6 +65,12 @@ FileId file_id(const struct statx& attributes);
 // Opens by handle; mount_fd is any open file of the same file system. Needs
 // CAP_DAC_READ_SEARCH. errno style: descriptor or -errno (ESTALE: gone).
 int open_handle(int mount_fd, const FileHandle& handle, int flags);
+
+// Whether an error of a call to a file says that the process of its FUSE mount is gone.
+// While the kernel takes a mount over io_uring apart, it is one of the latter two.
+inline bool says_mount_is_gone(int error) {
+  return error == ENOTCONN || error == ECONNABORTED || error == ECANCELED;
+}
 
 // Bytes of a name for people: printable UTF-8 as it is, the rest as \n, \t, \\ or \xHH.
 std::string escape(std::string_view bytes);

@@ -278,7 +278,8 @@ Result<std::string> journal_path_of(const std::string& path) {
   char value[PATH_MAX];
   ssize_t size = ::getxattr(path.c_str(), kJournalXattr, value, sizeof value);
   if (size > 0) return std::string(value, size_t(size));
-  if (errno == ENOENT || errno == ENOTDIR || errno == EACCES || errno == ENOTCONN) {
+  if (errno == ENOENT || errno == ENOTDIR || errno == EACCES ||
+      says_mount_is_gone(errno)) {
     return fail_errno("open " + path);
   }
   struct stat st;
