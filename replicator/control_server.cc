@@ -177,6 +177,7 @@ class ControlServer final : public rpc::Daemon::Server {
       write_failure(call.getResults().initFailure(), r.error());
       return kj::READY_NOW;
     }
+    call.allowCancellation();  // ends when the command does
     auto state = kj::heap<Waiting>();
     state->id = r->id;
     state->epoch = EpochId{params.getEpoch()};

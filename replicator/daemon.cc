@@ -146,7 +146,7 @@ Result<void> serve(const Settings& settings) {
   for (const Relationship& r : registry->list()) {
     if (r.role == rpc::Role::SOURCE) context.start_session(r.id);
   }
-  ControlListener control(
+  auto control = kj::heap<ControlListener>(
       io.lowLevelProvider->wrapListenSocketFd(control_socket.release(),
                                               kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP),
       make_control_server(context));
@@ -155,6 +155,9 @@ Result<void> serve(const Settings& settings) {
              settings.control);
   io.unixEventPort.onSignal(SIGTERM).exclusiveJoin(io.unixEventPort.onSignal(SIGINT))
       .ignoreResult().wait(io.waitScope);
+  // Calls that wait are called off in the loop's next turns: they know the registry.
+  control = nullptr;
+  io.waitScope.poll();
   sessions.clear();
   peers.reset();
   ::unlink(settings.control.c_str());

@@ -295,5 +295,16 @@ INSTANTIATE_TEST_SUITE_P(By, AddressTest,
                                            Way{"Name", "127.0.0.1", "localhost"}),
                          [](const auto& info) { return std::string(info.param.name); });
 
+TEST_F(RelationshipTest, TheDaemonEndsWhileSomebodyWaits) {
+  establish();
+  replica().wait_until_idle();
+  const Arguments forever = {"wait", replica().id(), "--epoch", "1000000"};
+  Background gone(a().command(forever)), waits(a().command(forever));
+  EXPECT_FALSE(gone.wait(Milliseconds(500)));
+  gone.kill();
+  a().stop_daemon();
+  EXPECT_EQ(waits.wait(Host::kPatience), 6);
+}
+
 }  // namespace
 }  // namespace epochfs::testing
