@@ -268,6 +268,17 @@ void record_whiteout(const Filesystem& fs, Recorder::Mutation& mutation, const I
   mutation.commit_also(record);
 }
 
+// An exchange moves two files, and its record tells only of the first that it may have
+// changed: XFS takes a directory's new parent for a change of its contents, and moves its mtime.
+void record_exchanged(Recorder::Mutation& mutation, const Named& other, const Record& renamed) {
+  Record record;
+  record.type = RecordType::kSetAttributes;
+  record.caller = renamed.caller;
+  record.mode = FUSE_SET_ATTR_MTIME;
+  set_file(record, other.id, other.handle);
+  mutation.commit_also(record);
+}
+
 int rename_files(fuse_req_t req, Place& from, Place& to, unsigned flags) {
   Filesystem& fs = filesystem(req);
   const bool replaces = to.file && !(flags & RENAME_EXCHANGE);
@@ -295,6 +306,7 @@ int rename_files(fuse_req_t req, Place& from, Place& to, unsigned flags) {
   if (from.file.id == to.file.id) return 0;
   mutation.commit();
   if (replaces) victim.is_gone();
+  if (flags & RENAME_EXCHANGE) record_exchanged(mutation, to.file, intent);
   if (flags & RENAME_WHITEOUT) record_whiteout(fs, mutation, from.dir, intent);
   return 0;
 }
