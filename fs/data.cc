@@ -124,7 +124,7 @@ void write(fuse_req_t req, fuse_ino_t node, const char* data, size_t size, off_t
     Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, touched);
     {
       WorkerThread::AsOrdinaryUser user(thread, groups);
-      KeepMtime keep(fs, node, file->fd.get(), fi->writepage);
+      KeepMtime keep(fs, node, file->fd.get());
       // Mapped pages that the kernel writes back are nobody's: refusing them would lose them.
       WorkerThread::Spending spending(thread, fi->writepage ? 0 : fuse_req_ctx(req)->uid);
       written = write_all(file->fd.get(), data, size, offset);

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <stdio.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -36,8 +37,9 @@ class MountTest : public ::testing::Test {
     return count;
   }
 
- private:
   std::unique_ptr<Host> host_;
+
+ private:
   std::string data_;
 };
 
@@ -69,6 +71,31 @@ TEST_F(MountTest, AnExchangeOfDirectoriesIsAChangeOfBoth) {
                         RENAME_EXCHANGE), 0);
   EXPECT_EQ(count_records("rename", x), 1u);
   EXPECT_EQ(count_records("setattr", y), 1u);
+}
+
+// Within a tick of the write before it, the kernel moves no mtime and so sends none.
+TEST_F(MountTest, WithWritebackADirectWriteLeavesTheKernelsMtime) {
+  // In memory, so that an fsync takes less than a tick.
+  const std::string memory = host_->make_directory("memory");
+  ASSERT_EQ(::mount("tmpfs", memory.c_str(), "tmpfs", 0, nullptr), 0);
+  const std::string backing = memory + "/backing";
+  make_directory(backing);
+  const std::string at = host_->make_directory("at");
+  host_->mount(at, {"--backing", backing, "--journal", memory + "/journal", "-o", "writeback"});
+  const std::string path = at + "/file";
+  alignas(4096) static char page[4096] = "x";
+  UniqueFd buffered(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+  UniqueFd direct(::open(path.c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC));
+  ASSERT_TRUE(buffered && direct);
+  for (int round = 0; round < 200; ++round) {
+    ASSERT_EQ(::pwrite(buffered.get(), page, sizeof page, 0), ssize_t(sizeof page));
+    ASSERT_EQ(::fsync(buffered.get()), 0);
+    ASSERT_EQ(::pwrite(direct.get(), page, sizeof page, 0), ssize_t(sizeof page));
+    ASSERT_EQ(::fsync(direct.get()), 0);
+    const struct stat shown = status_of(path), stored = status_of(backing + "/file");
+    ASSERT_EQ(shown.st_mtim.tv_sec, stored.st_mtim.tv_sec) << "in round " << round;
+    ASSERT_EQ(shown.st_mtim.tv_nsec, stored.st_mtim.tv_nsec) << "in round " << round;
+  }
 }
 
 }  // namespace
