@@ -213,6 +213,9 @@ void fsync(fuse_req_t req, fuse_ino_t, int data_only, fuse_file_info* fi) {
 void lseek(fuse_req_t req, fuse_ino_t, off_t offset, int whence, fuse_file_info* fi) {
   OpenFile* file = filesystem(req).files.at(fi->fh);
   if (!file) return reply(req, -EBADF);
+  // The kernel does not write what it has gathered before it asks, and would be told of
+  // holes where data is on its way: let it take all for data, for good.
+  if (filesystem(req).options.writeback) return reply(req, -ENOSYS);
   // Only SEEK_HOLE and SEEK_DATA come here, and nobody uses the descriptor's position.
   off_t found = ::lseek(file->fd.get(), offset, whence);
   if (found < 0) return reply(req, -errno);

@@ -115,6 +115,20 @@ void attributes_of_statx(Place& p) {
                                                                  STATX_ATTR_APPEND));
 }
 
+void holes_under_mappings(Place& p) {
+  UniqueFd fd(::openat(p.root(), "file", O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  p.call("truncate", ::ftruncate(fd.get(), 65536));
+  void* at = ::mmap(nullptr, 65536, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  if (at == MAP_FAILED) throw_errno("mmap");
+  std::memcpy(at, "stored", 6);
+  p.call("data before msync", ::lseek(fd.get(), 0, SEEK_DATA));
+  p.call("msync", ::msync(at, 65536, MS_SYNC));
+  p.call("data after msync", ::lseek(fd.get(), 0, SEEK_DATA));
+  std::memcpy(static_cast<char*>(at) + 32768, "stored", 6);
+  ::munmap(at, 65536);
+  p.call("data after munmap", ::lseek(fd.get(), 32768, SEEK_DATA));
+}
+
 struct Limit {
   const char* name;
   const char* in_design;  // words of fs/DESIGN.md that tell of it
@@ -161,6 +175,11 @@ const Limit kLimits[] = {
      {"unaligned memory: 4096", "unaligned offset: 4096", "unaligned size: 5"}},
     {"SwapFiles", "swap file", "the kernel must know where the blocks are", "EINVAL", swap_file,
      {"header: 4096", "swapon: EINVAL"}},
+    {"HolesUnderMappings", "stored through a shared mapping",
+     "the kernel asks for holes without writing mapped pages first",
+     "a hole until msync(2) or munmap(2)", holes_under_mappings,
+     {"truncate: 0", "data before msync: ENXIO", "msync: 0", "data after msync: 0",
+      "data after munmap: 32768"}},
     {"AttributesOfStatx", "`stx_attributes`", "FUSE drops them", "none is told of",
      attributes_of_statx, {"statx: 0", "attributes that it tells of: 0"}},
 };
