@@ -98,8 +98,12 @@ class AttributeChange {
     WorkerThread::AsOrdinaryUser user(thread_, groups);
     KeepMtime keep(filesystem(req_), node_, inode_.fd(), !sets(FUSE_SET_ATTR_MTIME));
     changed_ = true;  // even a truncation that fails may have freed something
-    return open_fd_ >= 0 ? ::ftruncate(open_fd_, wanted_.st_size)
-                         : ::truncate(proc_path(inode_.fd()).c_str(), wanted_.st_size);
+    if (open_fd_ >= 0) return ::ftruncate(open_fd_, wanted_.st_size);
+    const std::string path = proc_path(inode_.fd());
+    if (wanted_.st_size != 0) return ::truncate(path.c_str(), wanted_.st_size);
+    // open(2) with O_TRUNC comes here, nearly always, and moves the times of an empty file
+    // too, as truncate(2) does on some file systems only.
+    return UniqueFd(::open(path.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC)) ? 0 : -1;
   }
 
   int set_times() {
