@@ -45,7 +45,8 @@ Result<CommandLine> parse(const Arguments& arguments) {
       "options,o", po::value<Values>()->value_name("OPTIONS")->composing()->default_value({}, ""),
       "mount options, with commas between them: nosuid, nodev, noexec;\n"
       "writeback: the kernel gathers small writes;\n"
-      "wakeup=adaptive|always|never: idle cores are kept from halting")(
+      "wakeup=adaptive|always|never: idle cores are kept from halting;\n"
+      "transport=io_uring|device: how requests come, where the kernel has both")(
       "foreground,f", po::bool_switch(), "stay, instead of going to the background");
   EPOCHFS_TRY(Parsed parsed, parse_command(kHelp, options, {"dir"}, arguments));
   CommandLine line;

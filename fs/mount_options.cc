@@ -10,7 +10,7 @@ namespace {
 
 enum class Meaning {
   kNothing, kSuid, kNoSuid, kDev, kNoDev, kExec, kNoExec, kUser, kRefused,
-  kWriteback, kWriteThrough, kWakeupAdaptive, kWakeupAlways, kWakeupNever,
+  kWriteback, kWriteThrough, kWakeupAdaptive, kWakeupAlways, kWakeupNever, kUring, kDevice,
 };
 
 struct Row {
@@ -25,6 +25,8 @@ constexpr Row kRows[] = {
     {"wakeup=adaptive", Meaning::kWakeupAdaptive},
     {"wakeup=always", Meaning::kWakeupAlways},
     {"wakeup=never", Meaning::kWakeupNever},
+    {"transport=io_uring", Meaning::kUring},
+    {"transport=device", Meaning::kDevice},
     {"suid", Meaning::kSuid},
     {"nosuid", Meaning::kNoSuid},
     {"dev", Meaning::kDev},
@@ -92,6 +94,8 @@ Result<void> take(const std::string& option, MountOptions& out) {
     case Meaning::kWakeupAdaptive: out.wakeup = WakeupMode::kAdaptive; break;
     case Meaning::kWakeupAlways: out.wakeup = WakeupMode::kAlways; break;
     case Meaning::kWakeupNever: out.wakeup = WakeupMode::kNever; break;
+    case Meaning::kUring: out.io_uring = true; break;
+    case Meaning::kDevice: out.io_uring = false; break;
     case Meaning::kRefused:
       return fail(fmt::format("mount option {} is not supported: {}", option, row->why), 0,
                   ExitStatus::kUsage);

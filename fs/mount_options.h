@@ -16,6 +16,8 @@ struct MountOptions {
   // The kernel gathers small writes before it sends them: README.md, "Two modes".
   bool writeback = false;
   WakeupMode wakeup = WakeupMode::kAdaptive;
+  // Requests come over io_uring where the kernel has it; else through /dev/fuse.
+  bool io_uring = true;
 };
 
 // Each element is the value of one -o. An option that nobody knows is an error of status

@@ -94,7 +94,9 @@ bool uring_is_enabled() {
 // What this build or this machine cannot have, whatever the kernel says.
 void note_absent(Filesystem& fs, bool uring) {
 #if EPOCHFS_FUSE_URING
-  if (!uring) {
+  if (!fs.options.io_uring) {
+    fs.missing.push_back("io_uring: not wanted (-o transport=device)");
+  } else if (!uring) {
     fs.missing.push_back("io_uring: the fuse module's enable_uring is off; turn it on with: "
                          "echo Y > /sys/module/fuse/parameters/enable_uring");
   }
@@ -110,7 +112,8 @@ void note_absent(Filesystem& fs, bool uring) {
 #if !EPOCHFS_FUSE_STATX
   fs.missing.push_back("statx: birth times need libfuse 3.18");
 #endif
-  fs.missing.push_back("passthrough: not in this version of epochfs");
+  fs.missing.push_back("passthrough: reads are served from the mount's own cache; a file read past it "
+                       "could be written through a mapping that no epoch knows of");
 }
 
 // ---- every request is counted, before its operation runs ----
@@ -223,7 +226,7 @@ Result<std::unique_ptr<Session>> Session::mount(Filesystem& fs, const SessionOpt
   LogListener log;
   bool uring = false;
 #if EPOCHFS_FUSE_URING
-  uring = uring_is_enabled();
+  uring = fs.options.io_uring && uring_is_enabled();
 #endif
   const fuse_lowlevel_ops ops = operations();
   Arguments arguments(options, uring);

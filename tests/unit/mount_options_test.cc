@@ -19,6 +19,8 @@ TEST(MountOptions, WriteThroughAndAdaptiveUnlessTold) {
   EXPECT_FALSE(parsed({"writeback", "writethrough"}).writeback);  // the last counts
   EXPECT_EQ(parsed({"wakeup=always"}).wakeup, WakeupMode::kAlways);
   EXPECT_EQ(parsed({"wakeup=never"}).wakeup, WakeupMode::kNever);
+  EXPECT_TRUE(parsed({}).io_uring);
+  EXPECT_FALSE(parsed({"transport=device"}).io_uring);
 }
 
 TEST(MountOptions, UserImpliesWhatMountHasIt) {
@@ -33,7 +35,7 @@ TEST(MountOptions, WhatOthersMeanIsPassedOver) {
 }
 
 TEST(MountOptions, RefusedByName) {
-  for (const char* option : {"ro", "remount", "sync", "wakeup", "wakeup=sometimes", "frob"}) {
+  for (const char* option : {"ro", "remount", "sync", "wakeup", "wakeup=sometimes", "transport=pigeon", "frob"}) {
     auto refused = parse_mount_options({std::string("rw,") + option});
     ASSERT_FALSE(refused.has_value()) << option;
     EXPECT_NE(refused.error().message().find(option), std::string::npos);
