@@ -13,6 +13,22 @@ namespace {
 
 using epochfs::Arguments;
 
+// Of relationships, which the daemon knows, or of a mount, which knows itself: an id has
+// no slash.
+int status_command(const Arguments& arguments) {
+  bool names_directory = false;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& a = arguments[i];
+    if (a == "--control") {
+      ++i;  // what follows is a socket
+    } else if (!a.starts_with("-")) {
+      names_directory |= a.find('/') != a.npos || a == "." || a == "..";
+    }
+  }
+  return names_directory ? epochfs::mount_status_command(arguments)
+                         : epochfs::status_command(arguments);
+}
+
 struct Command {
   int (*run)(const Arguments&);
   const char* what;
@@ -24,7 +40,7 @@ const std::map<std::string, Command> kCommands = {
     {"barrier", {epochfs::barrier_command, "cut an epoch of a mounted directory"}},
     {"serve", {epochfs::serve_command, "run this host's daemon"}},
     {"relationship", {epochfs::relationship_command, "create and manage relationships"}},
-    {"status", {epochfs::status_command, "show how relationships fare"}},
+    {"status", {status_command, "show how relationships fare, or a mount"}},
     {"wait", {epochfs::wait_command, "wait until the target holds an epoch"}},
     {"journal", {epochfs::journal_command, "read the journal of a volume"}},
 };

@@ -117,11 +117,23 @@ void Barrier::note(Clock::duration pause, bool cut_done) {
   ++(cut_done ? statistics_.cuts : statistics_.called_off);
   statistics_.last_pause_ns = ns;
   statistics_.max_pause_ns = std::max(statistics_.max_pause_ns, ns);
+  if (pauses_.size() < kPausesKept) {
+    pauses_.push_back(ns);
+  } else {
+    pauses_[oldest_pause_++ % kPausesKept] = ns;
+  }
 }
 
 BarrierStatistics Barrier::statistics() const {
   std::lock_guard lock(statistics_mutex_);
-  return statistics_;
+  BarrierStatistics now = statistics_;
+  if (!pauses_.empty()) {
+    std::vector<uint64_t> sorted = pauses_;
+    const auto at = sorted.begin() + ptrdiff_t((sorted.size() - 1) * 99 / 100);
+    std::nth_element(sorted.begin(), at, sorted.end());
+    now.p99_pause_ns = *at;
+  }
+  return now;
 }
 
 }  // namespace epochfs

@@ -27,6 +27,7 @@ struct BarrierStatistics {
   uint64_t called_off = 0;
   uint64_t last_pause_ns = 0;  // from closing the gate to opening it
   uint64_t max_pause_ns = 0;
+  uint64_t p99_pause_ns = 0;  // of the last kPausesKept cuts and calls-off
 };
 
 class Barrier {
@@ -67,6 +68,9 @@ class Barrier {
   std::vector<Seat*> free_seats_;
   mutable std::mutex statistics_mutex_;
   BarrierStatistics statistics_;
+  static constexpr size_t kPausesKept = 1000;
+  std::vector<uint64_t> pauses_;  // a ring
+  size_t oldest_pause_ = 0;
 };
 
 }  // namespace epochfs

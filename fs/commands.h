@@ -1,4 +1,5 @@
-// Commands of this folder: epochfs mount, epochfs unmount, epochfs barrier.
+// Commands of this folder: epochfs mount, epochfs unmount, epochfs barrier, and the status of
+// a mount.
 #pragma once
 
 #include "journal/command_line.h"
@@ -15,5 +16,8 @@ int unmount_command(const Arguments& arguments);
 
 // `epochfs barrier DIR`. Prints the number of the epoch that it cut.
 int barrier_command(const Arguments& arguments);
+
+// `epochfs status DIR`. Asks the mount itself, so that no daemon need run.
+int mount_status_command(const Arguments& arguments);
 
 }  // namespace epochfs

@@ -229,6 +229,17 @@ kj::Promise<void> ControlServer::MountServer::info(InfoContext context) {
   info.setLastBarrierPauseNs(barrier.last_pause_ns);
   info.setMaxBarrierPauseNs(barrier.max_pause_ns);
   info.setJournalBytes(journal.segments * mount_.volume.info().segment_bytes);
+  info.setBarriers(barrier.cuts);
+  info.setBarriersCalledOff(barrier.called_off);
+  info.setP99BarrierPauseNs(barrier.p99_pause_ns);
+  const MountUsage usage = mount_.usage();
+  info.setInodes(usage.inodes);
+  info.setOpenFiles(usage.open_files);
+  info.setDescriptors(usage.descriptors);
+  info.setDescriptorLimit(usage.descriptor_limit);
+  info.setResidentBytes(usage.resident_bytes);
+  info.setAwakeNs(uint64_t(usage.awake.count()));
+  info.setMountedNs(mount_.mounted_ns);
   fill(info.initFeatures(unsigned(features.size())), features);
   fill(info.initMissing(unsigned(missing.size())), missing);
   return kj::READY_NOW;

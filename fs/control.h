@@ -8,6 +8,7 @@
 // is answered without waiting for it.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -20,6 +21,15 @@
 #include "journal/volume.h"
 
 namespace epochfs {
+
+// What a mount's process takes up.
+struct MountUsage {
+  uint64_t inodes = 0;      // known to the kernel
+  uint64_t open_files = 0;  // of applications, directories too
+  uint64_t descriptors = 0, descriptor_limit = 0;
+  uint64_t resident_bytes = 0;
+  std::chrono::nanoseconds awake{};  // for so long idle cores were kept from halting
+};
 
 // The mount, as far as it is served here. The references must outlive the server.
 struct ControlledMount {
@@ -34,6 +44,8 @@ struct ControlledMount {
   // Writes the dirty pages of shared mappings into the mount, and waits for them.
   std::function<Result<void>()> flush_mappings;
   std::function<std::vector<std::string>()> features, missing;
+  std::function<MountUsage()> usage = [] { return MountUsage{}; };
+  uint64_t mounted_ns = 0;  // when
 };
 
 class ControlServer {

@@ -57,6 +57,11 @@ class HandleTable {
     return object;
   }
 
+  size_t size() const {
+    std::lock_guard lock(mutex_);
+    return used_ * kChunkSize - free_.size();
+  }
+
  private:
   static constexpr size_t kChunkSize = 1024;
   static constexpr size_t kChunks = 16 << 10;
@@ -77,7 +82,7 @@ class HandleTable {
   }
 
   std::array<std::atomic<Chunk*>, kChunks> chunks_{};
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   size_t used_ = 0;
   std::vector<uint64_t> free_;
 };

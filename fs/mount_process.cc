@@ -161,6 +161,24 @@ void raise_descriptor_limit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+uint64_t resident_bytes() {
+  std::ifstream in("/proc/self/statm");
+  uint64_t total = 0, resident = 0;
+  in >> total >> resident;
+  return resident * uint64_t(::sysconf(_SC_PAGESIZE));
+}
+
+MountUsage usage_of(const Filesystem& fs) {
+  std::error_code ignored;
+  const auto begin = std::filesystem::directory_iterator("/proc/self/fd", ignored);
+  return {.inodes = fs.inodes.size(),
+          .open_files = fs.files.size() + fs.directories.size(),
+          .descriptors = uint64_t(std::distance(begin, std::filesystem::directory_iterator())),
+          .descriptor_limit = uint64_t(fs.descriptor_limit),
+          .resident_bytes = resident_bytes(),
+          .awake = fs.wakeup.held()};
+}
+
 void note_wakeup(Filesystem& fs) {
   if (const std::string& why = fs.wakeup.unavailable(); !why.empty()) {
     fs.missing.push_back("wakeup: idle cores are not kept awake: " + why);
@@ -382,6 +400,8 @@ Result<void> MountProcess::start_control() {
       },
       .features = [&fs] { return fs.features; },
       .missing = [&fs] { return fs.missing; },
+      .usage = [&fs] { return usage_of(fs); },
+      .mounted_ns = now_ns(),
   };
   EPOCHFS_TRY(control_, ControlServer::start(std::move(mount)));
   return {};

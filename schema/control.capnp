@@ -39,6 +39,16 @@ struct MountInfo {
   journalBytes @10 :UInt64;
   features @11 :List(Text);   # in force: "io_uring", "passthrough", ...
   missing @12 :List(Text);    # "io_uring: the fuse module's enable_uring is off", ...
+  barriers @13 :UInt64;
+  barriersCalledOff @14 :UInt64;
+  inodes @15 :UInt64;         # known to the kernel
+  openFiles @16 :UInt64;      # of applications, directories too
+  descriptors @17 :UInt64;    # that the process has open,
+  descriptorLimit @18 :UInt64; # and may have
+  residentBytes @19 :UInt64;  # of the process's memory
+  awakeNs @20 :UInt64;        # for so long idle cores were kept from halting
+  mountedNs @21 :UInt64;      # when
+  p99BarrierPauseNs @22 :UInt64; # of the last thousand barriers
 }
 
 interface Mount {

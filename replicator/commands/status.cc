@@ -64,8 +64,9 @@ Result<ExitStatus> show_once(DaemonClient& client, const std::string& id, bool j
 
 Result<ExitStatus> status(const Arguments& arguments) {
   const CommandHelp help = {
-      "epochfs status [ID] [--watch] [--json]",
-      "Shows how relationships fare. Exit status: 3 where one has ended, is disconnected,\n"
+      "epochfs status [ID] [--watch] [--json]\n       epochfs status DIR [--json]",
+      "Shows how relationships fare, or how the mount of DIR does (with a slash in it, as in\n"
+      "./data), and which abilities of the kernel it uses. Exit status: 3 where one has ended, is disconnected,\n"
       "has failed or cannot reach its target; 4 where there is none."};
   po::options_description options;
   options.add_options()("watch,w", "show it anew every second, until interrupted")(

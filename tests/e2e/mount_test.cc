@@ -9,6 +9,7 @@
 #include <memory>
 #include <sstream>
 
+#include "journal/unix.h"
 #include "tests/e2e/files.h"
 #include "tests/e2e/host.h"
 
@@ -96,6 +97,45 @@ TEST_F(MountTest, WithWritebackADirectWriteLeavesTheKernelsMtime) {
     ASSERT_EQ(shown.st_mtim.tv_sec, stored.st_mtim.tv_sec) << "in round " << round;
     ASSERT_EQ(shown.st_mtim.tv_nsec, stored.st_mtim.tv_nsec) << "in round " << round;
   }
+}
+
+TEST_F(MountTest, StatusSaysWhatIsInForceAndWhatTheMountTakesUp) {
+  write_file(*this / "file", "x");
+  UniqueFd open(::open((*this / "file").c_str(), O_RDONLY));
+  host_->must({"barrier", *this / ""});
+  const std::string text = host_->must({"status", *this / ""});
+  EXPECT_NE(text.find("in force        posix_acl"), std::string::npos) << text;
+  EXPECT_NE(text.find("not in force    passthrough: "), std::string::npos) << text;
+  EXPECT_NE(text.find("barriers        1, 0 called off"), std::string::npos) << text;
+  EXPECT_NE(text.find(" known, 1 open\n"), std::string::npos) << text;
+
+  const std::string json = host_->must({"status", *this / "", "--json"});
+  EXPECT_EQ(json.find("\"residentBytes\":\"0\""), std::string::npos) << json;
+  EXPECT_NE(json.find("\"openFiles\":\"1\""), std::string::npos) << json;
+}
+
+TEST_F(MountTest, StatusOfWhatIsNoMountNamesTheRemedy) {
+  const Outcome none = host_->epochfs({"status", host_->folder() + "/"});
+  EXPECT_EQ(none.status, 1);
+  EXPECT_NE(none.err.find("neither an epochfs mount nor a journal folder"), std::string::npos)
+      << none.err;
+  const std::string other = host_->make_directory("other");
+  host_->mount(other);
+  host_->kill_mount(other);
+  const Outcome dead = host_->epochfs({"status", other});
+  EXPECT_EQ(dead.status, 6);
+  EXPECT_NE(dead.err.find("the mount's process has ended"), std::string::npos) << dead.err;
+}
+
+// Each option of the mount does what it says, as far as the mount itself can tell.
+TEST_F(MountTest, OptionsTakeEffect) {
+  const std::string other = host_->make_directory("other");
+  host_->mount(other, {"-o", "writeback,wakeup=never,transport=device"});
+  const std::string text = host_->must({"status", other});
+  EXPECT_NE(text.find(", writeback"), std::string::npos) << text;
+  EXPECT_NE(text.find("not wanted (-o wakeup=never)"), std::string::npos) << text;
+  EXPECT_NE(text.find("not wanted (-o transport=device)"), std::string::npos) << text;
+  EXPECT_NE(text.find("cores awake     0.000 s"), std::string::npos) << text;
 }
 
 }  // namespace

@@ -96,6 +96,11 @@ TEST(Barrier, KeepsNewOnesOutWhileItWaits) {
   EXPECT_TRUE(entered);
   EXPECT_GE(barrier.statistics().last_pause_ns, 20'000'000u);
   EXPECT_EQ(barrier.statistics().last_pause_ns, barrier.statistics().max_pause_ns);
+  EXPECT_EQ(barrier.statistics().p99_pause_ns, barrier.statistics().max_pause_ns);
+  // One long pause among many short ones is beyond the 99th percentile.
+  for (int i = 0; i < 2000; ++i) ASSERT_TRUE(barrier.cut(10s, [] {}));
+  EXPECT_LT(barrier.statistics().p99_pause_ns, barrier.statistics().max_pause_ns);
+  EXPECT_GT(barrier.statistics().p99_pause_ns, 0u);
 }
 
 TEST(Barrier, IsCalledOffWhenItCannotDrain) {
