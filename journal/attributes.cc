@@ -76,10 +76,8 @@ Result<void> capture_attributes(int fd, rpc::Attributes::Builder out) {
     ssize_t size = ::readlinkat(fd, "", target, sizeof target);
     if (size < 0) return fail_errno("read symbolic link");
     out.setSymlinkTarget({reinterpret_cast<capnp::byte*>(target), size_t(size)});
-    // The path below would lead through the link; user xattrs are not allowed on
-    // links anyway, and a link of its own security label is not replicated.
-    return {};
   }
+  // The path leads to the very file, be it a symbolic link itself.
   EPOCHFS_TRY(auto xattrs, read_xattrs(proc_path(fd)));
   if (xattrs.empty()) return {};
   auto list = out.initXattrs(unsigned(xattrs.size()));

@@ -38,8 +38,8 @@ class File {
     if (chowned && ::fchownat(fd_, "", want_.uid, want_.gid, AT_EMPTY_PATH) != 0) {
       return failed("set owner of");
     }
+    EPOCHFS_TRY(bool changed, apply_xattrs());
     if (!S_ISLNK(want_.mode)) {
-      EPOCHFS_TRY(bool changed, apply_xattrs());
       const bool right = (now.st_mode & 07777) == (want_.mode & 07777);
       const bool lost = chowned && (want_.mode & 06000);  // set-id bits go with the owner
       if ((!right || lost || changed) && ::chmod(path_.c_str(), want_.mode & 07777) != 0) {

@@ -80,6 +80,8 @@ const Change kChanges[] = {
     {"XattrOfAFile", {.kind = Kind::kSetXattr, .path = "file", .name = "user.x", .value = "1"}},
     {"XattrOfADirectory", {.kind = Kind::kSetXattr, .path = "directory", .name = "user.x",
                            .value = ""}},
+    {"XattrOfASymlink", {.kind = Kind::kSetXattr, .path = "link", .name = "trusted.x",
+                         .value = "1"}},
     {"XattrOfAFifo", {.kind = Kind::kSetXattr, .path = "fifo", .name = "trusted.x",
                       .value = "1"}},
     {"XattrRemoved", {.kind = Kind::kRemoveXattr, .path = "file", .name = "user.there"}},

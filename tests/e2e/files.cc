@@ -114,7 +114,7 @@ void make_xattrs(const std::string& in) {
   set_xattr(path, "user.binary", std::string("\x00\xff\x0a\x80", 4));
   set_xattr(path, "user.empty", "");
   set_xattr(path, "trusted.root", "only");
-  for (const char* name : {"/fifo", "/socket", "/character", "/empty"}) {
+  for (const char* name : {"/dangling", "/fifo", "/socket", "/character", "/empty"}) {
     set_xattr(in + name, "trusted.root", name);
   }
   write_file(in + "/acl", "acl");

@@ -324,7 +324,6 @@ void Mutator::change_times() {
 void Mutator::set_xattr() {
   const Listed* file = any();
   if (!file) return;
-  if (file->type == S_IFLNK) return;  // those of links are not replicated
   const bool user = file->type == S_IFREG || file->type == S_IFDIR;
   plan({.kind = Kind::kSetXattr, .path = file->path,
         .name = user ? random_.one_of(kXattrs) : "trusted.t",

@@ -122,11 +122,12 @@ TEST_F(WriteBackTest, EveryRoundOfRandomChangesArrives) {
   for (int round = 0; round < 8; ++round) {
     mutator.run(1 + random.below(600));
     replica().wait_for_epoch(replica().barrier());
-    ASSERT_TRUE(same_tree(mutator.model().snapshot(), snapshot(data()), kAsModelled));
-    ASSERT_TRUE(same_tree(snapshot(data()), snapshot(copy()), {.times = false, .holes = false}));
+    ASSERT_TRUE(same_tree(mutator.model().snapshot(), snapshot(copy()), kAsModelled));
   }
-  a().must({"barrier", data()});
-  EXPECT_TRUE(replica().becomes_equal());
+  // Such a mount tells of no holes: looked at beneath, where they need not be read.
+  replica().wait_for_epoch(replica().barrier());
+  a().unmount(data());
+  EXPECT_TRUE(same_tree(snapshot(data()), snapshot(copy()), {.holes = false}));
 }
 
 TEST_F(ReplicateTest, PreallocatedAndZeroedRangesArriveAsZeros) {
