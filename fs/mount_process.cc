@@ -125,7 +125,12 @@ VolumeInfo new_volume(const VolumeIdentity& identity, const std::string& backing
 
 Result<Volume> volume_below(const std::string& state, const VolumeIdentity& identity,
                             const std::string& backing) {
-  EPOCHFS_DO(prepare_state_dir(Storage::system(), state));
+  if (auto made = prepare_state_dir(Storage::system(), state); !made) {
+    if (made.error().code != EACCES) return tl::unexpected(made.error());
+    return fail(fmt::format("mount {}: {}; name a state directory of your own with --state, or run "
+                            "it as root", backing, made.error().message()), 0,
+                ExitStatus::kNotAuthorized);
+  }
   EPOCHFS_TRY(auto found, find_volume(state, identity));
   if (found) return *std::move(found);
   const VolumeInfo info = new_volume(identity, backing);
