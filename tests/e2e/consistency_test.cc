@@ -104,7 +104,7 @@ class ConsistencyTest : public TwoHosts {
 TEST_F(ConsistencyTest, EveryEpochIsACutUnderLoad) {
   establish();
   start_writers();
-  for (int round = 0; round < 8 && !HasFailure(); ++round) {
+  for (int round = 0; round < 20 && !HasFailure(); ++round) {
     let_them_write(300 + random_->below(1000));
     check_an_epoch();
   }
