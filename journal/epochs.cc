@@ -95,6 +95,11 @@ Result<std::optional<SealedEpoch>> read_last_epoch(int volume_dir) {
   return read_epoch(volume_dir, EpochId{UINT64_MAX});
 }
 
+Result<std::optional<SealedEpoch>> read_epoch_entry(int manifest, EpochId epoch) {
+  if (value(epoch) == 0) return std::optional<SealedEpoch>();
+  return read_entry(manifest, value(epoch) - 1);
+}
+
 Result<EpochManifest> EpochManifest::open(Storage& storage, int volume_dir) {
   EpochManifest manifest;
   manifest.storage_ = &storage;

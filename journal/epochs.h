@@ -29,6 +29,8 @@ Result<std::vector<SealedEpoch>> read_epochs(int volume_dir);
 // The newest entry at or before `epoch`, without reading the rest.
 Result<std::optional<SealedEpoch>> read_epoch(int volume_dir, EpochId epoch);
 Result<std::optional<SealedEpoch>> read_last_epoch(int volume_dir);
+// The entry itself, of an open manifest; nullopt: it is damaged, or not there.
+Result<std::optional<SealedEpoch>> read_epoch_entry(int manifest, EpochId epoch);
 
 // Appends. One writer a volume.
 class EpochManifest {

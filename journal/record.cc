@@ -272,34 +272,43 @@ void encode_padding(Lsn position, std::span<std::byte> out) {
   std::memcpy(out.data() + offsetof(Header, checksum), &h.checksum, sizeof h.checksum);
 }
 
-Decoded decode(std::span<const std::byte> in, Lsn position) {
+DecodeError decode_head(std::span<const std::byte> in, Lsn position, RecordHead& out) {
   Header h;
   if (in.size() < sizeof h) {
     bool zeros = std::all_of(in.begin(), in.end(), [](std::byte b) { return b == std::byte{0}; });
-    return failed(zeros ? DecodeError::kEndOfLog : DecodeError::kTruncated);
+    return zeros ? DecodeError::kEndOfLog : DecodeError::kTruncated;
   }
   std::memcpy(&h, in.data(), sizeof h);
-  if (h.length == 0 && h.checksum == 0 && h.lsn == 0) return failed(DecodeError::kEndOfLog);
+  if (h.length == 0 && h.checksum == 0 && h.lsn == 0) return DecodeError::kEndOfLog;
   if (h.length < sizeof h || h.length > kMaxRecordBytes || h.length % kRecordAlignment != 0) {
-    return failed(DecodeError::kBadLength);
+    return DecodeError::kBadLength;
   }
-  if (h.length > in.size()) return failed(DecodeError::kTruncated);
-  if (h.checksum != checksum(in.data(), h.length)) return failed(DecodeError::kBadChecksum);
-  if (h.lsn != value(position)) return failed(DecodeError::kBadPosition);
-  if (h.type > kLastRecordType || h.flags != 0) return failed(DecodeError::kBadType);
+  if (h.length > in.size()) return DecodeError::kTruncated;
+  if (h.checksum != checksum(in.data(), h.length)) return DecodeError::kBadChecksum;
+  if (h.lsn != value(position)) return DecodeError::kBadPosition;
+  if (h.type > kLastRecordType || h.flags != 0) return DecodeError::kBadType;
+  out = {static_cast<RecordType>(h.type), h.length,         position, h.time_ns, EpochId{h.epoch},
+         {h.uid, h.gid, h.pid},           {h.inode, h.birth_ns}};
+  return DecodeError::kNone;
+}
 
+Decoded decode(std::span<const std::byte> in, Lsn position) {
+  RecordHead h;
+  if (DecodeError error = decode_head(in, position, h); error != DecodeError::kNone) {
+    return failed(error);
+  }
   Decoded d;
-  d.size = h.length;
+  d.size = h.bytes;
   Record& r = d.record;
-  r.type = static_cast<RecordType>(h.type);
+  r.type = h.type;
   r.lsn = position;
   r.time_ns = h.time_ns;
-  r.epoch = EpochId{h.epoch};
-  r.caller = {h.uid, h.gid, h.pid};
-  r.file = {h.inode, h.birth_ns};
+  r.epoch = h.epoch;
+  r.caller = h.caller;
+  r.file = h.file;
 
   const uint16_t operands = row_of(r.type)->operands;
-  Parser p(in.subspan(sizeof h, h.length - sizeof h));
+  Parser p(in.subspan(sizeof(Header), h.bytes - sizeof(Header)));
   if (operands & kHandle) r.handle = p.handle();
   if (operands & kParent) {
     r.parent = p.id();

@@ -99,6 +99,21 @@ struct Decoded {
   size_t size = 0;  // bytes taken
 };
 
+// What every record begins with: enough for those who look for few among many.
+struct RecordHead {
+  RecordType type = RecordType::kPadding;
+  uint32_t bytes = 0;  // of the whole record
+  Lsn lsn{};
+  uint64_t time_ns = 0;
+  EpochId epoch{};
+  Caller caller;
+  FileId file;
+};
+
+// Checks the record at the beginning of `in` as decode() does, but for its operands,
+// and fills out. What it accepts is what was written: the checksum covers the operands.
+DecodeError decode_head(std::span<const std::byte> in, Lsn position, RecordHead& out);
+
 // Decodes the record at the beginning of `in`, which must stand at `position`.
 // Never reads past `in`; any bytes are safe.
 Decoded decode(std::span<const std::byte> in, Lsn position);
