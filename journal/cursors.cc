@@ -41,16 +41,24 @@ Result<std::optional<EpochId>> read_cursor(int volume_dir, const std::string& re
   return std::optional<EpochId>(EpochId{epoch});
 }
 
-Result<std::map<std::string, EpochId>> read_cursors(int volume_dir) {
-  std::map<std::string, EpochId> out;
+Result<std::vector<std::string>> list_cursors(int volume_dir) {
+  std::vector<std::string> out;
   EPOCHFS_TRY(UniqueFd fd, open_cursors(volume_dir));
   std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(fd.get()), ::closedir);
   if (!dir) return fail_errno("read directory cursors");
   fd.release();
   while (dirent* entry = ::readdir(dir.get())) {
-    if (!is_id(entry->d_name)) continue;
-    EPOCHFS_TRY(auto cursor, read_cursor(volume_dir, entry->d_name));
-    if (cursor) out[entry->d_name] = *cursor;
+    if (is_id(entry->d_name)) out.push_back(entry->d_name);
+  }
+  return out;
+}
+
+Result<std::map<std::string, EpochId>> read_cursors(int volume_dir) {
+  std::map<std::string, EpochId> out;
+  EPOCHFS_TRY(auto ids, list_cursors(volume_dir));
+  for (const std::string& id : ids) {
+    EPOCHFS_TRY(auto cursor, read_cursor(volume_dir, id));
+    if (cursor) out[id] = *cursor;
   }
   return out;
 }

@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "journal/storage.h"
 #include "journal/types.h"
@@ -14,6 +15,8 @@ namespace epochfs {
 
 // relationship id -> newest epoch that is durable at its target.
 Result<std::map<std::string, EpochId>> read_cursors(int volume_dir);
+// Relationships that have one, whatever it says.
+Result<std::vector<std::string>> list_cursors(int volume_dir);
 Result<std::optional<EpochId>> read_cursor(int volume_dir, const std::string& relationship);
 // Returns when the cursor is durable.
 Result<void> write_cursor(Storage& storage, int volume_dir, const std::string& relationship,

@@ -14,7 +14,17 @@ namespace {
 constexpr char kMagic[8] = {'E', 'P', 'O', 'C', 'H', 'I', 'N', 'F'};
 constexpr uint32_t kVersion = 1;
 constexpr size_t kHeaderBytes = 4096;
-constexpr size_t kFileBytes = kHeaderBytes + kInFlightSlots * kInFlightSlotBytes;
+constexpr size_t kFileBytes = kInFlightFileBytes;
+static_assert(in_flight_slot_offset(0) == kHeaderBytes);
+
+// The first page.
+struct InFlightLayout {
+  char magic[8];
+  uint32_t version;
+  uint32_t clean;
+  char boot_id[36];
+  uint32_t records_lost;
+};
 
 struct SlotHeader {
   uint32_t filled;  // written last when filling, first when clearing
@@ -35,13 +45,7 @@ SlotHeader* slot_header(std::byte* base) { return reinterpret_cast<SlotHeader*>(
 
 }  // namespace
 
-struct InFlight::Header {
-  char magic[8];
-  uint32_t version;
-  uint32_t clean;
-  char boot_id[36];
-  uint32_t records_lost;
-};
+struct InFlight::Header : InFlightLayout {};
 
 InFlight::Header* InFlight::header() const { return reinterpret_cast<Header*>(map_); }
 
@@ -159,6 +163,57 @@ void InFlight::set_records_lost(bool lost) {
 
 bool InFlight::records_lost() const {
   return std::atomic_ref<uint32_t>(header()->records_lost).load(std::memory_order_acquire) != 0;
+}
+
+namespace {
+
+bool holds_intents(std::span<const std::byte> slot, uint32_t bytes) {
+  if (bytes == 0 || bytes > slot.size()) return false;
+  for (auto rest = slot.first(bytes); !rest.empty();) {
+    const Decoded d = decode(rest, Lsn{0});
+    if (d.error != DecodeError::kNone) return false;
+    rest = rest.subspan(d.size);
+  }
+  return true;
+}
+
+}  // namespace
+
+Result<InFlightSeen> look_at_in_flight(int volume_dir) {
+  InFlightSeen seen;
+  UniqueFd fd(::openat(volume_dir, kInFlightFile, O_RDONLY | O_CLOEXEC));
+  if (!fd && errno == ENOENT) return seen;
+  if (!fd) return fail_errno("open in-flight slots");
+  struct stat st;
+  if (::fstat(fd.get(), &st) != 0) return fail_errno("stat in-flight slots");
+  seen.exists = true;
+  seen.file_bytes = uint64_t(st.st_size);
+  std::vector<std::byte> bytes(kFileBytes);
+  EPOCHFS_TRY([[maybe_unused]] size_t size,
+              pread_full(fd.get(), bytes.data(), bytes.size(), 0, "in-flight slots"));
+  const InFlightLayout& h = *reinterpret_cast<const InFlightLayout*>(bytes.data());
+  static constexpr char zero[8] = {};
+  if (std::memcmp(h.magic, zero, sizeof zero) == 0) return seen;
+  if (std::memcmp(h.magic, kMagic, sizeof kMagic) != 0) {
+    return fail("read in-flight slots: not such a file", 0, ExitStatus::kCorrupt);
+  }
+  if (h.version > kVersion) {
+    return fail("read in-flight slots: newer format version; use a newer epochfs");
+  }
+  seen.started = true;
+  seen.clean = h.clean == 1;
+  seen.records_lost = h.records_lost != 0;
+  EPOCHFS_TRY(std::string boot, boot_id());
+  seen.same_boot = std::memcmp(h.boot_id, boot.data(), sizeof h.boot_id) == 0;
+  for (size_t i = 0; i < kInFlightSlots; ++i) {
+    const auto slot = std::span(bytes).subspan(in_flight_slot_offset(i), kInFlightSlotBytes);
+    SlotHeader head;
+    std::memcpy(&head, slot.data(), sizeof head);
+    if (!head.filled) continue;
+    seen.filled.push_back(i);
+    if (!holds_intents(slot.subspan(sizeof head), head.bytes)) seen.damaged.push_back(i);
+  }
+  return seen;
 }
 
 }  // namespace epochfs

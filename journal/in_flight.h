@@ -81,4 +81,21 @@ class InFlight {
   std::array<std::atomic<bool>, kInFlightSlots> taken_{};
 };
 
+// What the file says to somebody who only looks: nothing is mapped or changed. While a
+// mount runs, slots change as they are read.
+struct InFlightSeen {
+  bool exists = false;
+  bool started = false;    // a mount has begun with it; else nothing that follows is known
+  bool clean = false;
+  bool same_boot = false;
+  bool records_lost = false;
+  uint64_t file_bytes = 0;
+  std::vector<size_t> filled;   // slots
+  std::vector<size_t> damaged;  // of those, the ones that hold no valid intent
+};
+constexpr uint64_t kInFlightFileBytes = 4096 + kInFlightSlots * kInFlightSlotBytes;
+constexpr uint64_t in_flight_slot_offset(size_t slot) { return 4096 + slot * kInFlightSlotBytes; }
+// Errors: not such a file (kCorrupt), a newer version.
+Result<InFlightSeen> look_at_in_flight(int volume_dir);
+
 }  // namespace epochfs
