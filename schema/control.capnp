@@ -157,7 +157,8 @@ struct Edit {
 # ---- listings ----
 
 struct JournalEntry {
-  # One line of `epochfs journal list --json`.
+  # One line of `epochfs journal list`, `follow` and `show` with --json. journal/FORMAT.md
+  # says what the operations mean.
   lsn @0 :UInt64;
   timeNs @1 :UInt64;
   epoch @2 :UInt64;
@@ -169,11 +170,103 @@ struct JournalEntry {
   pid @8 :UInt32;
   offset @9 :UInt64;
   length @10 :UInt64;
-  mode @11 :UInt32;
+  mode @11 :UInt32;               # st_mode, or flags: as the operation has it
   parentInode @12 :UInt64;
-  name @13 :Text;                 # escaped where it is not printable UTF-8
+  name @13 :Text;                 # in that directory, or an xattr's; escaped where it is not printable UTF-8
   nameBase64 @14 :Data $Json.base64;   # only where it is not UTF-8
   newParentInode @15 :UInt64;
   newName @16 :Text;
   newNameBase64 @17 :Data $Json.base64;
+  time @18 :Text;                 # timeNs at UTC, ISO 8601
+  path @19 :Text;                 # from the volume's root, as it was then; escaped. "." is the root
+  pathBase64 @20 :Data $Json.base64;
+  newPath @21 :Text;              # of a rename
+  newPathBase64 @22 :Data $Json.base64;
+  pathKnown @23 :Bool;            # false: path or newPath begins with #INODE
+  pathGone @24 :Bool;             # the file had no name any more: path is its last one
+  toEnd @25 :Bool;                # the range reaches to the end of the file, wherever that is
+  detail @26 :Text;               # as in the column DETAIL
+  otherInode @27 :UInt64;         # of a rename: what was in its way
+}
+
+struct JournalSummary {
+  # One line of `epochfs journal list --summary --json`.
+  path @0 :Text;                  # by path; escaped
+  pathBase64 @1 :Data $Json.base64;
+  uid @2 :UInt32;                 # by writer
+  pid @3 :UInt32;
+  operation @4 :Text;             # by type
+  records @5 :UInt64;
+  bytes @6 :UInt64;               # lengths of its writes, summed up
+  firstTimeNs @7 :UInt64;
+  lastTimeNs @8 :UInt64;
+}
+
+struct JournalEpoch {
+  # One line of `epochfs journal epochs --json`.
+  epoch @0 :UInt64;
+  state @1 :Text;                 # open, sealed, released
+  barrierTimeNs @2 :UInt64;       # 0: open
+  barrierTime @3 :Text;           # at UTC, ISO 8601
+  beginLsn @4 :UInt64;
+  sealLsn @5 :UInt64;
+  records @6 :UInt64;
+  net @7 :Net;                    # none: not asked for, or its records are no longer there
+  relationships @8 :List(At);
+
+  struct Net {
+    names @0 :UInt64;             # that mean something else now
+    files @1 :UInt64;             # whose bytes or attributes changed
+    bytes @2 :UInt64;             # written, and neither overwritten, cut off nor removed since
+    gap @3 :Bool;                 # records are missing: anything may have changed
+  }
+  struct At {
+    id @0 :Text;
+    replicated @1 :Bool;          # the epoch is durable at its target
+  }
+}
+
+struct JournalStat {
+  # `epochfs journal stat --json`.
+  journal @0 :Text;
+  lineage @1 :Text;
+  backing @2 :Text;               # path as it was when the volume was made
+  createdNs @3 :UInt64;
+  state @4 :Text;                 # mounted, clean, unclean, new
+  holder @5 :UInt32;              # process id of the mount; 0: none
+  segments @6 :UInt64;
+  segmentBytes @7 :UInt64;        # of each
+  fileBytes @8 :UInt64;           # of all segment files
+  usedBytes @9 :UInt64;           # of all records, padding left out
+  oldestLsn @10 :UInt64;
+  newestLsn @11 :UInt64;
+  oldestTimeNs @12 :UInt64;
+  newestTimeNs @13 :UInt64;
+  records @14 :UInt64;
+  bytesPerRecord @15 :Float64;
+  byType @16 :List(OfType);
+  sealedEpochs @17 :UInt64;
+  openEpoch @18 :UInt64;
+  recordsInOpenEpoch @19 :UInt64;
+  slotsFilled @20 :UInt64;        # of the in-flight file
+  recordsLost @21 :Bool;          # and no gap says so yet
+  preImageBytes @22 :UInt64;      # in files: logs of living pins have no name
+
+  struct OfType {
+    operation @0 :Text;
+    records @1 :UInt64;
+    bytes @2 :UInt64;
+  }
+}
+
+struct JournalFinding {
+  # One line of `epochfs journal verify --json`.
+  file @0 :Text;                  # below the journal's folder
+  offset @1 :UInt64;
+  lsn @2 :UInt64;                 # 0: it is not in the log
+  bytes @3 :UInt64;
+  severity @4 :Text;              # damage, note
+  problem @5 :Text;
+  lost @6 :Text;
+  remedy @7 :Text;
 }

@@ -1,0 +1,179 @@
+// `epochfs journal epochs`: one line, or one JSON object, for each epoch.
+#include <capnp/compat/json.h>
+#include <capnp/message.h>
+#include <fmt/format.h>
+
+#include <iterator>
+
+#include "journal/commands/net_effect.h"
+#include "journal/commands/opened_journal.h"
+#include "journal/commands/subcommands.h"
+#include "journal/commands/time_text.h"
+#include "journal/cursors.h"
+#include "journal/epochs.h"
+#include "schema/control.capnp.h"
+
+namespace epochfs {
+namespace {
+
+namespace po = boost::program_options;
+
+const CommandHelp kHelp = {
+    "epochfs journal epochs DIR-or-journal [--epoch A..B] [--limit N] [--no-net] [--reverse] "
+    "[--json]",
+    "Prints the epochs, oldest first, one on a line: number, local time of the barrier, state,\n"
+    "records, what they come to (names that mean something else now, files that changed,\n"
+    "bytes written that are still there), and for each relationship whether its target has\n"
+    "it. States: open, sealed, released (no relationship needs it any more). For the net\n"
+    "figures the records are read: --limit and --no-net make it quick where there are many.\n"
+    "\"-\" stands where the records are no longer there.\n"
+    "Exit status: 0 listed, 1 failed, 2 usage, 4 no epoch matched, 5 damage was met.",
+};
+
+struct Row {
+  SealedEpoch epoch;
+  bool open = false;
+  std::optional<NetCounts> net;
+};
+using Cursors = std::map<std::string, EpochId>;
+
+const char* state_of(const Row& row, const Cursors& cursors) {
+  if (row.open) return "open";
+  bool needed = cursors.empty();
+  for (const auto& [id, at] : cursors) needed = needed || at < row.epoch.epoch;
+  return needed ? "sealed" : "released";
+}
+
+// Sealed epochs and the open one, within the range; the newest `limit` of them.
+Result<std::vector<Row>> choose(const Volume& volume, const EpochRange& range, uint64_t limit) {
+  EPOCHFS_TRY(auto sealed, read_epochs(volume.dir()));
+  std::vector<Row> rows;
+  for (const SealedEpoch& e : sealed) {
+    if (range.holds(e.epoch)) rows.push_back({.epoch = e});
+  }
+  const EpochId open{sealed.size() + 1};
+  if (range.holds(open)) {
+    SealedEpoch e{.epoch = open, .begin = sealed.empty() ? Lsn{0} : sealed.back().seal};
+    rows.push_back({.epoch = e, .open = true});
+  }
+  if (rows.size() > limit) rows.erase(rows.begin(), rows.end() - long(limit));
+  return rows;
+}
+
+// Reads the records of the rows once, in order.
+Result<void> add_records(const Volume& volume, std::vector<Row>& rows, bool net,
+                         std::vector<Damage>& damage) {
+  if (rows.empty()) return {};
+  JournalReader reader(volume);
+  EPOCHFS_TRY(Lsn oldest, reader.oldest());
+  // Whose beginning was released has no net figures: they would be wrong.
+  auto row = rows.begin();
+  while (row != rows.end() && !row->open && row->epoch.begin < oldest &&
+         value(row->epoch.epoch) != 1) {
+    ++row;
+  }
+  if (!net && !rows.back().open) return {};
+  if (!net) row = rows.end() - 1;
+  if (row == rows.end()) return {};
+  NetEffect effect;
+  EPOCHFS_DO(reader.read(std::max(oldest, row->epoch.begin), [&](const Record& r) {
+    while (r.epoch > row->epoch.epoch) {
+      if (net) row->net = effect.finish();
+      if (++row == rows.end()) return false;
+    }
+    if (r.type == RecordType::kPadding || r.type == RecordType::kSeal) return true;
+    if (r.epoch < row->epoch.epoch) return true;
+    if (row->open) ++row->epoch.records;
+    if (net) effect.add(r);
+    return true;
+  }, &damage));
+  for (; net && row != rows.end(); ++row) row->net = effect.finish();
+  return {};
+}
+
+std::string count_or_dash(const Row& row, uint64_t NetCounts::*count) {
+  return row.net ? fmt::format("{}{}", (*row.net).*count, row.net->gap ? "+" : "") : "-";
+}
+
+void print_line(const Row& row, const Cursors& cursors, LocalTime& time, std::string& out) {
+  auto to = std::back_inserter(out);
+  fmt::format_to(to, "{:>8}  ", value(row.epoch.epoch));
+  row.open ? void(out += fmt::format("{:<35}", "-")) : time.append(row.epoch.barrier_ns, out);
+  fmt::format_to(to, "  {:<8}  {:>10}  {:>8}  {:>8}  {:>14}", state_of(row, cursors),
+                 row.epoch.records, count_or_dash(row, &NetCounts::names),
+                 count_or_dash(row, &NetCounts::files), count_or_dash(row, &NetCounts::bytes));
+  for (const auto& [id, at] : cursors) {
+    fmt::format_to(to, "  {}:{}", id, at >= row.epoch.epoch ? "replicated" : "pending");
+  }
+  out += '\n';
+}
+
+void print_json(const Row& row, const Cursors& cursors, const capnp::JsonCodec& codec,
+                std::string& out) {
+  capnp::MallocMessageBuilder message;
+  auto e = message.initRoot<rpc::JournalEpoch>();
+  e.setEpoch(value(row.epoch.epoch));
+  e.setState(state_of(row, cursors));
+  e.setBarrierTimeNs(row.epoch.barrier_ns);
+  if (!row.open) e.setBarrierTime(utc_time(row.epoch.barrier_ns));
+  e.setBeginLsn(value(row.epoch.begin));
+  e.setSealLsn(value(row.epoch.seal));
+  e.setRecords(row.epoch.records);
+  if (row.net) {
+    auto net = e.initNet();
+    net.setNames(row.net->names);
+    net.setFiles(row.net->files);
+    net.setBytes(row.net->bytes);
+    net.setGap(row.net->gap);
+  }
+  auto list = e.initRelationships(unsigned(cursors.size()));
+  unsigned i = 0;
+  for (const auto& [id, at] : cursors) {
+    list[i].setId(id);
+    list[i++].setReplicated(at >= row.epoch.epoch);
+  }
+  const kj::String text = codec.encode(e);
+  out.append(text.begin(), text.size());
+  out += '\n';
+}
+
+void print(const std::vector<Row>& rows, const Cursors& cursors, bool json) {
+  capnp::JsonCodec codec;
+  codec.handleByAnnotation<rpc::JournalEpoch>();
+  LocalTime time;
+  Output out;
+  for (const Row& row : rows) {
+    json ? print_json(row, cursors, codec, out.text()) : print_line(row, cursors, time, out.text());
+    out.line_done();
+  }
+}
+
+}  // namespace
+
+Result<ExitStatus> journal_epochs(const Arguments& arguments) {
+  po::options_description options;
+  options.add_options()("epoch", po::value<std::string>()->value_name("A..B"),
+                        "only these; also A.., ..B and A")(
+      "limit", po::value<Number>()->value_name("N"), "only the newest N of them")(
+      "no-net", "leave the net figures out, and read no records")(
+      "reverse", "newest first")("json", "one JSON object a line");
+  add_journal_argument(options);
+  EPOCHFS_TRY(auto parsed, parse_command(kHelp, options, {kJournalArgument}, arguments));
+  if (parsed.help_shown) return ExitStatus::kOk;
+  const auto& values = parsed.values;
+  EpochRange range;
+  if (values.count("epoch")) {
+    EPOCHFS_TRY(range, parse_epochs(values["epoch"].as<std::string>()));
+  }
+  const uint64_t limit = values.count("limit") ? values["limit"].as<Number>().value : UINT64_MAX;
+  EPOCHFS_TRY(auto journal, open_journal(values[kJournalArgument].as<std::string>()));
+  EPOCHFS_TRY(Cursors cursors, read_cursors(journal.volume.dir()));
+  EPOCHFS_TRY(auto rows, choose(journal.volume, range, limit));
+  std::vector<Damage> damage;
+  EPOCHFS_DO(add_records(journal.volume, rows, !values.count("no-net"), damage));
+  if (values.count("reverse")) std::reverse(rows.begin(), rows.end());
+  print(rows, cursors, values.count("json") > 0);
+  return tell_damage(journal.volume, damage, rows.empty() ? ExitStatus::kNoMatch : ExitStatus::kOk);
+}
+
+}  // namespace epochfs

@@ -1,0 +1,273 @@
+// `epochfs journal follow`: records as they come.
+//
+// Records reach the log through the mount's mapping of it, which no file event tells of.
+// So the end of the log is looked at again and again: after 20 ms, then less and less
+// often, down to four times a second; a barrier or a new segment (inotify) ends the wait
+// at once. Looking costs some ten microseconds, and no system call.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/inotify.h>
+#include <sys/signalfd.h>
+
+#include <chrono>
+#include <cstdio>
+
+#include "journal/commands/cursor_file.h"
+#include "journal/commands/opened_journal.h"
+#include "journal/commands/selection.h"
+#include "journal/commands/subcommands.h"
+
+namespace epochfs {
+namespace {
+
+namespace po = boost::program_options;
+using Clock = std::chrono::steady_clock;
+
+constexpr int kFirstWaitMs = 20, kLongestWaitMs = 250;
+// A record that is not whole after this long has lost its writer: the next mount says
+// what became of it.
+constexpr auto kHolePatience = std::chrono::seconds(10);
+constexpr uint64_t kBatch = 1 << 16;  // records between two cursors
+
+const CommandHelp kHelp = {
+    "epochfs journal follow DIR-or-journal [FILTERS] [--cursor FILE] [--limit N] [--json]",
+    "Prints records as they come, like `epochfs journal list`, until it is interrupted. Begins\n"
+    "at the cursor if FILE exists; else where --since or --epoch say; else with the next\n"
+    "record. The cursor is written after what was printed, in one step: whoever is stopped\n"
+    "and started again may see the last records twice, and misses none. New records show up\n"
+    "within a quarter of a second.\n"
+    "Exit status: 0 interrupted, or N records printed; 1 failed, 2 usage, 3 records were\n"
+    "missed, because they were removed before they were read, or are damaged.",
+};
+
+// SIGINT and SIGTERM as something to poll, while it lives.
+class StopSignals {
+ public:
+  StopSignals() {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    ::pthread_sigmask(SIG_BLOCK, &set, &before_);
+    fd_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  }
+  ~StopSignals() {
+    // What came is taken, or it would end the process when it is let through again.
+    signalfd_siginfo taken;
+    while (::read(fd_.get(), &taken, sizeof taken) > 0) {}
+    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+  int fd() const { return fd_.get(); }
+
+ private:
+  sigset_t before_;
+  UniqueFd fd_;
+};
+
+// Files that change when a segment is added or an epoch sealed.
+class Changes {
+ public:
+  explicit Changes(const Volume& volume) : fd_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {
+    const std::string folder = volume.path() + "/";
+    ::inotify_add_watch(fd_.get(), (folder + kSegmentsDir).c_str(), IN_CREATE | IN_MOVED_TO);
+    ::inotify_add_watch(fd_.get(), (folder + kEpochsFile).c_str(), IN_MODIFY);
+  }
+  // Without it (no watches left for this user) the timer alone does.
+  int fd() const { return fd_.get(); }
+  void clear() {
+    alignas(inotify_event) char events[4096];
+    while (::read(fd_.get(), events, sizeof events) > 0) {}
+  }
+
+ private:
+  UniqueFd fd_;
+};
+
+class Follower {
+ public:
+  Follower(LogView& view, const RecordFilter& filter, bool json, uint64_t limit)
+      : view_(view), paths_(view, {.globs = filter.globs()}), selection_(filter, paths_),
+        json_(json), limit_(limit) {}
+
+  void begin_at(Lsn at) { at_ = at; }
+  Lsn at() const { return at_; }
+  bool done() const { return printed_ >= limit_; }
+  bool missed() const { return missed_; }
+
+  // Prints what is there, up to a batch. Returns how many records it came by.
+  Result<uint64_t> drain();
+  bool flush() { return out_.flush(); }
+
+ private:
+  bool take(const RecordView& record);
+  Result<bool> next_segment();
+  bool step_over_hole(Lsn to);
+  void miss(Lsn to, const char* why);
+
+  LogView& view_;
+  PathResolver paths_;
+  Selection selection_;
+  const bool json_;
+  const uint64_t limit_;
+  Lsn at_{};
+  uint64_t printed_ = 0;
+  bool missed_ = false;
+  Lsn hole_{};  // being waited at
+  Clock::time_point hole_seen_;
+  RecordText text_;
+  Output out_;
+};
+
+bool Follower::take(const RecordView& record) {
+  at_ = Lsn{value(record.head.lsn) + record.head.bytes};
+  selection_.choose(record, true, [&](const ShownRecord& shown) {
+    json_ ? text_.json(shown, out_.text()) : text_.line(shown, out_.text());
+    ++printed_;
+  });
+  out_.line_done();
+  return !done();
+}
+
+Result<uint64_t> Follower::drain() {
+  uint64_t count = 0;
+  while (!done() && count < kBatch) {
+    const LogView::Segment* s = view_.segment_of(at_);
+    std::optional<Lsn> behind_hole;
+    const uint64_t before = count;
+    bool too_new = false;
+    if (s) {
+      paths_.catch_up(at_);
+      LogView::scan(*s, at_, [&](const RecordView& record) {
+        if (record.head.lsn != std::max(at_, s->begin())) {
+          behind_hole = record.head.lsn;
+          return false;
+        }
+        // A path is right only if what came before the record is known.
+        too_new = !paths_.covers(record.head.lsn);
+        if (too_new) return false;
+        ++count;
+        return take(record) && count < kBatch;
+      }, nullptr, kTailReach);
+    }
+    if (behind_hole) {
+      if (!step_over_hole(*behind_hole)) return count;
+    } else if (count == before && !too_new) {
+      EPOCHFS_TRY(bool moved, next_segment());
+      if (!moved) return count;
+    }
+  }
+  return count;
+}
+
+// Where this segment says nothing more: is there another one that does?
+Result<bool> Follower::next_segment() {
+  EPOCHFS_DO(view_.refresh());
+  for (const LogView::Segment& s : view_.segments()) {
+    if (!s.any || s.begin() <= at_) continue;
+    const uint64_t left = s.base > value(at_) ? s.base - value(at_) : 0;
+    if (view_.segments().front().begin() > at_ && &s == &view_.segments().front()) {
+      miss(s.begin(), "were removed before they were read");
+    } else if (left >= kRecordHeaderBytes && !step_over_hole(s.begin())) {
+      return false;
+    }
+    at_ = s.begin();
+    return true;
+  }
+  return false;
+}
+
+// False: it may be a record that is being copied at this moment.
+bool Follower::step_over_hole(Lsn to) {
+  if (at_ >= view_.settled()) {
+    if (hole_ != at_) hole_seen_ = Clock::now();
+    hole_ = at_;
+    if (Clock::now() - hole_seen_ < kHolePatience) return false;
+  }
+  miss(to, "are no records");
+  at_ = to;
+  return true;
+}
+
+void Follower::miss(Lsn to, const char* why) {
+  missed_ = true;
+  fmt::print(stderr, "epochfs: journal {}: {} bytes at LSN {} {}\n", view_.volume().path(),
+             value(to) - value(at_), value(at_), why);
+}
+
+// Returns false when it is time to end.
+bool wait(int timeout_ms, Changes& changes, const StopSignals& signals) {
+  pollfd watched[] = {{changes.fd(), POLLIN, 0}, {signals.fd(), POLLIN, 0}};
+  ::poll(watched, 2, timeout_ms);
+  changes.clear();
+  return watched[1].revents == 0;
+}
+
+Result<void> follow(Follower& follower, const Volume& volume, CursorFile* cursor) {
+  StopSignals signals;
+  Changes changes(volume);
+  Lsn saved{};
+  for (int wait_ms = kFirstWaitMs;;) {
+    EPOCHFS_TRY(uint64_t count, follower.drain());
+    if (!follower.flush()) return fail_errno("print records");
+    if (cursor && follower.at() != saved) EPOCHFS_DO(cursor->write(follower.at()));
+    saved = follower.at();
+    if (follower.done()) return {};
+    wait_ms = count ? kFirstWaitMs : std::min(2 * wait_ms, kLongestWaitMs);
+    // A full batch has more behind it: only the signals are looked at.
+    if (!wait(count >= kBatch ? 0 : wait_ms, changes, signals)) return {};
+  }
+}
+
+Result<Lsn> where_to_begin(const LogView& view, const RecordFilter& filter, bool bounded,
+                           const CursorFile* cursor) {
+  const Lsn end = view.end();
+  if (cursor) {
+    EPOCHFS_TRY(auto kept, cursor->read());
+    if (kept && *kept <= end) return *kept;
+    if (kept) {
+      fmt::print(stderr, "epochfs: journal {}: it ends at LSN {}, before the cursor ({}); going on "
+                         "at its end\n", view.volume().path(), value(end), value(*kept));
+      return end;
+    }
+  }
+  if (!bounded) return end;
+  const LogQuery query(view, filter.bounds(), end);
+  if (query.segments().empty()) return end;
+  return std::max(query.from(), query.segments().front()->begin());
+}
+
+}  // namespace
+
+Result<ExitStatus> journal_follow(const Arguments& arguments) {
+  po::options_description options;
+  RecordFilter::add_options(options);
+  options.add_options()("cursor", po::value<std::string>()->value_name("FILE"),
+                        "go on where FILE says, and keep it")(
+      "limit", po::value<Number>()->value_name("N"), "end after N lines")(
+      "json", "one JSON object a line");
+  add_journal_argument(options);
+  EPOCHFS_TRY(auto parsed, parse_command(kHelp, options, {kJournalArgument}, arguments));
+  if (parsed.help_shown) return ExitStatus::kOk;
+  const auto& values = parsed.values;
+  EPOCHFS_TRY([[maybe_unused]] RecordFilter checked, RecordFilter::parse(values, {}, now_ns()));
+  EPOCHFS_TRY(auto journal, open_journal(values[kJournalArgument].as<std::string>()));
+  EPOCHFS_TRY(RecordFilter filter, RecordFilter::parse(values, journal.roots, now_ns()));
+
+  std::optional<CursorFile> cursor;
+  if (values.count("cursor")) {
+    EPOCHFS_TRY(cursor, CursorFile::open(values["cursor"].as<std::string>(),
+                                         journal.volume.info().lineage));
+  }
+  EPOCHFS_TRY(LogView view, LogView::open(journal.volume));
+  Follower follower(view, filter, values.count("json") > 0,
+                    values.count("limit") ? values["limit"].as<Number>().value : UINT64_MAX);
+  const bool bounded = values.count("since") || values.count("epoch");
+  EPOCHFS_TRY(Lsn begin, where_to_begin(view, filter, bounded, cursor ? &*cursor : nullptr));
+  follower.begin_at(begin);
+  EPOCHFS_DO(follow(follower, journal.volume, cursor ? &*cursor : nullptr));
+  return follower.missed() ? ExitStatus::kPartial : ExitStatus::kOk;
+}
+
+}  // namespace epochfs

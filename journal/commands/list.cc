@@ -1,0 +1,118 @@
+// `epochfs journal list`: one line, or one JSON object, for each record; or counts of them.
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "journal/commands/opened_journal.h"
+#include "journal/commands/selection.h"
+#include "journal/commands/subcommands.h"
+#include "journal/commands/summary.h"
+
+namespace epochfs {
+namespace {
+
+namespace po = boost::program_options;
+
+const CommandHelp kHelp = {
+    "epochfs journal list DIR-or-journal [FILTERS] [--reverse] [--limit N] [--summary BY] [--json]",
+    "Prints the records of a journal, oldest first, one on a line: LSN, local time, epoch,\n"
+    "operation, inode, uid, pid, detail (OFFSET+LENGTH, a mode, an xattr's name) and last\n"
+    "the path as it was then, escaped. \"#INODE\" stands for a directory whose name neither\n"
+    "the journal nor the backing directory tells; \"(gone)\" follows the last name of a file\n"
+    "that had none any more. Filters are all to be met; commas and repeated options name\n"
+    "alternatives. With --json one object a line, with the names that journal/FORMAT.md\n"
+    "lists.\n"
+    "Exit status: 0 listed, 1 failed, 2 usage, 4 no record matched, 5 damage was stepped over.",
+};
+
+struct Options {
+  RecordFilter filter;
+  bool json = false, reverse = false, paths = true;
+  uint64_t limit = UINT64_MAX;
+  std::optional<SummaryBy> summary;
+};
+
+Result<Options> parse(const po::variables_map& values, const std::vector<std::string>& roots) {
+  Options o;
+  EPOCHFS_TRY(o.filter, RecordFilter::parse(values, roots, now_ns()));
+  o.json = values.count("json") > 0;
+  o.reverse = values.count("reverse") > 0;
+  o.paths = values.count("no-paths") == 0;
+  if (values.count("limit")) o.limit = values["limit"].as<Number>().value;
+  if (values.count("summary")) {
+    EPOCHFS_TRY(o.summary, parse_summary(values["summary"].as<std::string>()));
+  }
+  if (!o.paths && !o.filter.globs().empty()) {
+    return fail("options --path and --no-paths exclude each other; leave one of them out", 0,
+                ExitStatus::kUsage);
+  }
+  return o;
+}
+
+template <typename F>
+void visit(const LogQuery& query, bool reverse, F&& f, std::vector<Damage>& damage) {
+  reverse ? query.backward(f, damage) : query.forward(f, damage);
+}
+
+// Returns how many were printed.
+uint64_t print_records(const LogQuery& query, const Options& options, PathResolver& paths,
+                       std::vector<Damage>& damage) {
+  Selection selection(options.filter, paths);
+  RecordText text;
+  Output out;
+  uint64_t printed = 0;
+  if (options.limit == 0) return 0;
+  visit(query, options.reverse, [&](const RecordView& view) {
+    selection.choose(view, true, [&](const ShownRecord& shown) {
+      options.json ? text.json(shown, out.text()) : text.line(shown, out.text());
+      ++printed;
+    });
+    out.line_done();
+    return printed < options.limit;
+  }, damage);
+  return printed;
+}
+
+bool print_summary(const LogQuery& query, const Options& options, PathResolver& paths,
+                   std::vector<Damage>& damage) {
+  Selection selection(options.filter, paths);
+  Summary summary(*options.summary);
+  const bool with_path = *options.summary == SummaryBy::kPath;
+  visit(query, false, [&](const RecordView& view) {
+    selection.choose(view, with_path, [&](const ShownRecord& shown) { summary.add(shown); });
+    return true;
+  }, damage);
+  Output out;
+  summary.print(options.json, options.reverse, options.limit, out.text());
+  return !summary.empty();
+}
+
+}  // namespace
+
+Result<ExitStatus> journal_list(const Arguments& arguments) {
+  po::options_description options;
+  RecordFilter::add_options(options);
+  options.add_options()("limit", po::value<Number>()->value_name("N"), "at most N lines")(
+      "reverse", "newest first; of a summary: the smallest counts first")(
+      "summary", po::value<std::string>()->value_name("BY"),
+      "count instead, by path, writer or type: records, bytes written, time of the newest")(
+      "no-paths", "print names behind the inode of their directory, and resolve nothing")(
+      "json", "one JSON object a line");
+  add_journal_argument(options);
+  EPOCHFS_TRY(auto parsed, parse_command(kHelp, options, {kJournalArgument}, arguments));
+  if (parsed.help_shown) return ExitStatus::kOk;
+  // Before anything is opened: a wrong option is wrong of every journal.
+  EPOCHFS_TRY([[maybe_unused]] Options checked, parse(parsed.values, {}));
+  EPOCHFS_TRY(auto journal, open_journal(parsed.values[kJournalArgument].as<std::string>()));
+  EPOCHFS_TRY(Options o, parse(parsed.values, journal.roots));
+
+  EPOCHFS_TRY(LogView view, LogView::open(journal.volume));
+  const LogQuery query(view, o.filter.bounds(), view.end());
+  PathResolver paths(view, {.names = o.paths, .globs = o.filter.globs()});
+  std::vector<Damage> damage;
+  const bool any = o.summary ? print_summary(query, o, paths, damage)
+                             : print_records(query, o, paths, damage) > 0;
+  return tell_damage(journal.volume, damage, any ? ExitStatus::kOk : ExitStatus::kNoMatch);
+}
+
+}  // namespace epochfs

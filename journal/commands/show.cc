@@ -1,0 +1,70 @@
+// `epochfs journal show`: all that one record says.
+#include <fmt/format.h>
+
+#include "journal/commands/opened_journal.h"
+#include "journal/commands/record_text.h"
+#include "journal/commands/subcommands.h"
+
+namespace epochfs {
+namespace {
+
+namespace po = boost::program_options;
+
+const CommandHelp kHelp = {
+    "epochfs journal show DIR-or-journal LSN [--json]",
+    "Prints all that the record at this LSN says, one field a line; with --json one object,\n"
+    "as `epochfs journal list` does.\n"
+    "Exit status: 0 shown, 1 failed, 2 usage, 4 no record begins there, 5 it is damaged.",
+};
+
+// Which record holds the position, where none begins there?
+tl::unexpected<Error> no_record(const LogView& view, Lsn at) {
+  const LogView::Segment* s = view.segment_of(at);
+  std::optional<Lsn> around;
+  if (s) {
+    LogView::scan(*s, s->begin(), [&](const RecordView& r) {
+      const uint64_t end = value(r.head.lsn) + r.head.bytes;
+      if (r.head.lsn < at && value(at) < end) around = r.head.lsn;
+      return end <= value(at);
+    });
+  }
+  const std::string what = fmt::format("show record {}: ", value(at));
+  if (around) {
+    return fail(fmt::format("{}none begins there; it lies within the record at {}", what,
+                            value(*around)),
+                0, ExitStatus::kNoMatch);
+  }
+  if (s && at >= s->begin() && at < view.settled() &&
+      view.record_at(at).error != DecodeError::kNone) {
+    return fail(what + "there is damage; see: epochfs journal verify " + view.volume().path(), 0,
+                ExitStatus::kCorrupt);
+  }
+  return fail(fmt::format("{}there is none; the journal holds {} to {}", what,
+                          value(view.oldest()), value(view.end())),
+              0, ExitStatus::kNoMatch);
+}
+
+}  // namespace
+
+Result<ExitStatus> journal_show(const Arguments& arguments) {
+  po::options_description options;
+  add_journal_argument(options);
+  options.add_options()("lsn", po::value<Number>()->required(), "")("json", "one JSON object");
+  EPOCHFS_TRY(auto parsed, parse_command(kHelp, options, {kJournalArgument, "lsn"}, arguments));
+  if (parsed.help_shown) return ExitStatus::kOk;
+  EPOCHFS_TRY(auto journal, open_journal(parsed.values[kJournalArgument].as<std::string>()));
+  const Lsn at{parsed.values["lsn"].as<Number>().value};
+  EPOCHFS_TRY(LogView view, LogView::open(journal.volume));
+  const Decoded d = view.record_at(at);
+  if (d.error != DecodeError::kNone || d.record.type == RecordType::kPadding) {
+    return no_record(view, at);
+  }
+  PathResolver paths(view, {});
+  RecordText text;
+  Output out;
+  const ShownRecord shown = show(d.record, paths);
+  parsed.values.count("json") ? text.json(shown, out.text()) : text.all(shown, out.text());
+  return ExitStatus::kOk;
+}
+
+}  // namespace epochfs

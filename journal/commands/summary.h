@@ -1,0 +1,38 @@
+// Summary: who, what or where do most records come from? Counts what a listing would
+// have shown, by path, by writer or by operation.
+#pragma once
+
+#include <optional>
+#include <unordered_map>
+
+#include "journal/commands/record_text.h"
+
+namespace epochfs {
+
+enum class SummaryBy { kPath, kWriter, kType };
+Result<SummaryBy> parse_summary(const std::string& text);
+
+class Summary {
+ public:
+  explicit Summary(SummaryBy by) : by_(by) {}
+
+  void add(const ShownRecord& shown);
+  // Rows of the largest counts first, at most `limit`. reverse: the smallest first.
+  void print(bool json, bool reverse, uint64_t limit, std::string& out) const;
+  bool empty() const { return rows_.empty(); }
+
+ private:
+  struct Row {
+    uint64_t records = 0, bytes = 0, first_ns = UINT64_MAX, last_ns = 0;
+  };
+  using Rows = std::unordered_map<std::string, Row>;
+  std::string key_of(const ShownRecord& shown) const;
+  void print_line(const Rows::value_type& row, LocalTime& time, std::string& out) const;
+  void print_json(const Rows::value_type& row, const capnp::JsonCodec& codec,
+                  std::string& out) const;
+
+  SummaryBy by_;
+  Rows rows_;
+};
+
+}  // namespace epochfs
