@@ -61,7 +61,8 @@ void LogCheck::check_files(const Volume& volume, const LogView& view,
     } else if (holds_log && ::fstatat(volume.dir(), file.c_str(), &st, 0) == 0 &&
                uint64_t(st.st_size) != size) {
       damaged = true;
-      tell({.file = file, .offset = uint64_t(st.st_size), .lsn = Lsn{index * size + uint64_t(st.st_size)},
+      tell({.file = file, .offset = uint64_t(st.st_size),
+            .lsn = Lsn{index * size + uint64_t(st.st_size)},
             .bytes = size - std::min(size, uint64_t(st.st_size)),
             .problem = fmt::format("the file has {} bytes instead of {}", st.st_size, size),
             .lost = "records behind its end", .remedy = kRestore});

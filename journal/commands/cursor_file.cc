@@ -47,7 +47,8 @@ Result<std::optional<Lsn>> CursorFile::read() const {
   }
   rest.remove_prefix(kUuidBytes + 1);
   auto [end, code] = std::from_chars(rest.data(), rest.data() + rest.size(), lsn);
-  if (code != std::errc() || std::string_view(end, size_t(rest.data() + rest.size() - end)) != "\n") {
+  rest.remove_prefix(size_t(end - rest.data()));
+  if (code != std::errc() || rest != "\n") {
     return refused("it is no cursor");
   }
   if (lineage != lineage_) return refused("it belongs to another journal");

@@ -75,7 +75,8 @@ Result<EpochRange> parse_epochs(const std::string& text) {
   };
   if (text.empty() || text == ".." || !read(first, range.first) || !read(last, range.last) ||
       range.first > range.last) {
-    return usage("option --epoch: \"" + text + "\" is no range of epochs; write A..B, A.., ..B or A");
+    return usage("option --epoch: \"" + text +
+                 "\" is no range of epochs; write A..B, A.., ..B or A");
   }
   return range;
 }
@@ -94,7 +95,8 @@ Result<TypeSet> parse_types(const std::string& text) {
   }
   if (wanted.none()) wanted.set().reset(size_t(RecordType::kPadding));
   if ((wanted & ~unwanted).none()) {
-    return usage(fmt::format("option --type: \"{}\" leaves no operation; name one without !", text));
+    return usage(
+        fmt::format("option --type: \"{}\" leaves no operation; name one without !", text));
   }
   return wanted & ~unwanted;
 }
@@ -117,7 +119,8 @@ void RecordFilter::add_options(po::options_description& options) {
   };
   auto text = [](const char* name) { return po::value<std::string>()->value_name(name); };
   options.add_options()
-      ("since", text("TIME"), "not older: 2026-11-23, 2026-11-23T14:05:00Z, @1795442700, 10m, 2h, 3d")
+      ("since", text("TIME"),
+       "not older: 2026-11-23, 2026-11-23T14:05:00Z, @1795442700, 10m, 2h, 3d")
       ("until", text("TIME"), "not newer")
       ("epoch", text("A..B"), "of these epochs; also A.., ..B and A")
       ("type", text("LIST"), "these operations: create,write; or all but these: '!write'")

@@ -44,7 +44,8 @@ std::string Summary::key_of(const ShownRecord& shown) const {
 void Summary::add(const ShownRecord& shown) {
   const Record& r = shown.record;
   // Barriers and gaps have neither writer nor path.
-  if (by_ != SummaryBy::kType && (r.type == RecordType::kSeal || r.type == RecordType::kGap)) return;
+  const bool of_nobody = r.type == RecordType::kSeal || r.type == RecordType::kGap;
+  if (of_nobody && by_ != SummaryBy::kType) return;
   Row& row = rows_[key_of(shown)];
   ++row.records;
   if (r.type == RecordType::kWrite && r.range.end != ByteRange::kEndOfFile) {

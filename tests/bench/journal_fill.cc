@@ -102,8 +102,8 @@ void append_mixed(Journal& journal, const Options& options, uint64_t i) {
 void make_directories(Journal& journal) {
   for (uint64_t d = 0; d < kDirectories; ++d) {
     const std::string name = "directory-" + std::to_string(d);
-    Record r = of_name(RecordType::kMakeDirectory, 100 + d, d < 10 ? kRoot : FileId{100 + d % 10, kBirth},
-                       name);
+    const FileId parent = d < 10 ? kRoot : FileId{100 + d % 10, kBirth};
+    Record r = of_name(RecordType::kMakeDirectory, 100 + d, parent, name);
     journal.append(r);
   }
 }
@@ -134,7 +134,9 @@ void fill(const Options& options) {
     std::vector<std::thread> threads;
     for (uint64_t t = 0; t < options.threads; ++t) {
       threads.emplace_back([&, t] {
-        for (uint64_t i = first + t; i < last; i += options.threads) append_mixed(*journal, options, i);
+        for (uint64_t i = first + t; i < last; i += options.threads) {
+          append_mixed(*journal, options, i);
+        }
       });
     }
     for (auto& thread : threads) thread.join();

@@ -65,6 +65,10 @@ class JournalTest : public ::testing::Test {
     for (std::string line; std::getline(lines, line);) out.push_back(parse(line));
     return out;
   }
+  // Of the only mount that there was.
+  std::string the_volume() const {
+    return std::filesystem::directory_iterator(host_->state() + "/volumes")->path();
+  }
   std::vector<std::string> paths(const Arguments& more, const std::string& journal = "") const {
     std::vector<std::string> out;
     for (const Entry& e : list(more, journal)) {
@@ -108,7 +112,7 @@ TEST_F(JournalTest, NamesOlderThanTheJournalComeFromTheBackingDirectory) {
   write_file(*this / "old/deep/new", "");
   EXPECT_EQ(paths({"--type", "write,create"}), (Strings{"old/deep/file", "old/deep/new"}));
   host_->unmount(data_);
-  const std::string journal = std::filesystem::directory_iterator(host_->state() + "/volumes")->path();
+  const std::string journal = the_volume();
   EXPECT_EQ(paths({"--type", "create"}, journal), (Strings{"old/deep/new"})) << "unmounted";
   // A copy on a machine that has no such directory knows what the journal tells.
   const std::string copy = *host_ / "copy";
@@ -162,7 +166,8 @@ TEST_F(JournalTest, NamesThatAreNoTextAreEscaped) {
 TEST_F(JournalTest, FollowSeesWhatComesAndGoesOnAfterAKill) {
   host_->mount(data_);
   const std::string cursor = *host_ / "cursor";
-  const Arguments follow = {"journal", "follow", data_, "--json", "--type", "create", "--cursor", cursor};
+  const Arguments follow = {"journal", "follow", data_,      "--json",
+                            "--type",  "create", "--cursor", cursor};
   {
     Background first(host_->command(follow));
     eventually("it has begun", [&] { return std::filesystem::exists(cursor); });
@@ -218,7 +223,8 @@ TEST_F(JournalTest, ShowEpochsAndSummaryAgreeWithTheList) {
   write_file(*this / "other", "1");
   const auto all = list();
   for (const Entry& e : all) {
-    const Entry shown = parse(host_->must({"journal", "show", data_, std::to_string(e.lsn), "--json"}));
+    const std::string lsn = std::to_string(e.lsn);
+    const Entry shown = parse(host_->must({"journal", "show", data_, lsn, "--json"}));
     EXPECT_EQ(shown.operation, e.operation);
     EXPECT_EQ(shown.path, e.path);
   }
@@ -249,7 +255,7 @@ TEST_F(JournalTest, AnybodyMayReadACopyThatIsTheirs) {
   host_->mount(data_);
   write_file(*this / "file", "");
   host_->unmount(data_);
-  const std::string journal = std::filesystem::directory_iterator(host_->state() + "/volumes")->path();
+  const std::string journal = the_volume();
   const std::string copy = *host_ / "copy";
   std::filesystem::copy(journal, copy, std::filesystem::copy_options::recursive);
   ASSERT_EQ(::chmod(host_->folder().c_str(), 0755), 0);

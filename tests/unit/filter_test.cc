@@ -42,8 +42,12 @@ TEST(Filter, TimesAreInclusive) {
 }
 
 TEST(Filter, Epochs) {
-  for (const char* range : {"5", "5..", "..5", "4..6", "5..5"}) EXPECT_TRUE(accepts({"--epoch", range})) << range;
-  for (const char* range : {"4", "6..", "..4", "1..3"}) EXPECT_FALSE(accepts({"--epoch", range})) << range;
+  for (const char* range : {"5", "5..", "..5", "4..6", "5..5"}) {
+    EXPECT_TRUE(accepts({"--epoch", range})) << range;
+  }
+  for (const char* range : {"4", "6..", "..4", "1..3"}) {
+    EXPECT_FALSE(accepts({"--epoch", range})) << range;
+  }
 }
 
 TEST(Filter, TypesAndTheirExclusion) {

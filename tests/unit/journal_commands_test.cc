@@ -298,7 +298,8 @@ TEST_F(JournalCommands, FollowPrintsWhatComes) {
 TEST_F(JournalCommands, FollowGoesOnAtItsCursor) {
   const std::string cursor = dir_ / "cursor";
   for (uint64_t i = 0; i < 10; ++i) append(write_of(7, i, i + 1));
-  EXPECT_EQ(on_journal("follow", {"--since", "1h", "--file", "7", "--limit", "4", "--cursor", cursor}), 0);
+  EXPECT_EQ(on_journal("follow", {"--since", "1h", "--file", "7", "--limit", "4", "--cursor",
+                                  cursor}), 0);
   EXPECT_TRUE(said(" 3+1 ")) << out_;
   EXPECT_EQ(on_journal("follow", {"--file", "7", "--limit", "6", "--cursor", cursor}), 0);
   EXPECT_TRUE(said(" 4+1 ")) << out_;
@@ -324,7 +325,8 @@ TEST_F(JournalCommands, FollowResolvesNamesThatCameMeanwhile) {
   r.name2 = "moved";
   append(r);
   append(write_of(51));
-  EXPECT_EQ(on_journal("follow", {"--since", "1h", "--type", "write", "--file", "51", "--limit", "2"}), 0);
+  EXPECT_EQ(on_journal("follow", {"--since", "1h", "--type", "write", "--file", "51", "--limit",
+                                  "2"}), 0);
   EXPECT_TRUE(said("  file\n")) << out_;
   EXPECT_TRUE(said("  dir/moved\n")) << out_;
 }
@@ -391,15 +393,20 @@ TEST_F(JournalCommands, VerifyNamesEveryFileThatIsDamaged) {
   };
   auto at = [&](const char* name) { return volume_.path() + "/" + name; };
   const Row rows[] = {
-      {"a segment is missing", [&] { std::filesystem::remove(segment_file(1)); }, "segments are missing"},
-      {"a segment is cut", [&] { std::filesystem::resize_file(segment_file(1), 1000); }, "instead of"},
+      {"a segment is missing", [&] { std::filesystem::remove(segment_file(1)); },
+       "segments are missing"},
+      {"a segment is cut", [&] { std::filesystem::resize_file(segment_file(1), 1000); },
+       "instead of"},
       {"a segment's header", [&] { poke(segment_file(1), 20, "x"); }, "bad checksum"},
-      {"a segment's magic", [&] { poke(segment_file(1), 0, std::string(8, '\0')); }, "header is missing"},
+      {"a segment's magic", [&] { poke(segment_file(1), 0, std::string(8, '\0')); },
+       "header is missing"},
       {"a manifest entry", [&] { poke(at("epochs"), 10, "x"); }, "entry of epoch 1 is damaged"},
       {"no manifest", [&] { std::filesystem::remove(at("epochs")); }, "the file is missing"},
       {"in-flight magic", [&] { poke(at("in-flight"), 0, "x"); }, "not such a file"},
-      {"in-flight slot", [&] { poke(at("in-flight"), 4096, std::string("\1\0\0\0\1\0\0\0", 8)); }, "slot 0"},
-      {"in-flight size", [&] { std::filesystem::resize_file(at("in-flight"), 9000); }, "9000 bytes"},
+      {"in-flight slot", [&] { poke(at("in-flight"), 4096, std::string("\1\0\0\0\1\0\0\0", 8)); },
+       "slot 0"},
+      {"in-flight size", [&] { std::filesystem::resize_file(at("in-flight"), 9000); },
+       "9000 bytes"},
       {"a cursor", [&] { write_all(at("cursors/abc"), "x"); }, "not a number"},
       {"a cursor ahead", [&] { write_all(at("cursors/abc"), "9\n"); }, "not sealed yet"},
       {"the volume file", [&] { poke(at("volume"), 30, "x"); }, "volume"}};
