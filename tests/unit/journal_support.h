@@ -16,12 +16,16 @@ namespace epochfs::testing {
 class FailingStorage : public Storage {
  public:
   std::atomic<bool> full{false};            // no room for segments
+  std::atomic<int> refused{0};              // so often
   std::string failing_label;                // set while nobody calls
   std::atomic<int> calls_until_failure{-1}; // counts all labelled calls; -1: never
 
   Result<void> allocate(const char* label, int fd, uint64_t size, std::string_view what) override {
     EPOCHFS_DO(fate(label));
-    if (full && std::string_view(label) == "segment") return fail("allocate", ENOSPC);
+    if (full && std::string_view(label) == "segment") {
+      ++refused;
+      return fail("allocate", ENOSPC);
+    }
     return Storage::allocate(label, fd, size, what);
   }
   Result<void> sync_data(const char* label, int fd, std::string_view what) override {

@@ -565,9 +565,14 @@ TEST_F(NoRoom, LossesOfManyThreadsAreAllFollowedByAGap) {
     const uint64_t records = journal_->statistics().records;
     while (journal_->statistics().records < records + 100) std::this_thread::yield();
   }
+  // Until there is no room for good: a segment may have been under way already.
   storage_.full = true;
-  const uint64_t before = lost;
-  while (lost == before) std::this_thread::yield();
+  for (uint64_t seen = UINT64_MAX; seen != journal_->statistics().records;) {
+    seen = journal_->statistics().records;
+    const uint64_t before = lost;
+    const int refused = storage_.refused;
+    while (storage_.refused == refused || lost == before) std::this_thread::yield();
+  }
   done = true;
   for (auto& t : threads) t.join();
   EXPECT_TRUE(journal_->in_flight().records_lost()) << "the last losses are marked";
