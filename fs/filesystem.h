@@ -67,6 +67,7 @@ struct Filesystem {
   SharedMappings shared_mappings;
   Wakeup wakeup;
   fuse_session* session = nullptr;
+  fuse_lowlevel_ops operations{};  // set before the session begins
   // What the session has of the kernel, and what not, with the reason. Complete before
   // the first request.
   std::vector<std::string> features, missing;
@@ -78,7 +79,7 @@ struct Filesystem {
   std::atomic<bool> negotiated{false};  // session and kernel have agreed
   // Held from looking at a file's mtime to setting it; with -o writeback only.
   std::mutex& mtime_mutex(NodeId node) { return mtime_mutexes[node % mtime_mutexes.size()]; }
-  std::array<std::mutex, 64> mtime_mutexes;
+  std::array<std::mutex, 1024> mtime_mutexes;  // so many that files rarely share one
   std::atomic<bool> uring_seen{false};  // a request came through io_uring
 };
 

@@ -118,21 +118,19 @@ void note_absent(Filesystem& fs, bool uring) {
 
 // ---- every request is counted, before its operation runs ----
 
-fuse_lowlevel_ops uncounted{};
-
 template <auto kOperation>
 struct Counted;
 template <typename... A, void (*fuse_lowlevel_ops::*kOperation)(fuse_req_t, A...)>
 struct Counted<kOperation> {
   static void run(fuse_req_t req, A... arguments) {
-    filesystem(req).wakeup.arrived();
-    (uncounted.*kOperation)(req, arguments...);
+    Filesystem& fs = filesystem(req);
+    fs.wakeup.arrived();
+    (fs.operations.*kOperation)(req, arguments...);
   }
 };
 
 template <auto... kOperations>
 void count(fuse_lowlevel_ops& ops) {
-  uncounted = ops;
   auto one = [&]<auto kOperation>() {
     if (ops.*kOperation) ops.*kOperation = Counted<kOperation>::run;
   };
@@ -140,7 +138,6 @@ void count(fuse_lowlevel_ops& ops) {
 }
 
 fuse_lowlevel_ops operations() {
-  using Ops = fuse_lowlevel_ops;
   fuse_lowlevel_ops ops{};
   ops.init = init;
   add_lookup_operations(ops);
@@ -149,6 +146,11 @@ fuse_lowlevel_ops operations() {
   add_data_operations(ops);
   add_directory_operations(ops);
   add_xattr_operations(ops);
+  return ops;
+}
+
+fuse_lowlevel_ops counted(fuse_lowlevel_ops ops) {
+  using Ops = fuse_lowlevel_ops;
   count<&Ops::lookup, &Ops::getattr, &Ops::setattr, &Ops::readlink, &Ops::mknod, &Ops::mkdir,
         &Ops::unlink, &Ops::rmdir, &Ops::symlink, &Ops::rename, &Ops::link, &Ops::open, &Ops::read,
         &Ops::write, &Ops::release, &Ops::fsync, &Ops::opendir, &Ops::readdir, &Ops::readdirplus,
@@ -228,7 +230,8 @@ Result<std::unique_ptr<Session>> Session::mount(Filesystem& fs, const SessionOpt
 #if EPOCHFS_FUSE_URING
   uring = fs.options.io_uring && uring_is_enabled();
 #endif
-  const fuse_lowlevel_ops ops = operations();
+  fs.operations = operations();
+  const fuse_lowlevel_ops ops = counted(fs.operations);
   Arguments arguments(options, uring);
   fuse_session* session = fuse_session_new(&arguments.args, &ops, sizeof ops, &fs);
   if (!session) return fail("start a FUSE session" + log.reason());
