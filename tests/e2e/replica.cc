@@ -4,6 +4,8 @@
 #include <capnp/message.h>
 #include <fmt/format.h>
 
+#include <chrono>
+
 #include "schema/control.capnp.h"
 
 namespace epochfs::testing {
@@ -113,6 +115,28 @@ void TwoHosts::establish() {
   start_daemons();
   a().mount(data());
   replica().establish();
+}
+
+void TwoHosts::expect_at_an_epoch(const std::function<std::string()>& why_not) {
+  const uint64_t epoch = replica().barrier();
+  replica().wait_for_epoch(epoch);
+  a().must({"relationship", "disable", replica().id()});
+  replica().await_state("Off");
+  constexpr Milliseconds kAtRest{1000};  // applying does not pause for so long
+  std::string why;
+  TreeSnapshot seen;
+  auto seen_at = std::chrono::steady_clock::now();
+  eventually("the target holds one epoch", [&] {
+    why = why_not();
+    if (why.empty()) return true;
+    if (TreeSnapshot now = snapshot(copy()); !same_tree(seen, now)) {
+      seen = std::move(now);
+      seen_at = std::chrono::steady_clock::now();
+    }
+    return std::chrono::steady_clock::now() - seen_at > kAtRest;
+  });
+  EXPECT_EQ(why, "") << "epoch " << epoch;
+  a().must({"relationship", "enable", replica().id()});
 }
 
 }  // namespace epochfs::testing

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -80,6 +81,12 @@ class TwoHosts : public ::testing::Test {
   void start_daemons();
   // Daemons started, `data` mounted, relationship accepted. Nothing need be copied yet.
   void establish();
+
+  // Looks at the target at one epoch while others go on changing the source: cuts it, has
+  // it shipped, and disables the relationship. `why_not` says what is wrong with what the
+  // target holds; it is asked again while that still changes, since what was committed
+  // before may still be being applied. Enables the relationship again.
+  void expect_at_an_epoch(const std::function<std::string()>& why_not);
 
  private:
   std::unique_ptr<Host> a_, b_;
