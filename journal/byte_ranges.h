@@ -48,6 +48,22 @@ class ByteRanges {
   }
   bool operator==(const ByteRanges& o) const { return set_ == o.set_; }
 
+  // Rounds every range outward to multiples of `grain` (a power of two). Only adds.
+  void coarsen(uint64_t grain) {
+    ByteRanges out;
+    for_each([&](ByteRange r) {
+      const uint64_t begin = r.begin & ~(grain - 1);
+      const bool open = r.end > ByteRange::kEndOfFile - grain;
+      out.add({begin, open ? ByteRange::kEndOfFile : (r.end + grain - 1) & ~(grain - 1)});
+    });
+    *this = std::move(out);
+  }
+  // Coarsens, to half of `limit`, once there are more ranges than that.
+  void limit_to(size_t limit) {
+    if (count() <= limit) return;
+    for (uint64_t grain = 8192; count() > limit / 2; grain *= 2) coarsen(grain);
+  }
+
   // Calls f(ByteRange) for every range, ascending.
   template <typename F>
   void for_each(F&& f) const {

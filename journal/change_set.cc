@@ -2,23 +2,70 @@
 
 #include <linux/fs.h>  // RENAME_EXCHANGE
 
+#include <algorithm>
+
 namespace epochfs {
+
+void append(FileChange& older, const FileChange& newer) {
+  // Another file that got the same identity: the older one is gone.
+  if (newer.fresh) {
+    older = newer;
+    return;
+  }
+  if (newer.handle) older.handle = newer.handle;
+  older.whole |= newer.whole;
+  older.touched |= newer.touched;
+  older.links += newer.links;
+  older.data.add(newer.data);
+  older.data.limit_to(kMaxRangesOfFile);
+  older.last_data = std::max(older.last_data, newer.last_data);
+}
+
+void append(NameChange& older, const NameChange& newer) {
+  older.before_known &= newer.before_known;
+  older.after = newer.after;
+}
+
+void Fold::add(const FileId& id, const FileChange& newer) {
+  if (keep_ == Keep::kChanges && !newer.touched) return;
+  auto [at, inserted] = set_.files.try_emplace(id, newer);
+  if (!inserted) append(at->second, newer);
+}
+
+void Fold::add(const NameKey& key, const NameChange& newer) {
+  auto [at, inserted] = set_.names.try_emplace(key, newer);
+  if (!inserted) append(at->second, newer);
+}
+
+void Fold::add_gap(Lsn at) {
+  set_.gap = true;
+  set_.gap_lsn = at;
+}
+
+void Fold::link(const FileId& id, int by) {
+  if (keep_ != Keep::kLinks || !id) return;
+  set_.files[id].links += by;
+}
 
 void Fold::set_name(const FileId& parent, std::string_view name, const FileId& before,
                     const FileId& after, bool before_known) {
   auto [at, inserted] = set_.names.try_emplace(NameKey{parent, std::string(name)},
                                                NameChange{before_known, before, after});
   if (!inserted) at->second.after = after;
+  link(before, -1);
+  link(after, +1);
 }
 
 FileChange& Fold::touch(const Record& r) {
   FileChange& change = set_.files[r.file];
+  change.touched = true;
   if (r.handle) change.handle = r.handle;
   return change;
 }
 
 void Fold::touch_parent(const FileId& parent, const FileHandle& handle) {
   FileChange& change = set_.files[parent];
+  change.touched = true;
   if (handle) change.handle = handle;
 }
 
@@ -27,6 +74,7 @@ void Fold::touch_parent(const FileId& parent, const FileHandle& handle) {
 void Fold::appear(const Record& r) {
   FileChange& change = set_.files[r.file] = FileChange{};
   change.handle = r.handle;
+  change.touched = true;
   change.fresh = true;
   change.data.add({0, ByteRange::kEndOfFile});
   change.last_data = r.lsn;
@@ -39,9 +87,7 @@ void Fold::add(const Record& r) {
     case RecordType::kSeal:
       return;
     case RecordType::kGap:
-      set_.gap = true;
-      set_.gap_lsn = r.lsn;
-      return;
+      return add_gap(r.lsn);
     case RecordType::kTemporary:
       appear(r);
       break;
@@ -76,6 +122,7 @@ void Fold::add(const Record& r) {
     case RecordType::kAllocate: {
       FileChange& change = touch(r);
       change.data.add(r.range);
+      change.data.limit_to(kMaxRangesOfFile);
       change.last_data = r.lsn;
       break;
     }
@@ -118,6 +165,10 @@ ChangeSet Fold::finish(Cancel cancel) {
     bool another_file = file != set_.files.end() && file->second.fresh;
     return !another_file;
   });
+  return take();
+}
+
+ChangeSet Fold::take() {
   ChangeSet out = std::move(set_);
   set_ = ChangeSet{};
   return out;

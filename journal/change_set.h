@@ -25,6 +25,8 @@ struct NameChange {
   bool before_known = true;  // false after a crash: then nothing cancels
   FileId before;             // {0,0}: nothing
   FileId after;
+
+  bool operator==(const NameChange&) const = default;
 };
 
 struct FileChange {
@@ -33,7 +35,20 @@ struct FileChange {
   bool whole = false;    // not to be trusted in any part, although it may be old
   ByteRanges data;       // dirty bytes; [x, kEndOfFile) reaches to wherever it ends
   Lsn last_data{};       // newest record that touched its bytes: the version of its data
+
+  // For a fold that others are put behind (Keep::kLinks); of no meaning to who ships.
+  bool touched = false;  // bytes or attributes may have changed, not only a name
+  int64_t links = 0;     // names that it got, less those that it lost
+
+  bool operator==(const FileChange&) const = default;
 };
+
+// What `newer`, of the range that follows, makes of `older`. Too much at most.
+void append(FileChange& older, const FileChange& newer);
+void append(NameChange& older, const NameChange& newer);
+
+// Ranges that are kept of one file; more of them are made coarser (ByteRanges::limit_to).
+constexpr size_t kMaxRangesOfFile = 1 << 16;
 
 struct ChangeSet {
   // Everything counts as changed, because records are missing (kGap).
@@ -48,7 +63,17 @@ struct ChangeSet {
 
 class Fold {
  public:
+  enum class Keep {
+    kChanges,  // what shipping needs
+    kLinks,    // and what tells, once older folds are put before it, which files are gone
+  };
+  explicit Fold(Keep keep = Keep::kChanges) : keep_(keep) {}
+
   void add(const Record& record);
+  // What the fold of the range that follows says of one file, or of one name.
+  void add(const FileId& id, const FileChange& newer);
+  void add(const NameKey& key, const NameChange& newer);
+  void add_gap(Lsn at);
   enum class Cancel {
     kDrop,  // what cancels out leaves nothing behind
     kKeep,  // every name that was touched stays: for a target whose copy was taken
@@ -56,6 +81,8 @@ class Fold {
   };
   // The fold is empty afterwards.
   ChangeSet finish(Cancel cancel = Cancel::kDrop);
+  // As it is: nothing has cancelled out, and files are there that are not `touched`.
+  ChangeSet take();
 
  private:
   void set_name(const FileId& parent, std::string_view name, const FileId& before,
@@ -63,7 +90,9 @@ class Fold {
   FileChange& touch(const Record& record);
   void touch_parent(const FileId& parent, const FileHandle& handle);
   void appear(const Record& record);
+  void link(const FileId& id, int by);
 
+  Keep keep_;
   ChangeSet set_;
 };
 

@@ -41,13 +41,18 @@ Result<void> Storage::sync_filesystem(const char*, int fd, std::string_view what
   return {};
 }
 
-Result<void> Storage::replace_file(const char*, int dir, const std::string& name,
+Result<void> Storage::replace_file(const char* label, int dir, const std::string& name,
                                    std::string_view bytes) {
   const std::string temporary = name + ".new";
   UniqueFd fd(::openat(dir, temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
   if (!fd) return fail_errno("create " + temporary);
   EPOCHFS_DO(pwrite_full(fd.get(), bytes.data(), bytes.size(), 0, temporary));
-  if (::fsync(fd.get()) != 0) return fail_errno("sync " + temporary);
+  return Storage::publish_file(label, dir, fd.get(), temporary, name);
+}
+
+Result<void> Storage::publish_file(const char*, int dir, int fd, const std::string& temporary,
+                                   const std::string& name) {
+  if (::fsync(fd) != 0) return fail_errno("sync " + temporary);
   if (::renameat(dir, temporary.c_str(), dir, name.c_str()) != 0) {
     return fail_errno("rename " + temporary);
   }

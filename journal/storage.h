@@ -32,6 +32,10 @@ class Storage {
   // rename, fsync of the directory. Mode 0600.
   virtual Result<void> replace_file(const char* label, int dir, const std::string& name,
                                     std::string_view bytes);
+  // The same of a file that has been written already, open as fd: fsync, rename, fsync
+  // of the directory.
+  virtual Result<void> publish_file(const char* label, int dir, int fd,
+                                    const std::string& temporary, const std::string& name);
   virtual Result<void> remove_file(const char* label, int dir, const std::string& name);
 
   // The operating system's own. Any thread.

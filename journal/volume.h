@@ -88,6 +88,7 @@ constexpr const char* kInFlightFile = "in-flight";
 constexpr const char* kEpochsFile = "epochs";
 constexpr const char* kCursorsDir = "cursors";
 constexpr const char* kPreimagesDir = "pre-images";
+constexpr const char* kCheckpointsDir = "checkpoints";
 constexpr const char* kControlSocket = "mount.sock";
 
 }  // namespace epochfs
