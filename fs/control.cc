@@ -13,7 +13,6 @@
 #include <optional>
 #include <thread>
 
-#include "journal/cursors.h"
 #include "journal/unix_rpc.h"
 #include "schema/control.capnp.h"
 
@@ -44,6 +43,18 @@ void fill(rpc::Failure::Builder out, const Error& error) {
 
 void fill(capnp::List<capnp::Text>::Builder out, const std::vector<std::string>& values) {
   for (unsigned i = 0; i < out.size(); ++i) out.set(i, values[i]);
+}
+
+void fill(rpc::JournalSpace::Builder out, const HousekeepingStatus& status) {
+  out.setQuotaBytes(status.quota_bytes);
+  out.setSegmentBytes(status.segment_bytes);
+  out.setCheckpointBytes(status.checkpoint_bytes);
+  out.setPreImageBytes(status.pre_image_bytes);
+  out.setCheckpoints(status.checkpoints);
+  out.setPressure(pressure_name(status.pressure));
+  out.setPressureSinceNs(status.since_ns);
+  out.setBlocking(status.blocking);
+  out.setError(status.error);
 }
 
 }  // namespace
@@ -152,7 +163,7 @@ class ControlServer::MountServer final : public rpc::Mount::Server {
   kj::Promise<void> barrier(BarrierContext context) override;
   kj::Promise<void> barrierAndPin(BarrierAndPinContext context) override;
   kj::Promise<void> cursorsChanged(CursorsChangedContext) override {
-    return run<void>(kMaxTimeout, [&m = mount_] { return take_in_cursors(m); },
+    return run<void>(kMaxTimeout, [&m = mount_] { return m.housekeeper.cursors_changed(); },
                      [](Result<void>& done) {
                        if (!done) KJ_FAIL_REQUIRE(done.error().message());
                      });
@@ -164,7 +175,6 @@ class ControlServer::MountServer final : public rpc::Mount::Server {
     uint64_t barrier_ns = 0;
     std::unique_ptr<HeldPin> pin;
   };
-  static Result<void> take_in_cursors(ControlledMount& mount);
   static Result<Cut> cut(ControlledMount& mount, bool only_if_changed, milliseconds timeout);
   static Result<Cut> cut_and_pin(ControlledMount& mount, Jobs& jobs, EpochId since,
                                  bool only_if_changed, milliseconds timeout);
@@ -240,6 +250,7 @@ kj::Promise<void> ControlServer::MountServer::info(InfoContext context) {
   info.setResidentBytes(usage.resident_bytes);
   info.setAwakeNs(uint64_t(usage.awake.count()));
   info.setMountedNs(mount_.mounted_ns);
+  fill(info.initSpace(), mount_.housekeeper.status());
   fill(info.initFeatures(unsigned(features.size())), features);
   fill(info.initMissing(unsigned(missing.size())), missing);
   return kj::READY_NOW;
@@ -310,19 +321,6 @@ Result<ControlServer::MountServer::Cut> ControlServer::MountServer::cut_and_pin(
                     mount.pins, jobs, mount.pins.pin(since, s.epoch, std::move(log)));
               }));
   return Cut{sealed.epoch, sealed.barrier_ns, std::move(pin)};
-}
-
-Result<void> ControlServer::MountServer::take_in_cursors(ControlledMount& mount) {
-  EPOCHFS_TRY(auto cursors, read_cursors(mount.volume.dir()));
-  std::vector<EpochId> epochs;
-  for (const auto& [relationship, epoch] : cursors) epochs.push_back(epoch);
-  mount.pins.cursors_are(epochs);
-  const auto newest = mount.recorder.last_sealed();
-  if (!newest) return {};
-  // Without a relationship nobody needs what is sealed.
-  const EpochId oldest =
-      epochs.empty() ? newest->epoch : *std::min_element(epochs.begin(), epochs.end());
-  return mount.journal.release_up_to(oldest);
 }
 
 // ---- the event loop ----

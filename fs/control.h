@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "fs/barrier.h"
+#include "fs/housekeeper.h"
 #include "fs/pins.h"
 #include "fs/recorder.h"
 #include "journal/journal.h"
@@ -41,6 +42,7 @@ struct ControlledMount {
   Barrier& barrier;
   Pins& pins;
   Recorder& recorder;
+  Housekeeper& housekeeper;
   // Writes the dirty pages of shared mappings into the mount, and waits for them.
   std::function<Result<void>()> flush_mappings;
   std::function<std::vector<std::string>()> features, missing;

@@ -16,19 +16,42 @@ size_t DirtyLayers::shard_of(const FileId& id) {
   return (std::hash<FileId>()(id) * 0x9E3779B97F4A7C15ull) >> 58;
 }
 
-const ByteRanges* DirtyLayers::Layer::find(const FileId& id) const {
+bool DirtyLayers::Layer::contains(const FileId& id) const {
+  if (all) return true;
+  if (!checkpoint_) return shards_[shard_of(id)].contains(id);
+  const auto change = checkpoint_->find(id);
+  return change && change->touched;
+}
+
+void DirtyLayers::Layer::add_dirty(const FileId& id, ByteRange range, ByteRanges& out) const {
+  if (all) return out.add(range);
+  if (checkpoint_) {
+    const auto change = checkpoint_->find(id);
+    if (!change) return;
+    return change->whole ? out.add(range) : out.add(change->data.within(range));
+  }
   const Map& map = shards_[shard_of(id)];
   auto file = map.find(id);
-  return file != map.end() ? &file->second : nullptr;
+  if (file != map.end() && file->second.touches(range)) out.add(file->second.within(range));
 }
 
 size_t DirtyLayers::Layer::files() const {
-  size_t n = 0;
+  size_t n = checkpoint_ ? checkpoint_->info().files : 0;
   for (const Map& map : shards_) n += map.size();
   return n;
 }
 
-void DirtyLayers::restore(const ChangeSet& changes, EpochId since) {
+DirtyLayers::LayerPtr DirtyLayers::layer_of(const CheckpointPtr& checkpoint) {
+  auto layer = std::make_shared<Layer>();
+  layer->first = checkpoint->info().first;
+  layer->last = checkpoint->info().last;
+  layer->all = checkpoint->info().gap;
+  layer->checkpoint_ = checkpoint;
+  return layer;
+}
+
+void DirtyLayers::restore(const std::vector<CheckpointPtr>& checkpoints, const ChangeSet& changes,
+                          EpochId since) {
   if (changes.gap) dirty_all();
   for (const auto& [id, file] : changes.files) {
     OpenShard& shard = open_[shard_of(id)];
@@ -39,7 +62,28 @@ void DirtyLayers::restore(const ChangeSet& changes, EpochId since) {
   }
   std::lock_guard lock(mutex_);
   EPOCHFS_CHECK(frozen_.empty());
+  for (const CheckpointPtr& c : checkpoints) frozen_.push_back(layer_of(c));
   known_since_ = since;
+}
+
+void DirtyLayers::adopt(const std::vector<CheckpointPtr>& checkpoints) {
+  if (checkpoints.empty()) return;
+  const EpochId first = checkpoints.front()->info().first, last = checkpoints.back()->info().last;
+  std::vector<LayerPtr> layers;  // the old ones are freed outside the lock
+  std::lock_guard serial(compact_mutex_);
+  std::lock_guard lock(mutex_);
+  if (!known_since_ || frozen_.empty() || frozen_.back()->last < last) return;
+  layers.swap(frozen_);
+  for (const LayerPtr& layer : layers) {
+    if (layer->last < first) frozen_.push_back(layer);
+  }
+  for (const CheckpointPtr& c : checkpoints) {
+    if (c->info().last > *known_since_) frozen_.push_back(layer_of(c));
+  }
+  // One that begins before the checkpoints end says nothing wrong, only twice.
+  for (const LayerPtr& layer : layers) {
+    if (layer->last > last) frozen_.push_back(layer);
+  }
 }
 
 void DirtyLayers::dirty(const FileId& id, ByteRange data) {
@@ -112,6 +156,7 @@ std::optional<std::pair<DirtyLayers::LayerPtr, DirtyLayers::LayerPtr>> DirtyLaye
   std::lock_guard lock(mutex_);
   for (size_t i = frozen_.size(); i-- > 1;) {
     const LayerPtr &older = frozen_[i - 1], &newer = frozen_[i];
+    if (older->is_checkpoint() || newer->is_checkpoint()) continue;  // the journal merges those
     if (std::find(boundaries.begin(), boundaries.end(), older->last) != boundaries.end()) continue;
     const size_t a = older->files(), b = newer->files();
     // A small layer beside a large one waits until it has grown by others like it.

@@ -8,10 +8,11 @@
 // before every cursor is dropped. Too much is always right here, too little never.
 //
 // It knows files by identity only, reads none of them, and is not durable: after
-// a restart the journal's records fill it again.
+// a restart the journal's checkpoints and records fill it again. Where a checkpoint
+// has been made of frozen layers, it takes their place.
 //
 // Memory: about 100 bytes a file and 70 for each separate dirty range, counted
-// once for each layer that holds it.
+// once for each layer that holds it; of checkpoints, none but the kernel's cache.
 //
 // Threads: dirty() and dirty_all() from any, inside the barrier's shared side;
 // restore() before them; seal() inside a cut; the rest from any.
@@ -27,7 +28,7 @@
 #include <vector>
 
 #include "journal/byte_ranges.h"
-#include "journal/change_set.h"
+#include "journal/checkpoint.h"
 
 namespace epochfs {
 
@@ -42,20 +43,29 @@ class DirtyLayers {
     EpochId first{}, last{};
     bool all = false;  // records were lost: every file counts, in every byte
 
-    // Null: the file is not dirty. No ranges: its attributes are.
-    const ByteRanges* find(const FileId& id) const;
+    // The file is dirty, if only in its attributes.
+    bool contains(const FileId& id) const;
+    // Adds to `out` the part of `range` in which the file is dirty.
+    void add_dirty(const FileId& id, ByteRange range, ByteRanges& out) const;
     size_t files() const;
+    bool is_checkpoint() const { return checkpoint_ != nullptr; }
 
    private:
     friend class DirtyLayers;
     using Map = std::unordered_map<FileId, ByteRanges>;
     std::array<Map, kShards> shards_;
+    CheckpointPtr checkpoint_;  // in their place
   };
   using LayerPtr = std::shared_ptr<const Layer>;
 
   // Takes in what (since, now] changed before this process, the open epoch
-  // included. Without it, what changed up to the first seal counts as unknown.
-  void restore(const ChangeSet& changes, EpochId since);
+  // included: checkpoints that begin right behind `since`, and what has changed
+  // behind them. Without it, what changed up to the first seal counts as unknown.
+  void restore(const std::vector<CheckpointPtr>& checkpoints, const ChangeSet& changes,
+               EpochId since);
+
+  // These checkpoints take the place of the frozen layers that they cover.
+  void adopt(const std::vector<CheckpointPtr>& checkpoints);
 
   void dirty(const FileId& id, ByteRange data);
   void dirty_all() { open_all_.store(true, std::memory_order_relaxed); }
@@ -80,6 +90,7 @@ class DirtyLayers {
     std::mutex mutex;
     Layer::Map files;
   };
+  static LayerPtr layer_of(const CheckpointPtr& checkpoint);
   void drop_before(std::optional<EpochId> oldest);
   std::optional<std::pair<LayerPtr, LayerPtr>> mergeable(
       const std::vector<EpochId>& boundaries) const;

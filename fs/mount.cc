@@ -46,7 +46,16 @@ Result<CommandLine> parse(const Arguments& arguments) {
       "mount options, with commas between them: nosuid, nodev, noexec;\n"
       "writeback: the kernel gathers small writes;\n"
       "wakeup=adaptive|always|never: idle cores are kept from halting;\n"
-      "transport=io_uring|device: how requests come, where the kernel has both")(
+      "transport=io_uring|device: how requests come, where the kernel has both;\n"
+      "journal-quota, when-full, journal-keep, journal-keep-for: as below")(
+      "journal-quota", po::value<std::string>()->value_name("SIZE"),
+      "what journal, checkpoints and pre-images may take up together (20G; 0: no bound)")(
+      "when-full", po::value<std::string>()->value_name("degrade|block"),
+      "what gives way there: how exactly changes are told, or the applications")(
+      "journal-keep", po::value<std::string>()->value_name("SIZE"),
+      "records that nobody needs any more are kept to be looked at: so much of them (256M),")(
+      "journal-keep-for", po::value<std::string>()->value_name("TIME"),
+      "and for so long (12h, 30d; for ever)")(
       "foreground,f", po::bool_switch(), "stay, instead of going to the background");
   EPOCHFS_TRY(Parsed parsed, parse_command(kHelp, options, {"dir"}, arguments));
   CommandLine line;
@@ -61,7 +70,12 @@ Result<CommandLine> parse(const Arguments& arguments) {
   line.foreground = parsed.values["foreground"].as<bool>();
   line.request = {.dir = text("dir"), .backing = text("backing"), .state = path("state"),
                   .journal = path("journal")};
-  EPOCHFS_TRY(line.request.options, parse_mount_options(parsed.values["options"].as<Values>()));
+  // The same as -o NAME=VALUE, which /etc/fstab takes.
+  Values given = parsed.values["options"].as<Values>();
+  for (const char* name : {"journal-quota", "when-full", "journal-keep", "journal-keep-for"}) {
+    if (parsed.values.count(name)) given.push_back(fmt::format("{}={}", name, text(name)));
+  }
+  EPOCHFS_TRY(line.request.options, parse_mount_options(given));
   return line;
 }
 
@@ -75,6 +89,10 @@ void say_mounted(const MountProcess& process) {
     std::cerr << fmt::format("epochfs: {} was not unmounted cleanly; its journal is recovered{}\n",
                              process.mountpoint(),
                              recovery.machine_stopped ? ", and relationships will reconcile" : "");
+  }
+  if (process.damage()) {
+    std::cerr << fmt::format("epochfs: {}; what it told is gone, and relationships that needed it "
+                             "will reconcile\n", process.damage()->message());
   }
   const Filesystem& fs = process.filesystem();
   std::cerr << fmt::format("epochfs: {} is mounted, with its journal in {}\n", process.mountpoint(),

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
+#include <optional>
 #include <sstream>
 
 namespace epochfs {
@@ -11,6 +13,7 @@ namespace {
 enum class Meaning {
   kNothing, kSuid, kNoSuid, kDev, kNoDev, kExec, kNoExec, kUser, kRefused,
   kWriteback, kWriteThrough, kWakeupAdaptive, kWakeupAlways, kWakeupNever, kUring, kDevice,
+  kDegrade, kBlock,
 };
 
 struct Row {
@@ -27,6 +30,8 @@ constexpr Row kRows[] = {
     {"wakeup=never", Meaning::kWakeupNever},
     {"transport=io_uring", Meaning::kUring},
     {"transport=device", Meaning::kDevice},
+    {"when-full=degrade", Meaning::kDegrade},
+    {"when-full=block", Meaning::kBlock},
     {"suid", Meaning::kSuid},
     {"nosuid", Meaning::kNoSuid},
     {"dev", Meaning::kDev},
@@ -72,8 +77,62 @@ bool is_comment(const std::string& option) {
          option == "comment" || option.starts_with("user=");
 }
 
+struct Unit {
+  char letter;
+  uint64_t factor;
+};
+constexpr uint64_t kSecond = 1'000'000'000;
+constexpr Unit kSizes[] = {{'K', 1 << 10}, {'M', 1 << 20}, {'G', 1 << 30}, {'T', 1ull << 40}};
+constexpr Unit kTimes[] = {{'s', kSecond}, {'m', 60 * kSecond}, {'h', 3600 * kSecond},
+                           {'d', 86'400 * kSecond}, {'w', 604'800 * kSecond}};
+
+// Digits and one unit; 0 needs none.
+template <size_t n>
+std::optional<uint64_t> parse_amount(std::string_view text, const Unit (&units)[n]) {
+  uint64_t number = 0;
+  auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string_view rest(end, size_t(text.data() + text.size() - end));
+  if (code != std::errc()) return std::nullopt;
+  if (rest.empty() && number == 0) return 0;
+  for (const Unit& unit : units) {
+    uint64_t product = 0;
+    if (rest.size() == 1 && rest[0] == unit.letter &&
+        !__builtin_mul_overflow(number, unit.factor, &product)) {
+      return product;
+    }
+  }
+  return std::nullopt;
+}
+
+// "name=amount". False: it is another option.
+Result<bool> take_amount(const std::string& option, HousekeepingOptions& out) {
+  auto refused = [&](const char* example) {
+    return fail(fmt::format("mount option {}: no amount such as {}", option, example), 0,
+                ExitStatus::kUsage);
+  };
+  const size_t equals = option.find('=');
+  if (equals == std::string::npos) return false;
+  const std::string_view name = std::string_view(option).substr(0, equals);
+  const std::string_view text = std::string_view(option).substr(equals + 1);
+  if (name == "journal-quota" || name == "journal-keep") {
+    auto bytes = parse_amount(text, kSizes);
+    if (!bytes) return refused("500M, 20G or 0");
+    (name == "journal-quota" ? out.quota_bytes : out.keep.bytes) = *bytes;
+    return true;
+  }
+  if (name == "journal-keep-for") {
+    auto ns = parse_amount(text, kTimes);
+    if (!ns) return refused("12h, 30d or 0");
+    out.keep.age_ns = *ns;
+    return true;
+  }
+  return false;
+}
+
 Result<void> take(const std::string& option, MountOptions& out) {
   if (option.empty() || is_comment(option)) return {};
+  EPOCHFS_TRY(bool taken, take_amount(option, out.housekeeping));
+  if (taken) return {};
   auto row = std::find_if(std::begin(kRows), std::end(kRows),
                           [&](const Row& r) { return option == r.option; });
   if (row == std::end(kRows)) {
@@ -96,6 +155,8 @@ Result<void> take(const std::string& option, MountOptions& out) {
     case Meaning::kWakeupNever: out.wakeup = WakeupMode::kNever; break;
     case Meaning::kUring: out.io_uring = true; break;
     case Meaning::kDevice: out.io_uring = false; break;
+    case Meaning::kDegrade: out.housekeeping.when_full = WhenFull::kDegrade; break;
+    case Meaning::kBlock: out.housekeeping.when_full = WhenFull::kBlock; break;
     case Meaning::kRefused:
       return fail(fmt::format("mount option {} is not supported: {}", option, row->why), 0,
                   ExitStatus::kUsage);

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "fs/housekeeper.h"
 #include "fs/wakeup.h"
 #include "journal/result.h"
 
@@ -18,6 +19,7 @@ struct MountOptions {
   WakeupMode wakeup = WakeupMode::kAdaptive;
   // Requests come over io_uring where the kernel has it; else through /dev/fuse.
   bool io_uring = true;
+  HousekeepingOptions housekeeping;
 };
 
 // Each element is the value of one -o. An option that nobody knows is an error of status

@@ -15,6 +15,7 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <bit>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -118,13 +119,29 @@ Result<void> check_outside(const std::string& what, const std::string& path, con
 
 // ---- the volume ----
 
-VolumeInfo new_volume(const VolumeIdentity& identity, const std::string& backing) {
+// Small enough that a quota has room for many, where there is one.
+uint64_t segment_bytes_for(uint64_t quota) {
+  if (quota == 0) return kDefaultSegmentBytes;
+  constexpr uint64_t least = 1 << 20;
+  return std::clamp(std::bit_floor(quota / 16), least, kDefaultSegmentBytes);
+}
+
+Result<void> check_quota(uint64_t quota, uint64_t segment_bytes) {
+  const uint64_t least = kMinQuotaSegments * segment_bytes;
+  if (quota == 0 || quota >= least) return {};
+  return fail(fmt::format("mount option journal-quota: {} bytes are too few for this journal, whose "
+                          "segments have {} MiB; give it {}M at least", quota, segment_bytes >> 20,
+                          least >> 20), 0, ExitStatus::kUsage);
+}
+
+VolumeInfo new_volume(const VolumeIdentity& identity, const std::string& backing,
+                      uint64_t quota) {
   return {.lineage = Uuid::random(), .identity = identity, .created_ns = now_ns(),
-          .segment_bytes = kDefaultSegmentBytes, .backing_path = backing};
+          .segment_bytes = segment_bytes_for(quota), .backing_path = backing};
 }
 
 Result<Volume> volume_below(const std::string& state, const VolumeIdentity& identity,
-                            const std::string& backing) {
+                            const std::string& backing, uint64_t quota) {
   if (auto made = prepare_state_dir(Storage::system(), state); !made) {
     if (made.error().code != EACCES) return tl::unexpected(made.error());
     return fail(fmt::format("mount {}: {}; name a state directory of your own with --state, or run "
@@ -133,13 +150,13 @@ Result<Volume> volume_below(const std::string& state, const VolumeIdentity& iden
   }
   EPOCHFS_TRY(auto found, find_volume(state, identity));
   if (found) return *std::move(found);
-  const VolumeInfo info = new_volume(identity, backing);
+  const VolumeInfo info = new_volume(identity, backing, quota);
   return Volume::create(Storage::system(),
                         fmt::format("{}/volumes/{}", state, info.lineage.to_string()), info);
 }
 
 Result<Volume> volume_at(const std::string& path, const VolumeIdentity& identity,
-                         const std::string& backing) {
+                         const std::string& backing, uint64_t quota) {
   struct stat st;
   if (::stat((path + "/" + kVolumeFile).c_str(), &st) == 0) {
     EPOCHFS_TRY(Volume volume, Volume::open(path));
@@ -152,7 +169,7 @@ Result<Volume> volume_at(const std::string& path, const VolumeIdentity& identity
     return fail(fmt::format("open journal {}: it is no journal, and not empty; name another folder "
                             "with --journal", path));
   }
-  return Volume::create(Storage::system(), path, new_volume(identity, backing));
+  return Volume::create(Storage::system(), path, new_volume(identity, backing, quota));
 }
 
 // Each open file of the mount's is one of the process's.
@@ -272,8 +289,11 @@ Result<void> MountProcess::open_volume(const MountRequest& request) {
   if (::flock(directory_lock_.get(), LOCK_EX | LOCK_NB) != 0) {
     return tl::unexpected(already_mounted(mountpoint_, flock_holder(directory_lock_.get())));
   }
-  EPOCHFS_TRY(Volume volume, named ? volume_at(place, identity_, backing_.path)
-                                   : volume_below(place, identity_, backing_.path));
+  const uint64_t quota = options_.housekeeping.quota_bytes;
+  EPOCHFS_DO(check_quota(quota, segment_bytes_for(quota)));
+  EPOCHFS_TRY(Volume volume, named ? volume_at(place, identity_, backing_.path, quota)
+                                   : volume_below(place, identity_, backing_.path, quota));
+  EPOCHFS_DO(check_quota(quota, volume.info().segment_bytes));
   EPOCHFS_TRY(bool locked, volume.lock());
   if (!locked) {
     EPOCHFS_TRY(int pid, volume.holder());
@@ -297,9 +317,12 @@ Result<void> MountProcess::open_journal() {
   };
   EPOCHFS_TRY(journal_, Journal::open(Storage::system(), *volume_, lookup, recovery_));
   EPOCHFS_TRY(pins_, Pins::create(*volume_, root));
+  EPOCHFS_TRY(checkpoints_, Checkpoints::open(Storage::system(), *volume_, &damage_));
   EPOCHFS_DO(restore_dirty_state());
   EPOCHFS_TRY(auto last, read_last_epoch(volume_->dir()));
   recorder_ = std::make_unique<Recorder>(*journal_, barrier_, *pins_, root, last);
+  housekeeper_ = std::make_unique<Housekeeper>(*volume_, *journal_, *recorder_, *pins_,
+                                               *checkpoints_, options_.housekeeping);
   filesystem_ = std::make_unique<Filesystem>(backing_.root, volume_->path(), *recorder_, options_);
   return {};
 }
@@ -308,10 +331,19 @@ Result<void> MountProcess::open_journal() {
 // changes for; where nobody does, since the last one.
 Result<void> MountProcess::restore_dirty_state() {
   EPOCHFS_TRY(auto newest, read_last_epoch(volume_->dir()));
-  EpochId since = newest ? newest->epoch : EpochId{0};
   EPOCHFS_TRY(auto cursors, read_cursors(volume_->dir()));
-  for (const auto& [relationship, epoch] : cursors) since = std::min(since, epoch);
-  EPOCHFS_TRY(auto sealed, read_epoch(volume_->dir(), since));
+  const EpochId newest_epoch = newest ? newest->epoch : EpochId{0};
+  const EpochId since = std::min(oldest_epoch(cursors).value_or(newest_epoch), newest_epoch);
+  std::vector<CheckpointPtr> checkpoints;
+  for (const CheckpointPtr& c : checkpoints_->all()) {
+    if (c->info().last > since) checkpoints.push_back(c);
+  }
+  // Changes up to there are in checkpoints; those behind it in records.
+  EpochId folded = checkpoints.empty() ? since : checkpoints.back()->info().last;
+  const EpochId known_since = checkpoints.empty()
+                                  ? since
+                                  : EpochId{value(checkpoints.front()->info().first) - 1};
+  EPOCHFS_TRY(auto sealed, read_epoch(volume_->dir(), folded));
   const Lsn from = sealed ? sealed->seal : Lsn{0};
 
   Fold fold;
@@ -323,7 +355,7 @@ Result<void> MountProcess::restore_dirty_state() {
   ChangeSet changes = fold.finish();
   EPOCHFS_TRY(Lsn oldest, reader.oldest());
   if (value(from) != 0 && oldest > from) changes.gap = true;  // not all of it is there
-  pins_->restore(changes, since);
+  pins_->restore(checkpoints, changes, known_since);
   return {};
 }
 
@@ -362,6 +394,7 @@ Result<void> MountProcess::run(const std::function<void(const MountProcess&)>& r
   session_.reset();
   starter.join();
   control_.reset();
+  housekeeper_.reset();
   return usable ? served : usable;
 }
 
@@ -400,6 +433,7 @@ Result<void> MountProcess::start_control() {
       .barrier = barrier_,
       .pins = *pins_,
       .recorder = *recorder_,
+      .housekeeper = *housekeeper_,
       .flush_mappings = [this, &fs] {
         return fs.shared_mappings.flush(mountpoint_, fs.journal_path);
       },
@@ -409,6 +443,7 @@ Result<void> MountProcess::start_control() {
       .mounted_ns = now_ns(),
   };
   EPOCHFS_TRY(control_, ControlServer::start(std::move(mount)));
+  housekeeper_->start();
   return {};
 }
 
@@ -421,6 +456,7 @@ bool MountProcess::is_our_mount() const {
 // Asked to end. Unmounting writes dirty pages, which the workers still take in; where
 // the mount is in use, pages are written first and the mount is then taken away.
 void MountProcess::leave() {
+  housekeeper_->stop_blocking();
   if (is_our_mount()) {
     if (unmount_path(mountpoint_, false) == 0) return;
     (void)filesystem_->shared_mappings.flush(mountpoint_, filesystem_->journal_path);

@@ -14,6 +14,7 @@
 #include "fs/barrier.h"
 #include "fs/control.h"
 #include "fs/filesystem.h"
+#include "fs/housekeeper.h"
 #include "fs/mount_options.h"
 #include "fs/pins.h"
 #include "fs/recorder.h"
@@ -44,6 +45,8 @@ class MountProcess {
   const Volume& volume() const { return *volume_; }
   const Filesystem& filesystem() const { return *filesystem_; }
   const RecoveryReport& recovery() const { return recovery_; }
+  // Of a checkpoint, found at the start: relationships that need it reconcile.
+  const std::optional<Error>& damage() const { return damage_; }
 
  private:
   MountProcess() = default;
@@ -66,10 +69,13 @@ class MountProcess {
   std::optional<Volume> volume_;
   UniqueFd directory_lock_;
   RecoveryReport recovery_;
+  std::optional<Error> damage_;
   std::unique_ptr<Journal> journal_;
   Barrier barrier_;
   std::unique_ptr<Pins> pins_;
+  std::unique_ptr<Checkpoints> checkpoints_;
   std::unique_ptr<Recorder> recorder_;
+  std::unique_ptr<Housekeeper> housekeeper_;
   std::unique_ptr<Filesystem> filesystem_;
   std::unique_ptr<Session> session_;
   std::unique_ptr<ControlServer> control_;

@@ -17,7 +17,7 @@ namespace po = boost::program_options;
 const CommandHelp kHelp{
     "epochfs status DIR [--json]",
     "Shows how the mount of DIR fares, and which abilities of the kernel are in force.\n"
-    "Exit status: 3 where records were lost, 6 the mount does not answer."};
+    "Exit status: 3 where records were lost or room is short, 6 the mount does not answer."};
 
 template <typename... Arguments>
 void line(const char* name, fmt::format_string<Arguments...> format, Arguments&&... arguments) {
@@ -32,12 +32,40 @@ std::string joined(capnp::List<capnp::Text>::Reader texts) {
   return all;
 }
 
+double mib(uint64_t bytes) { return double(bytes) / (1 << 20); }
+
+void print_space(rpc::JournalSpace::Reader s) {
+  const uint64_t all = s.getSegmentBytes() + s.getCheckpointBytes() + s.getPreImageBytes();
+  const std::string quota =
+      s.getQuotaBytes() == 0 ? "no quota" : fmt::format("{:.1f} % of its quota of {:.0f} MiB",
+                                                        100.0 * double(all) / double(s.getQuotaBytes()),
+                                                        mib(s.getQuotaBytes()));
+  line("space", "{:.1f} MiB of segments, {:.1f} in {} checkpoints, {:.1f} of pre-images: {}",
+       mib(s.getSegmentBytes()), mib(s.getCheckpointBytes()), s.getCheckpoints(),
+       mib(s.getPreImageBytes()), quota);
+  const std::string pressure = s.getPressure();
+  if (pressure != "none" && !pressure.empty()) {
+    line("room is short", "{}, since {:%Y-%m-%d %H:%M:%S}", pressure,
+         fmt::localtime(time_t(s.getPressureSinceNs() / 1'000'000'000)));
+  }
+  if (s.getBlocking()) line("blocking", "applications wait until the journal has room");
+  if (s.hasError() && s.getError().size() > 0) line("housekeeping", "{}", s.getError().cStr());
+}
+
+// Something that the administrator should look at.
+bool is_unhealthy(rpc::MountInfo::Reader m) {
+  const std::string pressure = m.getSpace().getPressure();
+  return m.getRecordsLost() != 0 || m.getSpace().getBlocking() || m.getSpace().getError().size() > 0 ||
+         (!pressure.empty() && pressure != "none");
+}
+
 void print_lines(rpc::MountInfo::Reader m) {
   fmt::print("{}  mounted since {:%Y-%m-%d %H:%M:%S} by process {}\n",
              escape(std::string(m.getMountpoint())),
              fmt::localtime(time_t(m.getMountedNs() / 1'000'000'000)), m.getPid());
   line("backing", "{}", escape(std::string(m.getBacking())));
-  line("journal", "{} ({} MiB)", escape(std::string(m.getJournal())), m.getJournalBytes() >> 20);
+  line("journal", "{}", escape(std::string(m.getJournal())));
+  print_space(m.getSpace());
   line("open epoch", "{}, with {} records", m.getOpenEpoch(), m.getRecordsInOpenEpoch());
   if (m.getRecordsLost()) line("records lost", "{}: no room in the journal", m.getRecordsLost());
   line("barriers", "{}, {} called off; pause {:.3f} ms last, {:.3f} ms 99th percentile, {:.3f} ms "
@@ -66,7 +94,7 @@ Result<ExitStatus> run(const Arguments& arguments) {
   } else {
     print_lines(info);
   }
-  return info.getRecordsLost() ? ExitStatus::kPartial : ExitStatus::kOk;
+  return is_unhealthy(info) ? ExitStatus::kPartial : ExitStatus::kOk;
 }
 
 }  // namespace

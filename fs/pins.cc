@@ -58,8 +58,6 @@ Pins::Pins(UniqueFd logs_dir, int backing_dir)
 
 Pins::~Pins() = default;
 
-void Pins::restore(const ChangeSet& changes, EpochId since) { layers_.restore(changes, since); }
-
 Result<std::unique_ptr<PreImageWriter>> Pins::make_log() {
   return PreImageWriter::create(logs_dir_.get(), fmt::format("pin-{}", ++logs_made_));
 }
@@ -114,10 +112,33 @@ void Pins::compact() {
     if (!cursors_known_) return;
     cursors = cursors_;
   }
-  // Where a pin ends is where the cursor will stand once it is acknowledged.
   std::vector<EpochId> boundaries = cursors;
-  for (const auto& pin : *list()) boundaries.push_back(pin->sealed());
+  for (EpochId end : ends()) boundaries.push_back(end);
   layers_.compact(cursors, boundaries);
+}
+
+uint64_t Pins::log_bytes() const {
+  uint64_t n = 0;
+  for (const auto& pin : *list()) n += pin->given_up() ? 0 : pin->log_bytes();
+  return n;
+}
+
+bool Pins::give_up_largest(uint64_t least) {
+  std::shared_ptr<Pin> largest;
+  for (const auto& pin : *list()) {
+    if (pin->given_up() || pin->log_bytes() <= least) continue;
+    if (!largest || pin->log_bytes() > largest->log_bytes()) largest = pin;
+  }
+  if (!largest) return false;
+  largest->log_->give_up();
+  return true;
+}
+
+// Where a pin ends is where the cursor will stand once it is acknowledged.
+std::vector<EpochId> Pins::ends() const {
+  std::vector<EpochId> out;
+  for (const auto& pin : *list()) out.push_back(pin->sealed());
+  return out;
 }
 
 // ---- one pin ----
@@ -151,20 +172,14 @@ void Pins::Pin::save(const Touched& touched) {
 bool Pins::Pin::is_dirty(const FileId& id) const {
   return changes_.unknown ||
          std::any_of(changes_.layers.begin(), changes_.layers.end(),
-                     [&](const auto& layer) { return layer->all || layer->find(id); });
+                     [&](const auto& layer) { return layer->contains(id); });
 }
 
 // The part of the range that is dirty in the pinned epochs.
 ByteRanges Pins::Pin::dirty_within(const FileId& id, ByteRange range) const {
   ByteRanges out;
   if (changes_.unknown) out.add(range);
-  for (const auto& layer : changes_.layers) {
-    if (layer->all) {
-      out.add(range);
-    } else if (const ByteRanges* dirty = layer->find(id); dirty && dirty->touches(range)) {
-      out.add(dirty->within(range));
-    }
-  }
+  for (const auto& layer : changes_.layers) layer->add_dirty(id, range, out);
   return out;
 }
 

@@ -46,10 +46,14 @@ class Pins {
   static Result<std::unique_ptr<Pins>> create(const Volume& volume, int backing_dir);
   ~Pins();
 
-  // Dirty state that an earlier process left: what (oldest cursor, now) changed.
-  // Call it before the first mutation of every mount, with an empty change set
-  // and `since` 0 for a new volume. Without it the first pins save everything.
-  void restore(const ChangeSet& changes, EpochId since);
+  // Dirty state that an earlier process left: what (oldest cursor, now) changed, in
+  // checkpoints, and what has changed behind them. Call it before the first mutation
+  // of every mount, with an empty change set and `since` 0 for a new volume. Without
+  // it the first pins save everything.
+  void restore(const std::vector<CheckpointPtr>& checkpoints, const ChangeSet& changes,
+               EpochId since) {
+    layers_.restore(checkpoints, changes, since);
+  }
 
   // The file's bytes (maybe none) or attributes have changed in the open epoch.
   void dirty(const FileId& id, ByteRange data) { layers_.dirty(id, data); }
@@ -76,6 +80,15 @@ class Pins {
   void cursors_are(const std::vector<EpochId>& cursors);
   // Merges what has gathered since. After a barrier; not inside a cut.
   void compact();
+  // Checkpoints that were made of layers take their place.
+  void adopt(const std::vector<CheckpointPtr>& checkpoints) { layers_.adopt(checkpoints); }
+  // Of all pins' logs.
+  uint64_t log_bytes() const;
+  // Gives up the pin whose log is the largest, if it has more than `least` bytes: its
+  // reader merges forward, and the log's room is free when it has let go. False: none has.
+  bool give_up_largest(uint64_t least);
+  // Epochs that pins end with: what is folded must be split there.
+  std::vector<EpochId> ends() const;
 
   size_t layers() const { return layers_.frozen(); }  // frozen ones
 

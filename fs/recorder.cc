@@ -42,6 +42,7 @@ void Recorder::remove_worker(Worker& worker) {
 Recorder::Mutation::Mutation(Recorder& recorder, Worker& worker, const Record& intent,
                              std::span<const Touched> touched)
     : recorder_(recorder), worker_(worker), record_(intent), touched_(touched) {
+  recorder_.wait_while_held();
   recorder_.barrier_.enter(worker_.seat);
   for (const Touched& file : touched_) recorder_.pins_.save(file);
   worker_.slot->fill({&record_, 1});
@@ -68,6 +69,15 @@ void Recorder::Mutation::commit_also(Record record) {
   EPOCHFS_CHECK(committed_);
   if (recorder_.journal_.append(record) == Lsn{0}) recorder_.pins_.dirty_all();
   recorder_.pins_.dirty(record.file, {});
+}
+
+void Recorder::hold(bool on) {
+  if (held_.exchange(on) == uint32_t(on)) return;
+  held_.notify_all();
+}
+
+void Recorder::wait_while_held() {
+  while (held_.load(std::memory_order_relaxed) != 0) held_.wait(1);
 }
 
 // One caller's turn in barrier(); none if it does not come before the deadline.

@@ -13,6 +13,7 @@
 // Threads: each worker has its own Worker; the recorder itself is shared.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <functional>
@@ -87,6 +88,9 @@ class Recorder {
     bool committed_ = false;
   };
 
+  // While it holds, mutations wait before they begin. Any thread.
+  void hold(bool on);
+
   // Journal made durable: part of every fsync, before the data's own.
   Result<void> sync() { return journal_.sync(); }
 
@@ -106,6 +110,7 @@ class Recorder {
  private:
   friend class Mutation;
   class Turn;
+  void wait_while_held();
   Result<SealedEpoch> barrier_in_turn(bool only_if_changed, std::chrono::milliseconds timeout,
                                       const std::function<void(const SealedEpoch&)>& at_seal);
   Result<void> publish_what_is_owed();
@@ -115,6 +120,7 @@ class Recorder {
   Barrier& barrier_;
   Pins& pins_;
   int backing_dir_;
+  std::atomic<uint32_t> held_{0};
   // One barrier() at a time, from seal to publication: the manifest stays in order.
   std::mutex turn_mutex_;
   std::condition_variable turn_over_;

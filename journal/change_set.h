@@ -48,7 +48,7 @@ void append(FileChange& older, const FileChange& newer);
 void append(NameChange& older, const NameChange& newer);
 
 // Ranges that are kept of one file; more of them are made coarser (ByteRanges::limit_to).
-constexpr size_t kMaxRangesOfFile = 1 << 16;
+constexpr size_t kMaxRangesOfFile = 1 << 21;
 
 struct ChangeSet {
   // Everything counts as changed, because records are missing (kGap).

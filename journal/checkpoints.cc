@@ -336,6 +336,31 @@ Result<void> Checkpoints::coarsen(const CheckpointPolicy& policy) {
   return {};
 }
 
+Result<void> Checkpoints::forget() {
+  const auto old = all();
+  if (old.empty()) return {};
+  CheckpointInfo info = old.back()->info();
+  info.first = old.front()->info().first;
+  info.gap = true;
+  info.gap_lsn = info.seal;
+  auto write = [&]() -> Result<CheckpointPtr> {
+    EPOCHFS_TRY(auto writer, CheckpointWriter::create(storage_, dir_.get(), info));
+    EPOCHFS_DO(writer->finish());
+    return Checkpoint::open(dir_.get(), checkpoint_name(info.first, info.last), info.lineage);
+  };
+  auto unknown = write();
+  {
+    std::lock_guard lock(mutex_);
+    all_.clear();
+    if (unknown) all_.push_back(*unknown);
+  }
+  for (const CheckpointPtr& c : old) {
+    const bool replaced = c->info().first == info.first && c->info().last == info.last;
+    if (!replaced || !unknown) EPOCHFS_DO(remove(c));
+  }
+  return {};
+}
+
 Result<void> Checkpoints::drop_up_to(EpochId oldest) {
   while (!all_.empty() && all_.front()->info().last <= oldest) {
     EPOCHFS_DO(remove(all_.front()));

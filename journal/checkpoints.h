@@ -56,6 +56,9 @@ class Checkpoints {
   Result<void> compact(const CheckpointPolicy& policy);
   // Writes those anew that tell more than the policy wants.
   Result<void> coarsen(const CheckpointPolicy& policy);
+  // Puts one that only says that anything may have changed in the place of all. Where
+  // there is no room even for that, none: then nobody knows either.
+  Result<void> forget();
   // Removes those that end with this epoch or before it.
   Result<void> drop_up_to(EpochId oldest);
 

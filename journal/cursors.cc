@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <memory>
 
@@ -12,6 +13,8 @@
 
 namespace epochfs {
 namespace {
+
+constexpr const char* kWalk = " walk\n";  // behind the epoch
 
 Result<UniqueFd> open_cursors(int volume_dir) {
   UniqueFd fd(::openat(volume_dir, kCursorsDir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -27,18 +30,19 @@ bool is_id(std::string_view name) {
 
 }  // namespace
 
-Result<std::optional<EpochId>> read_cursor(int volume_dir, const std::string& relationship) {
+Result<std::optional<Cursor>> read_cursor(int volume_dir, const std::string& relationship) {
   EPOCHFS_TRY(UniqueFd dir, open_cursors(volume_dir));
   auto text = read_file(dir.get(), relationship, 32);
-  if (!text && text.error().code == ENOENT) return std::optional<EpochId>();
+  if (!text && text.error().code == ENOENT) return std::optional<Cursor>();
   if (!text) return tl::unexpected(text.error());
   uint64_t epoch = 0;
   auto [end, code] = std::from_chars(text->data(), text->data() + text->size(), epoch);
-  if (code != std::errc() || std::string_view(end) != "\n") {
+  const std::string_view rest = end;
+  if (code != std::errc() || (rest != "\n" && rest != kWalk)) {
     return fail("read cursor of relationship " + relationship + ": not a number", 0,
                 ExitStatus::kCorrupt);
   }
-  return std::optional<EpochId>(EpochId{epoch});
+  return std::optional(Cursor{EpochId{epoch}, rest == kWalk});
 }
 
 Result<std::vector<std::string>> list_cursors(int volume_dir) {
@@ -53,8 +57,8 @@ Result<std::vector<std::string>> list_cursors(int volume_dir) {
   return out;
 }
 
-Result<std::map<std::string, EpochId>> read_cursors(int volume_dir) {
-  std::map<std::string, EpochId> out;
+Result<CursorMap> read_cursors(int volume_dir) {
+  CursorMap out;
   EPOCHFS_TRY(auto ids, list_cursors(volume_dir));
   for (const std::string& id : ids) {
     EPOCHFS_TRY(auto cursor, read_cursor(volume_dir, id));
@@ -63,12 +67,29 @@ Result<std::map<std::string, EpochId>> read_cursors(int volume_dir) {
   return out;
 }
 
+std::optional<EpochId> oldest_epoch(const CursorMap& cursors) {
+  std::optional<EpochId> oldest;
+  for (const auto& [id, cursor] : cursors) {
+    oldest = std::min(oldest.value_or(cursor.epoch), cursor.epoch);
+  }
+  return oldest;
+}
+
+std::optional<EpochId> oldest_walk(const CursorMap& cursors) {
+  std::optional<EpochId> oldest;
+  for (const auto& [id, cursor] : cursors) {
+    if (cursor.walk) oldest = std::min(oldest.value_or(cursor.epoch), cursor.epoch);
+  }
+  return oldest;
+}
+
 Result<void> write_cursor(Storage& storage, int volume_dir, const std::string& relationship,
-                          EpochId epoch) {
+                          const Cursor& cursor) {
   EPOCHFS_CHECK(is_id(relationship));
   EPOCHFS_TRY(UniqueFd dir, open_cursors(volume_dir));
   return storage.replace_file("cursor", dir.get(), relationship,
-                              fmt::format("{}\n", value(epoch)));
+                              fmt::format("{}{}", value(cursor.epoch),
+                                          cursor.walk ? kWalk : "\n"));
 }
 
 Result<void> remove_cursor(Storage& storage, int volume_dir, const std::string& relationship) {

@@ -13,14 +13,25 @@
 
 namespace epochfs {
 
-// relationship id -> newest epoch that is durable at its target.
-Result<std::map<std::string, EpochId>> read_cursors(int volume_dir);
+struct Cursor {
+  EpochId epoch{};    // the newest that is durable at the target; changes since then are needed
+  bool walk = false;  // a copy of the tree is being taken that began behind this epoch
+
+  bool operator==(const Cursor&) const = default;
+};
+using CursorMap = std::map<std::string, Cursor>;  // by the relationship's id
+
+Result<CursorMap> read_cursors(int volume_dir);
+// Nullopt: nobody needs any change.
+std::optional<EpochId> oldest_epoch(const CursorMap& cursors);
+// Of those that walk.
+std::optional<EpochId> oldest_walk(const CursorMap& cursors);
 // Relationships that have one, whatever it says.
 Result<std::vector<std::string>> list_cursors(int volume_dir);
-Result<std::optional<EpochId>> read_cursor(int volume_dir, const std::string& relationship);
+Result<std::optional<Cursor>> read_cursor(int volume_dir, const std::string& relationship);
 // Returns when the cursor is durable.
 Result<void> write_cursor(Storage& storage, int volume_dir, const std::string& relationship,
-                          EpochId epoch);
+                          const Cursor& cursor);
 Result<void> remove_cursor(Storage& storage, int volume_dir, const std::string& relationship);
 
 }  // namespace epochfs

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include <chrono>
+#include <cstdio>
 #include <cstring>
 
 #include "journal/reader.h"
@@ -13,7 +14,6 @@ namespace epochfs {
 namespace {
 
 constexpr uint64_t kRetryAfterNs = 1'000'000'000;  // no room: how soon to look again
-constexpr uint64_t kRetainedSegments = 4;          // released ones kept for inspection
 // What writers that were stopped at once can leave behind the last whole record.
 constexpr uint64_t kMaxTornBytes = kInFlightSlots * kMaxRecordBytes;
 // A writer that was stopped leaves a hole, and one more at the end of a segment
@@ -279,11 +279,39 @@ Result<void> Journal::close() {
 
 // Makes segment `index` ready for appending; false: no room. `ahead`: nobody waits.
 bool Journal::prepare(uint64_t index, bool ahead) {
+  bool made = false;
+  std::function<void()> segments_come;
+  {
+    std::lock_guard lock(prepare_mutex_);
+    // The preparer may come late, when the segment is full and retired already.
+    if (index < synced_segment_) return false;
+    const Segment* present = mapped_[index % kMappedSegments].segment.load();
+    if (present) return present->index == index;
+    made = make_segment(index, ahead);
+    short_of_room_ = !made;
+    segments_come = segments_come_;
+  }
+  segments_come();
+  return made;
+}
+
+void Journal::when_segments_come(std::function<void()> wanted) {
   std::lock_guard lock(prepare_mutex_);
-  // The preparer may come late, when the segment is full and retired already.
-  if (index < synced_segment_) return false;
+  segments_come_ = std::move(wanted);
+}
+
+void Journal::look_for_room() {
+  std::lock_guard lock(prepare_mutex_);
+  const uint64_t index = tail_ / segment_bytes_ + 1;
+  if (mapped_[index % kMappedSegments].segment.load() || make_segment(index, true)) {
+    short_of_room_ = false;
+    retry_at_ns_ = 0;
+  }
+}
+
+// With prepare_mutex_ held.
+bool Journal::make_segment(uint64_t index, bool ahead) {
   Mapped& entry = mapped_[index % kMappedSegments];
-  if (const Segment* present = entry.segment.load()) return present->index == index;
   const std::string name = segment_name(index);
   auto segment = std::make_unique<Segment>();
   segment->index = index;
@@ -510,17 +538,40 @@ void Journal::retire_before(uint64_t index) {
   }
 }
 
-Result<void> Journal::release_up_to(EpochId oldest) {
+Result<void> Journal::release_up_to(EpochId oldest, const Retention& keep) {
   EPOCHFS_TRY(auto sealed, read_epoch(volume_.dir(), oldest));
   if (!sealed) return {};
-  uint64_t needed = value(sealed->seal) / segment_bytes_;
-  if (needed <= kRetainedSegments) return {};
+  const uint64_t needed = value(sealed->seal) / segment_bytes_;
   EPOCHFS_TRY(auto segments, list_segments(volume_.dir()));
+  const uint64_t kept = keep.bytes / segment_bytes_;
+  const uint64_t now = now_ns();
   for (const auto& [index, name] : segments) {
-    if (index >= needed - kRetainedSegments) break;
+    if (index >= needed) break;
+    if (needed - index <= kept) {
+      // Its last record is about as old as the first of the next one.
+      const auto next_name = segments.find(index + 1);
+      if (keep.age_ns == UINT64_MAX || next_name == segments.end()) break;
+      EPOCHFS_TRY(uint64_t begun, first_record_time(next_name->second));
+      if (begun + keep.age_ns > now) break;
+    }
     EPOCHFS_DO(storage_.remove_file("segment-release", segments_dir_.get(), name));
   }
   return {};
+}
+
+// Of a segment; now, where it has none.
+Result<uint64_t> Journal::first_record_time(const std::string& name) {
+  UniqueFd fd(::openat(segments_dir_.get(), name.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return fail_errno("open segment " + name);
+  std::array<std::byte, kMaxRecordBytes> bytes;
+  EPOCHFS_TRY(size_t size,
+              pread_full(fd.get(), bytes.data(), bytes.size(), kSegmentHeaderBytes, name));
+  uint64_t index = 0;
+  std::sscanf(name.c_str(), "%16lx", &index);
+  RecordHead head;
+  const Lsn at{index * segment_bytes_ + kSegmentHeaderBytes};
+  const auto error = decode_head(std::span(bytes).first(size), at, head);
+  return error == DecodeError::kNone ? head.time_ns : now_ns();
 }
 
 }  // namespace epochfs

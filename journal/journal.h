@@ -33,6 +33,12 @@ struct JournalStatistics {
   uint64_t segments = 0;     // files present
 };
 
+// What is kept of the segments that nobody needs any more, for inspection.
+struct Retention {
+  uint64_t bytes = 256 << 20;
+  uint64_t age_ns = UINT64_MAX;  // of a segment's newest record
+};
+
 // How recovery asks about the backing directory: what does the name hold in that
 // directory now? {0, 0}: nothing. It is asked for names in slots found filled.
 struct NamedFile {
@@ -87,8 +93,19 @@ class Journal {
   InFlight& in_flight() { return *in_flight_; }
   JournalStatistics statistics() const;
 
-  // Removes segments that hold nothing after `oldest`'s seal.
-  Result<void> release_up_to(EpochId oldest);
+  // Removes segments that hold nothing after `oldest`'s seal, but for what is to be kept.
+  Result<void> release_up_to(EpochId oldest, const Retention& keep = {});
+
+  // `wanted` is called, by any thread and never for long, when another segment has been
+  // begun, and when there is no room for one: somebody should see what can go.
+  void when_segments_come(std::function<void()> wanted);
+  // There is no room for the next segment, though there may be some in this one.
+  bool short_of_room() const { return short_of_room_.load(std::memory_order_relaxed); }
+  // Tries again to get room for the next segment, now that some may be free.
+  void look_for_room();
+
+  Lsn tail() const { return Lsn{tail_.load(std::memory_order_relaxed)}; }
+  Lsn open_epoch_begin() const { return Lsn{epoch_begin_.load(std::memory_order_relaxed)}; }
 
   // Ends cleanly: everything durable, marked clean. No append may follow. The
   // caller has made the backing file system durable before (syncfs(2)): after a
@@ -109,12 +126,14 @@ class Journal {
   Result<void> fill_holes(const Recovered& recovered, int fd, uint64_t index);
   std::byte* at(uint64_t position);
   bool prepare(uint64_t index, bool ahead = false);
+  bool make_segment(uint64_t index, bool ahead);
   void prepare_ahead();
   std::byte* reserve(size_t size, Lsn& lsn);
   Lsn write(Record& record);
   void note_lost();
   bool write_gap_if_owed();  // false: it is owed still
   void retire_before(uint64_t index);
+  Result<uint64_t> first_record_time(const std::string& segment);
 
   Storage& storage_;
   Volume& volume_;
@@ -148,6 +167,8 @@ class Journal {
   std::condition_variable prepare_wanted_;
   uint64_t wanted_segment_ = 0;           // the preparer's next job
   std::atomic<uint64_t> retry_at_ns_{0};  // no room: not before this time again
+  std::atomic<bool> short_of_room_{false};
+  std::function<void()> segments_come_ = [] {};  // with prepare_mutex_ held
   bool stop_ = false;
   std::thread preparer_;
 

@@ -81,10 +81,7 @@ void PreImageWriter::append(uint32_t kind, const FileId& file, uint64_t offset, 
     written = pwrite_full(fd_.get(), payload.data(), payload.size(), end_ + sizeof h,
                           "pre-image log");
   }
-  if (!written) {
-    give_up();
-    return;
-  }
+  if (!written) return give_up_locked();
   end_ += sizeof h + aligned(payload.size());
   header_->tail.store(end_, std::memory_order_release);
 }
@@ -105,7 +102,18 @@ void PreImageWriter::publish_hole(const FileId& file, ByteRange range) {
   if (!range.empty()) append(kHole, file, range.begin, range.length(), {});
 }
 
-void PreImageWriter::give_up() { header_->given_up.store(1, std::memory_order_release); }
+void PreImageWriter::give_up() {
+  std::lock_guard lock(mutex_);
+  give_up_locked();
+}
+
+// Nothing is appended afterwards, so no reader meets zeros where an entry was.
+void PreImageWriter::give_up_locked() {
+  header_->given_up.store(1, std::memory_order_release);
+  // The first page is mapped, and stays. A reader that is in the middle of the rest finds
+  // the file too short, and that it was given up.
+  (void)::ftruncate(fd_.get(), kHeaderBytes);
+}
 
 bool PreImageWriter::given_up() const {
   return header_->given_up.load(std::memory_order_acquire) != 0;
@@ -136,6 +144,12 @@ bool PreImageReader::given_up() const {
   return header_->given_up.load(std::memory_order_acquire) != 0;
 }
 
+// Of a log that is shorter than it was: its writer let go of it, or it is damaged.
+tl::unexpected<Error> PreImageReader::cut_short() const {
+  if (given_up()) return fail("read epoch: its pre-images were given up; it is merged forward");
+  return fail("read pre-image log: damaged entry", 0, ExitStatus::kCorrupt);
+}
+
 Result<void> PreImageReader::refresh() {
   const uint64_t tail = header_->tail.load(std::memory_order_acquire);
   while (consumed_ < tail) {
@@ -145,14 +159,14 @@ Result<void> PreImageReader::refresh() {
     if (size != sizeof h || h.payload_bytes > kMaxAttributesBytes ||
         payload + h.payload_bytes > tail || h.length > UINT64_MAX - h.offset ||
         (h.kind == kData && h.length != h.payload_bytes)) {
-      return fail("read pre-image log: damaged entry", 0, ExitStatus::kCorrupt);
+      return cut_short();
     }
     File& file = files_[FileId{h.inode, h.birth_ns}];
     if (h.kind == kAttributes) {
       std::string bytes(h.payload_bytes, '\0');
       EPOCHFS_TRY(size, pread_full(fd_.get(), bytes.data(), bytes.size(), payload, "pre-image log"));
       if (XXH3_64bits_withSeed(bytes.data(), size, h.offset) != h.checksum) {
-        return fail("read pre-image log: bad checksum", 0, ExitStatus::kCorrupt);
+        return cut_short();
       }
       if (!file.attributes) file.attributes = std::move(bytes);
     } else if (h.kind == kData || h.kind == kHole) {
@@ -197,7 +211,7 @@ Result<void> PreImageReader::overlay(const FileId& id, uint64_t offset, char* da
     }
     EPOCHFS_TRY(size_t got, pread_full(fd_.get(), into, to - from,
                                        at->second.position + (from - at->first), "pre-image log"));
-    if (got != to - from) return fail("read pre-image log: too short", 0, ExitStatus::kCorrupt);
+    if (got != to - from) return cut_short();
   }
   return {};
 }

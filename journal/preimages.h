@@ -36,7 +36,7 @@ class PreImageWriter {
   void publish_data(const FileId& file, uint64_t offset, std::string_view bytes);
   // The range held zeros without storage, or lay beyond the end.
   void publish_hole(const FileId& file, ByteRange range);
-  // From now on the log is incomplete: the reader gives the epoch up.
+  // From now on the log is incomplete: the reader gives the epoch up. Its room is free.
   void give_up();
   bool given_up() const;
 
@@ -48,6 +48,7 @@ class PreImageWriter {
   void append(uint32_t kind, const FileId& file, uint64_t offset, uint64_t length,
               std::string_view payload);
   struct Header;
+  void give_up_locked();
 
   mutable std::mutex mutex_;
   UniqueFd fd_;
@@ -79,6 +80,7 @@ class PreImageReader {
 
  private:
   PreImageReader() = default;
+  tl::unexpected<Error> cut_short() const;
   struct Header;
   struct Extent {
     uint64_t end;

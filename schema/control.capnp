@@ -49,6 +49,20 @@ struct MountInfo {
   awakeNs @20 :UInt64;        # for so long idle cores were kept from halting
   mountedNs @21 :UInt64;      # when
   p99BarrierPauseNs @22 :UInt64; # of the last thousand barriers
+  space @23 :JournalSpace;
+}
+
+struct JournalSpace {
+  # What the journal takes up, and what want of room has made of it.
+  quotaBytes @0 :UInt64;      # for the three together; 0: none
+  segmentBytes @1 :UInt64;
+  checkpointBytes @2 :UInt64;
+  preImageBytes @3 :UInt64;
+  checkpoints @4 :UInt64;     # how many
+  pressure @5 :Text;          # none, near its quota, coarser extents, whole files, whole tree
+  pressureSinceNs @6 :UInt64;
+  blocking @7 :Bool;          # applications wait for room
+  error @8 :Text;             # why the last look did not do all it wanted; empty: it did
 }
 
 interface Mount {

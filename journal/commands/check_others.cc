@@ -171,8 +171,8 @@ Result<Checked> check_cursors(const Volume& volume, const Tell& tell) {
       wrong(id, cursor.error().message());
     } else if (!cursor) {
       return tl::unexpected(cursor.error());
-    } else if (*cursor && newest && **cursor > (*newest ? (*newest)->epoch : EpochId{0})) {
-      wrong(id, fmt::format("it is at epoch {}, which is not sealed yet", value(**cursor)));
+    } else if (*cursor && newest && (*cursor)->epoch > (*newest ? (*newest)->epoch : EpochId{0})) {
+      wrong(id, fmt::format("it is at epoch {}, which is not sealed yet", value((*cursor)->epoch)));
     }
     ++checked.entries;
   }

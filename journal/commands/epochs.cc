@@ -35,12 +35,11 @@ struct Row {
   bool open = false;
   std::optional<NetCounts> net;
 };
-using Cursors = std::map<std::string, EpochId>;
 
-const char* state_of(const Row& row, const Cursors& cursors) {
+const char* state_of(const Row& row, const CursorMap& cursors) {
   if (row.open) return "open";
   bool needed = cursors.empty();
-  for (const auto& [id, at] : cursors) needed = needed || at < row.epoch.epoch;
+  for (const auto& [id, at] : cursors) needed = needed || at.epoch < row.epoch.epoch;
   return needed ? "sealed" : "released";
 }
 
@@ -95,7 +94,7 @@ std::string count_or_dash(const Row& row, uint64_t NetCounts::*count) {
   return row.net ? fmt::format("{}{}", (*row.net).*count, row.net->gap ? "+" : "") : "-";
 }
 
-void print_line(const Row& row, const Cursors& cursors, LocalTime& time, std::string& out) {
+void print_line(const Row& row, const CursorMap& cursors, LocalTime& time, std::string& out) {
   auto to = std::back_inserter(out);
   fmt::format_to(to, "{:>8}  ", value(row.epoch.epoch));
   row.open ? void(out += fmt::format("{:<35}", "-")) : time.append(row.epoch.barrier_ns, out);
@@ -103,12 +102,12 @@ void print_line(const Row& row, const Cursors& cursors, LocalTime& time, std::st
                  row.epoch.records, count_or_dash(row, &NetCounts::names),
                  count_or_dash(row, &NetCounts::files), count_or_dash(row, &NetCounts::bytes));
   for (const auto& [id, at] : cursors) {
-    fmt::format_to(to, "  {}:{}", id, at >= row.epoch.epoch ? "replicated" : "pending");
+    fmt::format_to(to, "  {}:{}", id, at.epoch >= row.epoch.epoch ? "replicated" : "pending");
   }
   out += '\n';
 }
 
-void print_json(const Row& row, const Cursors& cursors, const capnp::JsonCodec& codec,
+void print_json(const Row& row, const CursorMap& cursors, const capnp::JsonCodec& codec,
                 std::string& out) {
   capnp::MallocMessageBuilder message;
   auto e = message.initRoot<rpc::JournalEpoch>();
@@ -130,14 +129,14 @@ void print_json(const Row& row, const Cursors& cursors, const capnp::JsonCodec& 
   unsigned i = 0;
   for (const auto& [id, at] : cursors) {
     list[i].setId(id);
-    list[i++].setReplicated(at >= row.epoch.epoch);
+    list[i++].setReplicated(at.epoch >= row.epoch.epoch);
   }
   const kj::String text = codec.encode(e);
   out.append(text.begin(), text.size());
   out += '\n';
 }
 
-void print(const std::vector<Row>& rows, const Cursors& cursors, bool json) {
+void print(const std::vector<Row>& rows, const CursorMap& cursors, bool json) {
   capnp::JsonCodec codec;
   codec.handleByAnnotation<rpc::JournalEpoch>();
   LocalTime time;
@@ -167,7 +166,7 @@ Result<ExitStatus> journal_epochs(const Arguments& arguments) {
   }
   const uint64_t limit = values.count("limit") ? values["limit"].as<Number>().value : UINT64_MAX;
   EPOCHFS_TRY(auto journal, open_journal(values[kJournalArgument].as<std::string>()));
-  EPOCHFS_TRY(Cursors cursors, read_cursors(journal.volume.dir()));
+  EPOCHFS_TRY(CursorMap cursors, read_cursors(journal.volume.dir()));
   EPOCHFS_TRY(auto rows, choose(journal.volume, range, limit));
   std::vector<Damage> damage;
   EPOCHFS_DO(add_records(journal.volume, rows, !values.count("no-net"), damage));

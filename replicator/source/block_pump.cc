@@ -122,7 +122,9 @@ Result<void> BlockPump::collect(Generation& generation) {
   // still in place when they were read.
   if (PreImageReader* preimages = reader_.preimages()) {
     EPOCHFS_DO(preimages->refresh());
-    if (preimages->given_up()) return fail("read epoch: its pre-images are incomplete");
+    if (preimages->given_up()) {
+      return fail("read epoch: its pre-images were given up; it is merged forward");
+    }
     for (Chunk& chunk : generation.chunks) {
       if (chunk.hole) continue;
       EPOCHFS_DO(preimages->overlay(chunk.file->id, chunk.range.begin,

@@ -29,7 +29,7 @@ void write_plan(const Plan& plan, rpc::Plan::Builder out) {
 // Makes the next transfer a full one, with a walk that begins now.
 Result<EpochId> begin_new_walk(TransferContext& c) {
   EPOCHFS_TRY(EpochId since, c.volume.barrier(c.loop));
-  EPOCHFS_DO(write_cursor(c.storage, c.volume.volume().dir(), c.relationship, since));
+  EPOCHFS_DO(write_cursor(c.storage, c.volume.volume().dir(), c.relationship, {since, true}));
   c.volume.cursors_changed(c.loop);
   EPOCHFS_DO(c.registry.update(c.relationship, [&](Relationship& r) -> Result<void> {
     r.walk_since = since;
@@ -171,7 +171,7 @@ Result<void> advance_cursor(TransferContext& c, EpochId epoch, uint64_t state_ha
     r.walk_since = EpochId{0};
     return {};
   }));
-  EPOCHFS_DO(write_cursor(c.storage, c.volume.volume().dir(), c.relationship, epoch));
+  EPOCHFS_DO(write_cursor(c.storage, c.volume.volume().dir(), c.relationship, {epoch}));
   c.volume.cursors_changed(c.loop);
   return {};
 }

@@ -3,8 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
-#include "journal/epochs.h"
-#include "journal/reader.h"
+#include "journal/fold_epochs.h"
 
 namespace epochfs {
 namespace {
@@ -78,31 +77,8 @@ Result<PinnedEpoch> VolumeLink::pin(Interruptible& loop, EpochId since) {
   return pinned;
 }
 
-Result<ChangeSet> VolumeLink::fold(EpochId since, EpochId until,
-                                   Fold::Cancel cancel) const {
-  EPOCHFS_TRY(auto last, read_epoch(volume_.dir(), until));
-  EPOCHFS_TRY(auto before, read_epoch(volume_.dir(), since));
-  if (!last || last->epoch != until) {
-    return fail(fmt::format("fold epochs up to {}: it is not in the manifest", value(until)));
-  }
-  JournalReader reader(volume_);
-  EPOCHFS_TRY(Lsn oldest, reader.oldest());
-  // Begin behind the seal of `since`; epoch 0 is the beginning of the journal.
-  Lsn from = before && value(since) > 0 ? before->seal : Lsn{0};
-  if (from < oldest && value(since) > 0) {
-    ChangeSet lost;
-    lost.gap = true;
-    return lost;
-  }
-  Fold fold;
-  std::vector<Damage> damage;
-  EPOCHFS_DO(reader.read(std::max(from, oldest), [&](const Record& r) {
-    if (r.epoch > since) fold.add(r);
-    return r.lsn < last->seal;
-  }, &damage));
-  ChangeSet set = fold.finish(cancel);
-  if (!damage.empty()) set.gap = true;  // what a damaged record said is not known
-  return set;
+Result<ChangeSet> VolumeLink::fold(EpochId since, EpochId until, Fold::Cancel cancel) const {
+  return fold_epochs(volume_, since, until, cancel);
 }
 
 void VolumeLink::cursors_changed(Interruptible& loop) {

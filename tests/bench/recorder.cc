@@ -57,7 +57,7 @@ struct Parts {
     auto lookup = [](const FileHandle&, std::string_view) { return NamedFile{}; };
     journal = must(Journal::open(Storage::system(), volume, lookup, report));
     pins = must(Pins::create(volume, backing.get()));
-    pins->restore({}, EpochId{value(journal->open_epoch()) - 1});
+    pins->restore({}, {}, EpochId{value(journal->open_epoch()) - 1});
     recorder.emplace(*journal, barrier, *pins, backing.get());
   }
 

@@ -26,8 +26,11 @@ class Control : public JournalTest {
     backing_ = must(open_directory(dir_ / "backing"));
     open();
     pins_ = must(Pins::create(volume_, backing_.get()));
-    pins_->restore({}, EpochId{0});
+    pins_->restore({}, {}, EpochId{0});
     recorder_ = std::make_unique<Recorder>(*journal_, barrier_, *pins_, backing_.get());
+    checkpoints_ = must(Checkpoints::open(storage_, volume_));
+    housekeeper_ = std::make_unique<Housekeeper>(volume_, *journal_, *recorder_, *pins_,
+                                                 *checkpoints_, HousekeepingOptions{});
     worker_ = *recorder_->add_worker();
     server_ = must(ControlServer::start({
         .mountpoint = "/mnt/data",
@@ -38,6 +41,7 @@ class Control : public JournalTest {
         .barrier = barrier_,
         .pins = *pins_,
         .recorder = *recorder_,
+        .housekeeper = *housekeeper_,
         .flush_mappings = [this] { return flush_(); },
         .features = [] { return std::vector<std::string>{"one", "two"}; },
         .missing = [] { return std::vector<std::string>{"three: why"}; },
@@ -48,6 +52,7 @@ class Control : public JournalTest {
     disconnect();
     server_.reset();
     recorder_->remove_worker(worker_);
+    housekeeper_.reset();
     recorder_.reset();
     pins_.reset();
   }
@@ -105,6 +110,8 @@ class Control : public JournalTest {
   Barrier barrier_;
   std::unique_ptr<Pins> pins_;
   std::unique_ptr<Recorder> recorder_;
+  std::unique_ptr<Checkpoints> checkpoints_;
+  std::unique_ptr<Housekeeper> housekeeper_;
   Worker worker_;
   std::function<Result<void>()> flush_ = [] { return Result<void>(); };
   std::unique_ptr<ControlServer> server_;
@@ -252,12 +259,12 @@ TEST_F(Control, APinGoesWithItsConnection) {
 }
 
 TEST_F(Control, CursorsAreTakenIn) {
-  must(write_cursor(storage_, volume_.dir(), "0123456789ab", EpochId{0}));
+  must(write_cursor(storage_, volume_.dir(), "0123456789ab", {EpochId{0}}));
   mount_->cursorsChangedRequest().send().wait(io_.waitScope);
   write("a", "x");
   barrier();
   EXPECT_EQ(pins_->layers(), 1u);
-  must(write_cursor(storage_, volume_.dir(), "0123456789ab", EpochId{1}));
+  must(write_cursor(storage_, volume_.dir(), "0123456789ab", {EpochId{1}}));
   mount_->cursorsChangedRequest().send().wait(io_.waitScope);
   EXPECT_EQ(pins_->layers(), 0u);
 }

@@ -241,7 +241,7 @@ TEST_F(JournalCommands, ShowSaysWhereTheRecordIsThatWasMeant) {
 TEST_F(JournalCommands, EpochsSayWhatTheyComeToAndWhoHasThem) {
   append(write_of(8, 0, 100));
   append(write_of(8, 50, 120));
-  must(write_cursor(Storage::system(), volume_.dir(), "abc", EpochId{1}));
+  must(write_cursor(Storage::system(), volume_.dir(), "abc", {EpochId{1}}));
   EXPECT_EQ(on_journal("epochs"), 0);
   EXPECT_EQ(lines(), 3u);
   EXPECT_TRUE(said("abc:replicated")) << out_;
@@ -382,7 +382,7 @@ TEST_F(JournalCommands, VerifySaysWhereWhatIsLostAndWhatToDo) {
 TEST_F(JournalCommands, VerifyNamesEveryFileThatIsDamaged) {
   for (uint64_t i = 0; i < 3000; ++i) append(write_of(7, i, i + 1));
   seal_and_publish();
-  must(write_cursor(Storage::system(), volume_.dir(), "abc", EpochId{1}));
+  must(write_cursor(Storage::system(), volume_.dir(), "abc", {EpochId{1}}));
   close();
   const std::string saved = dir_ / "saved";
   std::filesystem::copy(volume_.path(), saved, std::filesystem::copy_options::recursive);

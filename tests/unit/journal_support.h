@@ -67,6 +67,7 @@ struct Kept {
 class JournalTest : public ::testing::Test {
  protected:
   static constexpr uint64_t kSegment = 64 << 10;
+  static constexpr Retention kKeepFour{.bytes = 4 * kSegment};
 
   static Record write_of(uint64_t inode, uint64_t begin = 0, uint64_t end = 1) {
     Record r;

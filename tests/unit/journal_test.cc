@@ -155,7 +155,7 @@ TEST_F(Appending, SealsAmongThreadsCutCleanly) {
     }
     closing = false;
     EXPECT_OK(journal_->publish(sealed.back()));
-    if (e >= 3) EXPECT_OK(journal_->release_up_to(sealed[e - 3].epoch));
+    if (e >= 3) EXPECT_OK(journal_->release_up_to(sealed[e - 3].epoch, kKeepFour));
   }
   done = true;
   for (auto& t : threads) t.join();
@@ -330,15 +330,15 @@ TEST_F(Appending, ReleasedSegmentsGoAndNeededOnesStay) {
     }
     sealed.push_back(seal_and_publish());
   }
-  ASSERT_OK(journal_->release_up_to(sealed[3].epoch));
+  ASSERT_OK(journal_->release_up_to(sealed[3].epoch, kKeepFour));
   const Lsn oldest = must(JournalReader(volume_).oldest());
   EXPECT_GT(value(oldest), 4 * kSegment);
   EXPECT_LT(oldest, sealed[3].seal);
   read(sealed[3].seal);
   EXPECT_TRUE(damage_.empty());
   // And again, and for an epoch of which nothing is known.
-  EXPECT_OK(journal_->release_up_to(sealed[3].epoch));
-  EXPECT_OK(journal_->release_up_to(EpochId{0}));
+  EXPECT_OK(journal_->release_up_to(sealed[3].epoch, kKeepFour));
+  EXPECT_OK(journal_->release_up_to(EpochId{0}, kKeepFour));
   EXPECT_EQ(must(JournalReader(volume_).oldest()), oldest);
   close();
   open();
@@ -353,7 +353,7 @@ TEST_F(Appending, NothingIsReleasedBeforeAnythingIsSealed) {
   while (value(journal_->append(r)) < 8 * kSegment) {
   }
   const size_t before = segments();
-  EXPECT_OK(journal_->release_up_to(EpochId{1}));
+  EXPECT_OK(journal_->release_up_to(EpochId{1}, kKeepFour));
   EXPECT_EQ(segments(), before);
 }
 

@@ -147,7 +147,7 @@ class PinsTest : public ::testing::Test {
 };
 
 TEST_F(PinsTest, NothingIsSavedWithoutAPin) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   create("a", "hello");
   pins_->seal(EpochId{1});
   write("a", 0, "J");
@@ -156,7 +156,7 @@ TEST_F(PinsTest, NothingIsSavedWithoutAPin) {
 }
 
 TEST_F(PinsTest, OverwriteAfterTheSeal) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   create("a", "hello world");
   auto pin = seal_and_pin(0, 1);
   auto reader = reader_of(*pin);
@@ -168,7 +168,7 @@ TEST_F(PinsTest, OverwriteAfterTheSeal) {
 }
 
 TEST_F(PinsTest, AnExtentIsSavedOnce) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   create("a", std::string(8192, 'a'));
   auto pin = seal_and_pin(0, 1);
   write("a", 0, std::string(4096, 'b'));
@@ -178,7 +178,7 @@ TEST_F(PinsTest, AnExtentIsSavedOnce) {
 }
 
 TEST_F(PinsTest, CleanFilesCostNothing) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   create("a", "aaaa");
   pins_->seal(EpochId{1});
   create("b", "bbbb");
@@ -190,7 +190,7 @@ TEST_F(PinsTest, CleanFilesCostNothing) {
 }
 
 TEST_F(PinsTest, CleanBytesOfADirtyFileAreNotSaved) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   create("a", std::string(1 << 20, 'a'));
   pins_->seal(EpochId{1});
   write("a", 0, "dirty");
@@ -200,7 +200,7 @@ TEST_F(PinsTest, CleanBytesOfADirtyFileAreNotSaved) {
 }
 
 TEST_F(PinsTest, AppendsAreNotSaved) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   create("a", "1234");
   auto pin = seal_and_pin(0, 1);
   auto reader = reader_of(*pin);
@@ -210,7 +210,7 @@ TEST_F(PinsTest, AppendsAreNotSaved) {
 }
 
 TEST_F(PinsTest, TruncateAndExtendAfterTheSeal) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   create("a", "0123456789");
   auto pin = seal_and_pin(0, 1);
   auto reader = reader_of(*pin);
@@ -224,7 +224,7 @@ TEST_F(PinsTest, TruncateAndExtendAfterTheSeal) {
 }
 
 TEST_F(PinsTest, WriteIntoWhatAnExtensionMadeOfANewFile) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   create("a", "");
   truncate("a", 100'000);
   auto pin = seal_and_pin(0, 1);
@@ -234,7 +234,7 @@ TEST_F(PinsTest, WriteIntoWhatAnExtensionMadeOfANewFile) {
 }
 
 TEST_F(PinsTest, PunchedAfterTheSeal) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   std::string bytes(1 << 20, 'p');
   create("a", bytes);
   auto pin = seal_and_pin(0, 1);
@@ -245,7 +245,7 @@ TEST_F(PinsTest, PunchedAfterTheSeal) {
 }
 
 TEST_F(PinsTest, HolesAreSavedAsHoles) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   create("a", "");
   truncate("a", 32 << 20);
   write("a", 16 << 20, "middle");
@@ -258,7 +258,7 @@ TEST_F(PinsTest, HolesAreSavedAsHoles) {
 }
 
 TEST_F(PinsTest, UnlinkedAfterTheSeal) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   create("a", "last words");
   auto pin = seal_and_pin(0, 1);
   auto reader = reader_of(*pin);
@@ -278,7 +278,7 @@ TEST_F(PinsTest, MoreFilesVanishThanDescriptorsMayBeKept) {
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &low), 0);
   make_pins();  // a quarter: three
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   std::vector<Touched> files;
   for (int i = 0; i < 6; ++i) {
     create(std::to_string(i), "content " + std::to_string(i));
@@ -306,7 +306,7 @@ TEST_F(PinsTest, MoreFilesVanishThanDescriptorsMayBeKept) {
 }
 
 TEST_F(PinsTest, AttributesAreThoseOfTheSeal) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   create("a", "aaa");
   ASSERT_EQ(::setxattr(path("a").c_str(), "user.k", "v", 1, 0), 0);
   auto pin = seal_and_pin(0, 1);
@@ -328,7 +328,7 @@ TEST_F(PinsTest, AttributesAreThoseOfTheSeal) {
 }
 
 TEST_F(PinsTest, TwoPinsAtOnce) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   create("a", "one");
   auto slow = seal_and_pin(0, 1);
   write("a", 0, "two");
@@ -344,7 +344,7 @@ TEST_F(PinsTest, TwoPinsAtOnce) {
 }
 
 TEST_F(PinsTest, MergeForwardCoversBothEpochs) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   create("a", "a1");
   pins_->cursors_are({EpochId{0}});
   auto pin = seal_and_pin(0, 1);
@@ -359,7 +359,7 @@ TEST_F(PinsTest, MergeForwardCoversBothEpochs) {
 }
 
 TEST_F(PinsTest, LostRecordsMakeEveryFileCount) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   create("a", "before");
   pins_->seal(EpochId{1});
   pins_->dirty_all();
@@ -379,13 +379,13 @@ TEST_F(PinsTest, LostRecordsMakeEveryFileCount) {
 }
 
 TEST_F(PinsTest, WhatAnEarlierProcessLeftIsSaved) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   create("old", "0123456789");
   create("clean", "0123456789");
   make_pins();  // another process
   ChangeSet changes;
   changes.files[touch("old", kNone).id].data.add({2, 4});
-  pins_->restore(changes, EpochId{6});
+  pins_->restore({}, changes, EpochId{6});
   auto pin = seal_and_pin(6, 8);
   auto reader = reader_of(*pin);
   write("old", 0, "abcdefghij");
@@ -398,7 +398,7 @@ TEST_F(PinsTest, WhatAnEarlierProcessLeftIsSaved) {
 }
 
 TEST_F(PinsTest, WithoutRestoreEverythingCounts) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   create("a", "before");
   make_pins();
   auto pin = seal_and_pin(6, 8);
@@ -408,7 +408,7 @@ TEST_F(PinsTest, WithoutRestoreEverythingCounts) {
 }
 
 TEST_F(PinsTest, APinFromBeforeWhatIsKnownSavesEverything) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   create("a", "before");
   pins_->seal(EpochId{1});
   pins_->cursors_are({});  // nobody needs epoch 1: dropped
@@ -419,7 +419,7 @@ TEST_F(PinsTest, APinFromBeforeWhatIsKnownSavesEverything) {
 }
 
 TEST_F(PinsTest, AnUnreadableFileGivesThePinUp) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   create("a", "a");
   Touched t = touch("a", kAll);
   auto pin = seal_and_pin(0, 1);
@@ -430,7 +430,7 @@ TEST_F(PinsTest, AnUnreadableFileGivesThePinUp) {
 }
 
 TEST_F(PinsTest, TooLargeAPreImageGivesThePinUp) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   create("a", "");
   std::string megabyte(1 << 20, 'm');
   for (uint64_t at = 0; at <= kMaxSavedByOneMutation; at += megabyte.size()) {
@@ -466,7 +466,7 @@ void seal_one(Pins& pins, uint64_t epoch) {
 }
 
 TEST_F(PinsTest, LayersThatNoCursorSeparatesAreMerged) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   for (uint64_t e = 1; e <= 10; ++e) seal_one(*pins_, e);
   EXPECT_EQ(pins_->layers(), 10u);
   pins_->cursors_are({EpochId{0}});
@@ -481,7 +481,7 @@ TEST_F(PinsTest, LayersThatNoCursorSeparatesAreMerged) {
 }
 
 TEST_F(PinsTest, LayersThatACursorIsInsideOfStay) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   for (uint64_t e = 1; e <= 4; ++e) seal_one(*pins_, e);
   pins_->cursors_are({EpochId{0}});
   ASSERT_EQ(pins_->layers(), 1u);
@@ -490,7 +490,7 @@ TEST_F(PinsTest, LayersThatACursorIsInsideOfStay) {
 }
 
 TEST_F(PinsTest, ALayerWhereAPinEndsIsNotMergedOn) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   pins_->cursors_are({EpochId{0}});
   seal_one(*pins_, 1);
   auto pin = seal_and_pin(0, 2);
@@ -503,7 +503,7 @@ TEST_F(PinsTest, ALayerWhereAPinEndsIsNotMergedOn) {
 }
 
 TEST_F(PinsTest, ASmallLayerBesideALargeOneWaits) {
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   for (uint64_t i = 1; i <= 20'000; ++i) pins_->dirty(FileId{i, 1}, {0, 1});
   pins_->seal(EpochId{1});
   pins_->cursors_are({EpochId{0}});
@@ -821,7 +821,7 @@ class ModelTest::Mutator {
 // Two relationships that follow at their own pace; some epochs are given up.
 void ModelTest::run(int threads, int epochs) {
   Random random;
-  pins_->restore({}, EpochId{0});
+  pins_->restore({}, {}, EpochId{0});
   struct Relationship {
     uint64_t cursor = 0;
     Snapshots target;      // at the cursor

@@ -30,7 +30,7 @@ class Recording : public JournalTest {
   void start() {
     open();
     pins_ = must(Pins::create(volume_, backing_.get()));
-    pins_->restore({}, EpochId{value(journal_->open_epoch()) - 1});
+    pins_->restore({}, {}, EpochId{value(journal_->open_epoch()) - 1});
     auto last = must(read_last_epoch(volume_.dir()));
     recorder_ = std::make_unique<Recorder>(*journal_, barrier_, *pins_, backing_.get(), last);
     worker_ = *recorder_->add_worker();

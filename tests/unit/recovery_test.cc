@@ -517,7 +517,7 @@ TEST_F(Recovery, LostManifestOfAReleasedBeginningKeepsTheNumbers) {
     append_into(2 * i + 2);
     sealed.push_back(seal_and_publish());
   }
-  ASSERT_OK(journal_->release_up_to(sealed[4].epoch));
+  ASSERT_OK(journal_->release_up_to(sealed[4].epoch, kKeepFour));
   close();
   std::filesystem::remove(volume_.path() + "/epochs");
   open();

@@ -315,17 +315,27 @@ TEST_F(Cursors, NoneBeforeTheFirstIsWritten) {
 }
 
 TEST_F(Cursors, ComeBackForEachRelationship) {
-  ASSERT_OK(write_cursor(Storage::system(), volume_.dir(), "ab12", EpochId{7}));
-  ASSERT_OK(write_cursor(Storage::system(), volume_.dir(), "cd34", EpochId{UINT64_MAX}));
-  ASSERT_OK(write_cursor(Storage::system(), volume_.dir(), "ab12", EpochId{8}));
-  EXPECT_EQ(must(read_cursor(volume_.dir(), "ab12")), EpochId{8});
-  const std::map<std::string, EpochId> expected = {{"ab12", EpochId{8}},
-                                                   {"cd34", EpochId{UINT64_MAX}}};
+  ASSERT_OK(write_cursor(Storage::system(), volume_.dir(), "ab12", {EpochId{7}}));
+  ASSERT_OK(write_cursor(Storage::system(), volume_.dir(), "cd34", {EpochId{UINT64_MAX}}));
+  ASSERT_OK(write_cursor(Storage::system(), volume_.dir(), "ab12", {EpochId{8}}));
+  EXPECT_EQ(must(read_cursor(volume_.dir(), "ab12")), Cursor{EpochId{8}});
+  CursorMap expected = {{"ab12", {EpochId{8}}}, {"cd34", {EpochId{UINT64_MAX}}}};
   EXPECT_EQ(must(read_cursors(volume_.dir())), expected);
 }
 
+TEST_F(Cursors, OfAWalkSaysSo) {
+  ASSERT_OK(write_cursor(Storage::system(), volume_.dir(), "ab", {EpochId{7}, true}));
+  ASSERT_OK(write_cursor(Storage::system(), volume_.dir(), "cd", {EpochId{5}}));
+  auto all = must(read_cursors(volume_.dir()));
+  EXPECT_EQ(all.at("ab"), (Cursor{EpochId{7}, true}));
+  EXPECT_EQ(oldest_epoch(all), EpochId{5});
+  EXPECT_EQ(oldest_walk(all), EpochId{7});
+  EXPECT_EQ(oldest_epoch({}), std::nullopt);
+  EXPECT_EQ(oldest_walk({{"ab", {EpochId{7}}}}), std::nullopt);
+}
+
 TEST_F(Cursors, RemovedOneIsGoneAndRemovingAgainIsNoError) {
-  ASSERT_OK(write_cursor(Storage::system(), volume_.dir(), "ab", EpochId{7}));
+  ASSERT_OK(write_cursor(Storage::system(), volume_.dir(), "ab", {EpochId{7}}));
   EXPECT_OK(remove_cursor(Storage::system(), volume_.dir(), "ab"));
   EXPECT_OK(remove_cursor(Storage::system(), volume_.dir(), "ab"));
   EXPECT_TRUE(must(read_cursors(volume_.dir())).empty());
@@ -338,7 +348,8 @@ TEST_F(Cursors, TemporaryFilesAreNone) {
 }
 
 TEST_F(Cursors, DamagedOneIsNamed) {
-  for (const char* text : {"", "x\n", "12", "12x\n", "-1\n", "99999999999999999999\n", "1\n2\n"}) {
+  for (const char* text : {"", "x\n", "12", "12x\n", "-1\n", "99999999999999999999\n", "1\n2\n",
+                           "1 walk", "1 walks\n"}) {
     write_all(dir_ / "v/cursors/ab", text);
     auto result = read_cursor(volume_.dir(), "ab");
     ASSERT_FALSE(result) << text;
@@ -349,7 +360,7 @@ TEST_F(Cursors, DamagedOneIsNamed) {
 }
 
 TEST_F(Cursors, NameThatIsNoIdAborts) {
-  EXPECT_DEATH((void)write_cursor(Storage::system(), volume_.dir(), "../volume", EpochId{1}),
+  EXPECT_DEATH((void)write_cursor(Storage::system(), volume_.dir(), "../volume", {EpochId{1}}),
                "broken invariant");
 }
 

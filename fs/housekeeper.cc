@@ -1,0 +1,252 @@
+#include "fs/housekeeper.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "journal/reader.h"
+
+namespace epochfs {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kSealTimeout = 5s;
+constexpr auto kLookAgainAfter = 1s;  // while room is short: others may free some
+
+}  // namespace
+
+const char* pressure_name(Pressure pressure) {
+  switch (pressure) {
+    case Pressure::kNone: return "none";
+    case Pressure::kNear: return "near its quota";
+    case Pressure::kExtents: return "coarser extents";
+    case Pressure::kFiles: return "whole files";
+    case Pressure::kTree: return "whole tree";
+  }
+  return "?";
+}
+
+Housekeeper::Housekeeper(Volume& volume, Journal& journal, Recorder& recorder, Pins& pins,
+                         Checkpoints& checkpoints, const HousekeepingOptions& options)
+    : volume_(volume),
+      journal_(journal),
+      recorder_(recorder),
+      pins_(pins),
+      checkpoints_(checkpoints),
+      options_(options),
+      may_block_(options.when_full == WhenFull::kBlock) {
+  status_.quota_bytes = options.quota_bytes;
+  journal_.when_segments_come([this] { wake(); });
+}
+
+Housekeeper::~Housekeeper() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  woken_.notify_all();
+  if (thread_.joinable()) thread_.join();
+  journal_.when_segments_come([] {});
+  recorder_.hold(false);
+}
+
+void Housekeeper::stop_blocking() {
+  may_block_ = false;
+  std::lock_guard lock(pass_mutex_);
+  recorder_.hold(false);
+}
+
+void Housekeeper::start() {
+  thread_ = std::thread([this] { run(); });
+  wake();
+}
+
+void Housekeeper::wake() {
+  // What is left of this segment is for those who are inside already.
+  if (may_block_ && journal_.short_of_room()) recorder_.hold(true);
+  std::lock_guard lock(mutex_);
+  wanted_ = true;
+  woken_.notify_one();
+}
+
+void Housekeeper::run() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    const bool hard_up = journal_.short_of_room() || status().blocking;
+    auto due = [this] { return stop_ || wanted_; };
+    if (hard_up) {
+      woken_.wait_for(lock, kLookAgainAfter, due);
+    } else {
+      woken_.wait(lock, due);
+    }
+    if (stop_) return;
+    wanted_ = false;
+    lock.unlock();
+    auto done = pass();
+    {
+      std::lock_guard status_lock(status_mutex_);
+      status_.error = done ? "" : done.error().message();
+    }
+    lock.lock();
+  }
+}
+
+HousekeepingStatus Housekeeper::status() const {
+  std::lock_guard lock(status_mutex_);
+  return status_;
+}
+
+Result<void> Housekeeper::cursors_changed() {
+  EPOCHFS_TRY(auto cursors, read_cursors(volume_.dir()));
+  std::vector<EpochId> epochs;
+  for (const auto& [id, cursor] : cursors) epochs.push_back(cursor.epoch);
+  pins_.cursors_are(epochs);
+  wake();
+  return {};
+}
+
+CheckpointPolicy Housekeeper::policy(const CursorMap& cursors) const {
+  CheckpointPolicy out;
+  for (const auto& [id, cursor] : cursors) out.boundaries.push_back(cursor.epoch);
+  for (EpochId end : pins_.ends()) out.boundaries.push_back(end);
+  out.walk_since = oldest_walk(cursors);
+  if (pressure_ >= Pressure::kExtents) out.coarseness = Coarseness::kExtents;
+  if (pressure_ >= Pressure::kFiles) out.coarseness = Coarseness::kFiles;
+  return out;
+}
+
+// Cursors come from the files, which are durable before anybody is told: what they say
+// now is what holds for every epoch that is sealed by now.
+Result<void> Housekeeper::pass() {
+  std::lock_guard lock(pass_mutex_);
+  EPOCHFS_TRY(auto cursors, read_cursors(volume_.dir()));
+  return keep_house(cursors);
+}
+
+Result<void> Housekeeper::keep_house(const CursorMap& cursors) {
+  const uint64_t segment = volume_.info().segment_bytes;
+  auto behind = [&](Lsn at) { return value(journal_.tail()) - value(at); };
+  // Without dirty pages of mappings: nobody ships this epoch without another barrier.
+  if (behind(journal_.open_epoch_begin()) > segment) {
+    EPOCHFS_DO(recorder_.barrier(true, kSealTimeout));
+  }
+  const auto newest = recorder_.last_sealed();
+  if (!newest) return {};
+  const EpochId oldest = oldest_epoch(cursors).value_or(newest->epoch);
+  EPOCHFS_DO(checkpoints_.drop_up_to(oldest));
+  EPOCHFS_TRY(EpochId needed, release(oldest));
+  EPOCHFS_TRY(auto seal, read_epoch(volume_.dir(), needed));
+  Result<void> folded;
+  if (behind(seal && value(needed) > 0 ? seal->seal : Lsn{0}) > segment) {
+    folded = fold_what_is_sealed(oldest, newest->epoch, cursors);
+    if (folded) {
+      EPOCHFS_TRY(needed, release(oldest));
+    }
+  }
+  // Also where folding failed: perhaps for want of room.
+  EPOCHFS_DO(relieve(oldest, cursors));
+  return folded;
+}
+
+Result<void> Housekeeper::fold_what_is_sealed(EpochId oldest, EpochId newest,
+                                              const CursorMap& cursors) {
+  const CheckpointPolicy how = policy(cursors);
+  EPOCHFS_DO(checkpoints_.extend(oldest, newest, how));
+  EPOCHFS_DO(checkpoints_.compact(how));
+  pins_.adopt(checkpoints_.all());
+  return {};
+}
+
+// Lets segments go. Returns the epoch behind which records are still needed.
+Result<EpochId> Housekeeper::release(EpochId oldest) {
+  EpochId needed = oldest;
+  const auto checkpoints = checkpoints_.all();
+  if (!checkpoints.empty()) needed = std::max(needed, checkpoints.back()->info().last);
+  Retention keep = options_.keep;
+  if (options_.quota_bytes != 0) keep.bytes = std::min(keep.bytes, options_.quota_bytes / 2);
+  if (pressure_ >= Pressure::kNear) keep.bytes = 0;
+  EPOCHFS_DO(journal_.release_up_to(needed, keep));
+  return needed;
+}
+
+Result<uint64_t> Housekeeper::measure() {
+  EPOCHFS_TRY(auto segments, list_segments(volume_.dir()));
+  std::lock_guard lock(status_mutex_);
+  status_.segment_bytes = segments.size() * volume_.info().segment_bytes;
+  status_.checkpoint_bytes = checkpoints_.bytes();
+  status_.checkpoints = checkpoints_.all().size();
+  status_.pre_image_bytes = pins_.log_bytes();
+  return status_.bytes();
+}
+
+bool Housekeeper::is_over(uint64_t bytes) const {
+  return (options_.quota_bytes != 0 && bytes > options_.quota_bytes) || journal_.short_of_room();
+}
+
+void Housekeeper::set_pressure(Pressure pressure) {
+  if (pressure == pressure_) return;
+  pressure_ = pressure;
+  std::lock_guard lock(status_mutex_);
+  status_.pressure = pressure;
+  status_.since_ns = now_ns();
+}
+
+// Each step gives up more than the one before it, and only while room is short.
+Result<void> Housekeeper::relieve(EpochId oldest, const CursorMap& cursors) {
+  EPOCHFS_TRY(uint64_t bytes, measure());
+  const uint64_t quota = options_.quota_bytes;
+  const bool near = quota != 0 && bytes > quota / 10 * 9;
+  if (!near && !is_over(bytes)) {
+    const bool told_less = pressure_ > Pressure::kNear && !checkpoints_.all().empty();
+    if (!told_less && (quota == 0 || bytes < quota / 10 * 7)) set_pressure(Pressure::kNone);
+  } else {
+    set_pressure(std::max(pressure_, Pressure::kNear));
+  }
+  auto still_over = [&]() -> Result<bool> {
+    EPOCHFS_DO(release(oldest));
+    if (journal_.short_of_room()) journal_.look_for_room();
+    EPOCHFS_TRY(bytes, measure());
+    return is_over(bytes);
+  };
+  // What is in records only goes into checkpoints first, which costs nobody anything.
+  bool over = pressure_ != Pressure::kNone;
+  if (over) {
+    EPOCHFS_TRY(over, still_over());
+  }
+  if (over) {
+    if (journal_.records_in_open_epoch() > 0) EPOCHFS_DO(recorder_.barrier(true, kSealTimeout));
+    // Where there is no room even for that, the next steps make some.
+    (void)fold_what_is_sealed(oldest, recorder_.last_sealed()->epoch, cursors);
+    EPOCHFS_TRY(over, still_over());
+  }
+  while (over && pins_.give_up_largest(quota / 2)) {
+    EPOCHFS_TRY(over, still_over());
+  }
+  const bool block = may_block_;
+  {
+    std::lock_guard lock(status_mutex_);
+    status_.blocking = over && block;
+  }
+  recorder_.hold(over && block);
+  if (block) return {};
+  for (Pressure step : {Pressure::kExtents, Pressure::kFiles}) {
+    if (!over || pressure_ >= step) continue;
+    set_pressure(step);
+    (void)checkpoints_.coarsen(policy(cursors));
+    pins_.adopt(checkpoints_.all());
+    EPOCHFS_TRY(over, still_over());
+  }
+  if (over && !checkpoints_.all().empty()) {
+    set_pressure(Pressure::kTree);
+    EPOCHFS_DO(checkpoints_.forget());
+    pins_.adopt(checkpoints_.all());
+    EPOCHFS_TRY(over, still_over());
+  }
+  while (over && pins_.give_up_largest(0)) {
+    EPOCHFS_TRY(over, still_over());
+  }
+  return {};
+}
+
+}  // namespace epochfs

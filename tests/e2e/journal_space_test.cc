@@ -1,0 +1,257 @@
+// Does the journal's space follow what changed, and do applications and the target come
+// off well whatever it has to do without?
+#include <capnp/compat/json.h>
+#include <capnp/message.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <atomic>
+#include <thread>
+
+#include "journal/unix.h"
+#include "schema/control.capnp.h"
+#include "tests/e2e/files.h"
+#include "tests/e2e/mutator.h"
+#include "tests/e2e/random.h"
+#include "tests/e2e/replica.h"
+
+namespace epochfs::testing {
+namespace {
+
+constexpr uint64_t kQuota = 4 << 20;  // segments of 1 MiB then, some ten thousand records each
+
+class JournalSpaceTest : public TwoHosts {
+ protected:
+  void establish_with(const Arguments& options) {
+    mount_options_ = options;
+    start_daemons();
+    a().mount(data(), options);
+    replica().establish();
+    ASSERT_TRUE(replica().becomes_equal());
+  }
+  void pause() {
+    a().must({"relationship", "disable", replica().id()});
+    replica().await_state("Off");
+  }
+  void go_on() { a().must({"relationship", "enable", replica().id()}); }
+
+  struct Space {
+    uint64_t bytes = 0, checkpoints = 0, lost = 0;
+    std::string pressure;
+    bool blocking = false;
+    int status = 0;
+  };
+  Space space() {
+    const Outcome outcome = a().epochfs({"status", data(), "--json"});
+    capnp::MallocMessageBuilder message;
+    auto info = message.initRoot<rpc::MountInfo>();
+    capnp::JsonCodec().decode(kj::ArrayPtr<const char>(outcome.out.data(), outcome.out.size()),
+                              info);
+    auto s = info.getSpace();
+    return {s.getSegmentBytes() + s.getCheckpointBytes() + s.getPreImageBytes(),
+            s.getCheckpoints(), info.getRecordsLost(), s.getPressure().cStr(), s.getBlocking(),
+            outcome.status};
+  }
+  // One small write after the other into one file; false: one of them failed.
+  bool rewrite(const std::string& name, uint64_t writes, const std::function<uint64_t(uint64_t)>& at) {
+    UniqueFd fd(::open((data() + "/" + name).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+    for (uint64_t i = 0; i < writes; ++i) {
+      if (::pwrite(fd.get(), &i, sizeof i, off_t(at(i))) != ssize_t(sizeof i)) return false;
+    }
+    return true;
+  }
+
+  Arguments mount_options_;
+};
+
+TEST_F(JournalSpaceTest, OverwritesDuringALongPauseTakeNoRoom) {
+  establish_with({"--journal-quota", "4M"});
+  write_large_file(data() + "/untouched", 20 << 20, 1);
+  ASSERT_TRUE(replica().becomes_equal());
+  const ReplicaStatus before = replica().status();
+  pause();
+  // Some 12 MB of records.
+  ASSERT_TRUE(rewrite("busy", 120'000, [](uint64_t i) { return (i % 64) * 4096; }));
+  EXPECT_LE(space().bytes, kQuota + (1 << 20));
+  EXPECT_EQ(space().pressure, "none");
+  EXPECT_GE(space().checkpoints, 1u);
+  EXPECT_EQ(space().status, 0);
+  go_on();
+  EXPECT_TRUE(replica().becomes_equal());
+  EXPECT_LT(replica().status().bytes_sent - before.bytes_sent, 1u << 20) << "no more than changed";
+}
+
+// Random changes of all kinds, under a pause of many segments, in which everything is
+// killed and mounted again: checkpoints tell the target the same as the records did.
+TEST_F(JournalSpaceTest, CheckpointsTellTheSameAsTheRecords) {
+  Random random;
+  establish_with({"--journal-quota", "4M"});
+  make_directory(data() + "/tree");
+  Mutator mutator(data() + "/tree", random);
+  mutator.run(300);
+  ASSERT_TRUE(replica().becomes_equal());
+  for (int round = 0; round < 3; ++round) {
+    pause();
+    for (int part = 0; part < 6; ++part) {
+      mutator.run(150);
+      ASSERT_TRUE(rewrite("busy", 12'000, [&](uint64_t) { return random.below(4000) * 4096; }));
+      if (part == 3 && round == 1) {
+        a().kill_mount(data());
+        a().mount(data(), mount_options_);
+      }
+      if (part == 4 && round == 2) {
+        a().unmount(data());
+        a().mount(data(), mount_options_);
+      }
+    }
+    EXPECT_GE(space().checkpoints, 1u);
+    const auto before = replica().status();
+    go_on();
+    ASSERT_TRUE(replica().becomes_equal()) << "round " << round;
+    EXPECT_GT(replica().status().epochs_sent, before.epochs_sent);
+  }
+}
+
+// What was pinned is saved from changes that came after it, though only checkpoints know
+// what had changed.
+TEST_F(JournalSpaceTest, EpochsOutOfCheckpointsAreExact) {
+  establish_with({"--journal-quota", "4M"});
+  constexpr uint64_t kPages = 20'000;
+  ASSERT_TRUE(rewrite("file", kPages, [](uint64_t i) { return i * 4096; }));
+  ASSERT_TRUE(replica().becomes_equal());
+  // Every page holds the number of the round that wrote it last, in ascending order.
+  std::atomic<bool> stop{false};
+  std::atomic<uint64_t> rounds{0};
+  std::thread writer([&] {
+    UniqueFd fd(::open((data() + "/file").c_str(), O_WRONLY | O_CLOEXEC));
+    for (uint64_t round = 1; !stop; ++round) {
+      for (uint64_t page = 0; page < kPages && !stop; ++page) {
+        if (::pwrite(fd.get(), &round, sizeof round, off_t(page * 4096)) != sizeof round) return;
+      }
+      rounds = round;
+    }
+  });
+  auto why_not = [&]() -> std::string {
+    UniqueFd fd(::open((copy() + "/file").c_str(), O_RDONLY | O_CLOEXEC));
+    uint64_t last = UINT64_MAX;
+    for (uint64_t page = 0; page < kPages; ++page) {
+      uint64_t round = 0;
+      if (::pread(fd.get(), &round, sizeof round, off_t(page * 4096)) != sizeof round) {
+        return "short";
+      }
+      if (page == 0 || rounds == 0) last = round;
+      if (rounds > 1 && (round > last || round + 1 < last)) {
+        return fmt::format("page {} is of round {}, the one before it of {}", page, round, last);
+      }
+      last = round;
+    }
+    return "";
+  };
+  eventually("two rounds are written", [&] { return rounds > 1; });
+  for (int look = 0; look < 3; ++look) {
+    pause();
+    const uint64_t now = rounds;
+    eventually("more than a journal's worth is written", [&] { return rounds > now + 4; });
+    EXPECT_GE(space().checkpoints, 1u);
+    go_on();
+    expect_at_an_epoch(why_not);
+  }
+  stop = true;
+  writer.join();
+  EXPECT_TRUE(replica().becomes_equal());
+}
+
+TEST_F(JournalSpaceTest, ScatteredChangesDegradeToCoarserExtentsAndArriveAll) {
+  establish_with({"--journal-quota", "4M"});
+  {
+    UniqueFd fd(::open((data() + "/file").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+    ASSERT_EQ(::ftruncate(fd.get(), 4ll << 30), 0);
+  }
+  ASSERT_TRUE(replica().becomes_equal());
+  pause();
+  // A range each: sixteen bytes of checkpoint.
+  Random random;
+  for (int part = 0; part < 10 && space().pressure != "coarser extents"; ++part) {
+    ASSERT_TRUE(rewrite("file", 50'000, [&](uint64_t) { return random.below(4ll << 17) * 8192; }));
+  }
+  EXPECT_EQ(space().pressure, "coarser extents");
+  EXPECT_EQ(space().status, 3);
+  EXPECT_LE(space().bytes, kQuota + (1 << 20));
+  EXPECT_EQ(space().lost, 0u);
+  go_on();
+  EXPECT_TRUE(replica().becomes_equal());
+  eventually("the pressure is over", [&] {
+    write_file(data() + "/more", std::to_string(space().bytes));
+    return rewrite("busy", 5000, [](uint64_t) { return 0; }) && space().pressure == "none";
+  });
+}
+
+TEST_F(JournalSpaceTest, TooManyChangedFilesEndInAComparisonOfTheTree) {
+  establish_with({"--journal-quota", "4M"});
+  pause();
+  UniqueFd root(::open(data().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  for (int i = 0; i < 60'000 && (i % 5000 || space().pressure != "whole tree"); ++i) {
+    UniqueFd fd(::openat(root.get(), fmt::format("a file with a long name, number {}", i).c_str(),
+                         O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+    ASSERT_TRUE(fd);
+  }
+  EXPECT_EQ(space().pressure, "whole tree");
+  EXPECT_LE(space().bytes, kQuota + (1 << 20));
+  EXPECT_EQ(space().lost, 0u);
+  go_on();
+  EXPECT_TRUE(replica().becomes_equal());
+}
+
+TEST_F(JournalSpaceTest, BlocksApplicationsWhereThatWasAskedFor) {
+  establish_with({"--journal-quota", "4M", "--when-full", "block"});
+  pause();
+  std::atomic<uint64_t> written{0};
+  std::atomic<bool> stop{false};
+  std::thread writer([&] {
+    Random random(7);
+    UniqueFd fd(::open((data() + "/file").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+    if (::ftruncate(fd.get(), 4ll << 30) != 0) return;
+    a().must({"barrier", data()});
+    for (; !stop; ++written) {
+      const uint64_t at = random.below(4ll << 17) * 8192;
+      if (::pwrite(fd.get(), "x", 1, off_t(at)) != 1) return;
+    }
+  });
+  // New in the pause, so all of it counts, and one range does; what is there already is
+  // told in ranges once it is replicated.
+  go_on();
+  replica().wait_until_idle();
+  pause();
+  eventually("it blocks", [&] { return space().blocking; });
+  EXPECT_EQ(space().status, 3);
+  const uint64_t held_at = written;
+  EXPECT_EQ(a().epochfs({"barrier", data()}).status, 0) << "a barrier is no change";
+  EXPECT_LE(written, held_at + 100'000);
+  EXPECT_EQ(space().lost, 0u);
+  go_on();
+  eventually("it goes on", [&] { return !space().blocking && written > held_at; });
+  stop = true;
+  writer.join();
+  EXPECT_TRUE(replica().becomes_equal());
+}
+
+TEST_F(JournalSpaceTest, QuotaThatIsTooSmallForTheJournalIsRefused) {
+  a().mount(data());
+  a().unmount(data());
+  const Outcome refused =
+      a().epochfs({"mount", data(), "--state", a().state(), "--journal-quota", "64M"});
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_NE(refused.err.find("give it 256M at least"), std::string::npos) << refused.err;
+}
+
+TEST_F(JournalSpaceTest, NothingIsKeptThatNobodyNeedsWhereThatWasAskedFor) {
+  a().mount(data(), {"--journal-quota", "4M", "--journal-keep", "0"});
+  ASSERT_TRUE(rewrite("busy", 60'000, [](uint64_t i) { return (i % 64) * 4096; }));
+  a().must({"barrier", data()});
+  ASSERT_TRUE(rewrite("busy", 15'000, [](uint64_t i) { return (i % 64) * 4096; }));
+  eventually("segments go", [&] { return space().bytes <= 4u << 20; });
+}
+
+}  // namespace
+}  // namespace epochfs::testing
