@@ -124,29 +124,29 @@ Result<void> Housekeeper::pass() {
   return keep_house(cursors);
 }
 
+// Goes on where a step fails, perhaps for want of room: the last one makes some.
 Result<void> Housekeeper::keep_house(const CursorMap& cursors) {
   const uint64_t segment = volume_.info().segment_bytes;
   auto behind = [&](Lsn at) { return value(journal_.tail()) - value(at); };
+  Result<void> outcome;
   // Without dirty pages of mappings: nobody ships this epoch without another barrier.
   if (behind(journal_.open_epoch_begin()) > segment) {
-    EPOCHFS_DO(recorder_.barrier(true, kSealTimeout));
+    if (auto sealed = recorder_.barrier(true, kSealTimeout); !sealed) {
+      outcome = tl::unexpected(sealed.error());
+    }
   }
   const auto newest = recorder_.last_sealed();
-  if (!newest) return {};
+  if (!newest) return outcome;
   const EpochId oldest = oldest_epoch(cursors).value_or(newest->epoch);
   EPOCHFS_DO(checkpoints_.drop_up_to(oldest));
   EPOCHFS_TRY(EpochId needed, release(oldest));
   EPOCHFS_TRY(auto seal, read_epoch(volume_.dir(), needed));
-  Result<void> folded;
   if (behind(seal && value(needed) > 0 ? seal->seal : Lsn{0}) > segment) {
-    folded = fold_what_is_sealed(oldest, newest->epoch, cursors);
-    if (folded) {
-      EPOCHFS_TRY(needed, release(oldest));
-    }
+    auto folded = fold_what_is_sealed(oldest, newest->epoch, cursors);
+    if (!folded) outcome = std::move(folded);
   }
-  // Also where folding failed: perhaps for want of room.
   EPOCHFS_DO(relieve(oldest, cursors));
-  return folded;
+  return outcome;
 }
 
 Result<void> Housekeeper::fold_what_is_sealed(EpochId oldest, EpochId newest,
@@ -194,6 +194,7 @@ void Housekeeper::set_pressure(Pressure pressure) {
 
 // Each step gives up more than the one before it, and only while room is short.
 Result<void> Housekeeper::relieve(EpochId oldest, const CursorMap& cursors) {
+  EPOCHFS_TRY([[maybe_unused]] EpochId needed, release(oldest));
   EPOCHFS_TRY(uint64_t bytes, measure());
   const uint64_t quota = options_.quota_bytes;
   const bool near = quota != 0 && bytes > quota / 10 * 9;
@@ -215,8 +216,8 @@ Result<void> Housekeeper::relieve(EpochId oldest, const CursorMap& cursors) {
     EPOCHFS_TRY(over, still_over());
   }
   if (over) {
-    if (journal_.records_in_open_epoch() > 0) EPOCHFS_DO(recorder_.barrier(true, kSealTimeout));
     // Where there is no room even for that, the next steps make some.
+    if (journal_.records_in_open_epoch() > 0) (void)recorder_.barrier(true, kSealTimeout);
     (void)fold_what_is_sealed(oldest, recorder_.last_sealed()->epoch, cursors);
     EPOCHFS_TRY(over, still_over());
   }

@@ -168,6 +168,22 @@ Result<std::vector<CheckpointPtr>> read_checkpoints(const Volume& volume) {
   return out;
 }
 
+Result<std::vector<std::string>> list_checkpoints(const Volume& volume) {
+  EPOCHFS_TRY(UniqueFd dir, open_folder(volume));
+  if (!dir) return std::vector<std::string>();
+  EPOCHFS_TRY(auto names, list(dir.get()));
+  std::erase_if(names, [](const std::string& name) {
+    EpochId first, last;
+    return !parse_checkpoint_name(name, first, last);
+  });
+  return names;
+}
+
+Result<CheckpointPtr> open_checkpoint(const Volume& volume, const std::string& name) {
+  EPOCHFS_TRY(UniqueFd dir, open_folder(volume));
+  return Checkpoint::open(dir.get(), name, volume.info().lineage);
+}
+
 Result<std::unique_ptr<Checkpoints>> Checkpoints::open(Storage& storage, const Volume& volume,
                                                        std::optional<Error>* damage) {
   if (::mkdirat(volume.dir(), kCheckpointsDir, 0700) != 0 && errno != EEXIST) {

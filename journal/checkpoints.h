@@ -38,6 +38,10 @@ struct CheckpointPolicy {
 // Any process. Damaged or newer ones are errors.
 Result<std::vector<CheckpointPtr>> read_checkpoints(const Volume& volume);
 
+// Names of all checkpoint files there are, and one of them.
+Result<std::vector<std::string>> list_checkpoints(const Volume& volume);
+Result<CheckpointPtr> open_checkpoint(const Volume& volume, const std::string& name);
+
 class Checkpoints {
  public:
   // What is superfluous (remnants of a crash, an older chain) is removed. A damaged file

@@ -265,6 +265,8 @@ struct JournalStat {
   slotsFilled @20 :UInt64;        # of the in-flight file
   recordsLost @21 :Bool;          # and no gap says so yet
   preImageBytes @22 :UInt64;      # in files: logs of living pins have no name
+  checkpoints @23 :UInt64;        # how many
+  checkpointBytes @24 :UInt64;
 
   struct OfType {
     operation @0 :Text;

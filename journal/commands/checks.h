@@ -71,6 +71,7 @@ Result<Checked> check_manifest(const Volume& volume, const LogCheck& log, Left l
                                const Tell& tell);
 Result<Checked> check_in_flight(const Volume& volume, Left left, const Tell& tell);
 Result<Checked> check_cursors(const Volume& volume, const Tell& tell);
+Result<Checked> check_checkpoints(const Volume& volume, const Tell& tell);
 Result<Checked> check_pre_images(const Volume& volume, const Tell& tell);
 
 }  // namespace epochfs

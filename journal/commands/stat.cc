@@ -8,6 +8,7 @@
 #include <array>
 #include <iterator>
 
+#include "journal/checkpoints.h"
 #include "journal/commands/opened_journal.h"
 #include "journal/commands/subcommands.h"
 #include "journal/commands/time_text.h"
@@ -42,6 +43,7 @@ struct Stat {
   uint64_t sealed = 0, open_records = 0;
   InFlightSeen in_flight;
   uint64_t preimage_bytes = 0;
+  uint64_t checkpoints = 0, checkpoint_bytes = 0;
 };
 
 // Allocated bytes of the files in a folder of the volume.
@@ -97,6 +99,9 @@ Result<Stat> measure(const OpenedJournal& journal, const LogView& view,
   stat.sealed = last ? value(last->epoch) : 0;
   stat.file_bytes = stored_bytes(dir, kSegmentsDir);
   stat.preimage_bytes = stored_bytes(dir, kPreimagesDir);
+  stat.checkpoint_bytes = stored_bytes(dir, kCheckpointsDir);
+  EPOCHFS_TRY(auto checkpoints, list_checkpoints(journal.volume));
+  stat.checkpoints = checkpoints.size();
   count_records(view, stat, damage);
   return stat;
 }
@@ -135,6 +140,9 @@ void print_text(const Volume& volume, const LogView& view, const Stat& s, std::s
   row("in flight", fmt::format("{} slots filled{}", s.in_flight.filled.size(),
                                s.in_flight.records_lost ? "; records were lost for want of room"
                                                         : ""));
+  if (s.checkpoints) {
+    row("checkpoints", fmt::format("{}, {} bytes stored", s.checkpoints, s.checkpoint_bytes));
+  }
   if (s.preimage_bytes) row("pre-images", fmt::format("{} bytes stored", s.preimage_bytes));
 }
 
@@ -173,6 +181,8 @@ void print_json(const Volume& volume, const LogView& view, const Stat& s, std::s
   o.setSlotsFilled(s.in_flight.filled.size());
   o.setRecordsLost(s.in_flight.records_lost);
   o.setPreImageBytes(s.preimage_bytes);
+  o.setCheckpoints(s.checkpoints);
+  o.setCheckpointBytes(s.checkpoint_bytes);
   capnp::JsonCodec codec;
   codec.handleByAnnotation<rpc::JournalStat>();
   const kj::String text = codec.encode(o);

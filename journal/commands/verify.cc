@@ -18,8 +18,8 @@ namespace po = boost::program_options;
 const CommandHelp kHelp = {
     "epochfs journal verify DIR-or-journal [--json]",
     "Checks every checksum and every invariant of a journal: segments, records and their order,\n"
-    "epochs against the manifest, in-flight slots, cursors, pre-image logs. Prints what it\n"
-    "finds: file and offset, what is lost, what to do; with --json one object a line. Of a\n"
+    "epochs against the manifest, in-flight slots, cursors, checkpoints, pre-image logs. Prints what\n"
+    "it finds: file and offset, what is lost, what to do; with --json one object a line. Of a\n"
     "mounted volume, what is behind its newest barrier may be just being written and is not\n"
     "complained of. Reads the whole journal, and changes nothing.\n"
     "Exit status: 0 sound, 1 could not be checked, 2 usage, 5 damage was found.",
@@ -97,6 +97,8 @@ Result<ExitStatus> verify(const OpenedJournal& journal, bool json) {
   report.count("in flight", slots);
   EPOCHFS_TRY(Checked cursors, check_cursors(volume, tell));
   report.count("cursors", cursors);
+  EPOCHFS_TRY(Checked checkpoints, check_checkpoints(volume, tell));
+  report.count("checkpoints", checkpoints);
   EPOCHFS_TRY(Checked logs, check_pre_images(volume, tell));
   report.count("pre-images", logs);
   return report.end() ? ExitStatus::kCorrupt : ExitStatus::kOk;

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "journal/commands.h"
+#include "journal/checkpoints.h"
 #include "journal/cursors.h"
 #include "tests/unit/journal_support.h"
 
@@ -383,6 +384,7 @@ TEST_F(JournalCommands, VerifyNamesEveryFileThatIsDamaged) {
   for (uint64_t i = 0; i < 3000; ++i) append(write_of(7, i, i + 1));
   seal_and_publish();
   must(write_cursor(Storage::system(), volume_.dir(), "abc", {EpochId{1}}));
+  must(must(Checkpoints::open(storage_, volume_))->extend(EpochId{0}, EpochId{1}, {}));
   close();
   const std::string saved = dir_ / "saved";
   std::filesystem::copy(volume_.path(), saved, std::filesystem::copy_options::recursive);
@@ -408,6 +410,14 @@ TEST_F(JournalCommands, VerifyNamesEveryFileThatIsDamaged) {
       {"in-flight size", [&] { std::filesystem::resize_file(at("in-flight"), 9000); },
        "9000 bytes"},
       {"a cursor", [&] { write_all(at("cursors/abc"), "x"); }, "not a number"},
+      {"a checkpoint", [&] { poke(at("checkpoints/0000000000000001-0000000000000001"), 130, "x"); },
+       "checkpoints/0000000000000001-0000000000000001"},
+      {"a checkpoint of another epoch",
+       [&] {
+         std::filesystem::copy_file(at("checkpoints/0000000000000001-0000000000000001"),
+                                    at("checkpoints/0000000000000001-0000000000000002"));
+       },
+       "its epochs are not those of its name"},
       {"a cursor ahead", [&] { write_all(at("cursors/abc"), "9\n"); }, "not sealed yet"},
       {"the volume file", [&] { poke(at("volume"), 30, "x"); }, "volume"}};
   for (const Row& row : rows) {
@@ -415,6 +425,7 @@ TEST_F(JournalCommands, VerifyNamesEveryFileThatIsDamaged) {
     EXPECT_EQ(on_journal("verify"), 5) << row.what << out_ << err_;
     EXPECT_TRUE(said(row.said)) << row.what << ": " << out_;
     EXPECT_TRUE(said("to do: ")) << row.what;
+    std::filesystem::remove(at("checkpoints/0000000000000001-0000000000000002"));
     std::filesystem::copy(saved, volume_.path(), std::filesystem::copy_options::recursive |
                                                      std::filesystem::copy_options::overwrite_existing);
     ASSERT_EQ(on_journal("verify"), 0) << row.what << out_;
