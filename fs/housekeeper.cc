@@ -98,12 +98,17 @@ HousekeepingStatus Housekeeper::status() const {
 }
 
 Result<void> Housekeeper::cursors_changed() {
+  EPOCHFS_TRY([[maybe_unused]] auto cursors, tell_pins());
+  wake();
+  return {};
+}
+
+Result<CursorMap> Housekeeper::tell_pins() {
   EPOCHFS_TRY(auto cursors, read_cursors(volume_.dir()));
   std::vector<EpochId> epochs;
   for (const auto& [id, cursor] : cursors) epochs.push_back(cursor.epoch);
   pins_.cursors_are(epochs);
-  wake();
-  return {};
+  return cursors;
 }
 
 CheckpointPolicy Housekeeper::policy(const CursorMap& cursors) const {
@@ -120,7 +125,7 @@ CheckpointPolicy Housekeeper::policy(const CursorMap& cursors) const {
 // now is what holds for every epoch that is sealed by now.
 Result<void> Housekeeper::pass() {
   std::lock_guard lock(pass_mutex_);
-  EPOCHFS_TRY(auto cursors, read_cursors(volume_.dir()));
+  EPOCHFS_TRY(auto cursors, tell_pins());
   return keep_house(cursors);
 }
 

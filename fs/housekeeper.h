@@ -83,6 +83,7 @@ class Housekeeper {
 
  private:
   void run();
+  Result<CursorMap> tell_pins();
   Result<void> keep_house(const CursorMap& cursors);
   Result<void> fold_what_is_sealed(EpochId oldest, EpochId newest, const CursorMap& cursors);
   Result<EpochId> release(EpochId oldest);

@@ -286,8 +286,9 @@ bool Journal::prepare(uint64_t index, bool ahead) {
     // The preparer may come late, when the segment is full and retired already.
     if (index < synced_segment_) return false;
     const Segment* present = mapped_[index % kMappedSegments].segment.load();
-    if (present) return present->index == index;
-    made = make_segment(index, ahead);
+    if (present && present->index == index) return true;
+    // The open epoch takes up the whole ring: it is to be sealed.
+    made = !present && make_segment(index, ahead);
     short_of_room_ = !made;
     segments_come = segments_come_;
   }
@@ -303,7 +304,8 @@ void Journal::when_segments_come(std::function<void()> wanted) {
 void Journal::look_for_room() {
   std::lock_guard lock(prepare_mutex_);
   const uint64_t index = tail_ / segment_bytes_ + 1;
-  if (mapped_[index % kMappedSegments].segment.load() || make_segment(index, true)) {
+  const Segment* present = mapped_[index % kMappedSegments].segment.load();
+  if (present ? present->index == index : make_segment(index, true)) {
     short_of_room_ = false;
     retry_at_ns_ = 0;
   }

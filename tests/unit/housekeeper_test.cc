@@ -32,6 +32,7 @@ class HousekeeperTest : public JournalTest {
     recorder_.reset();
   }
   void keep(const HousekeepingOptions& options) {
+    housekeeper_.reset();
     housekeeper_ = std::make_unique<Housekeeper>(volume_, *journal_, *recorder_, *pins_,
                                                  *checkpoints_, options);
   }
