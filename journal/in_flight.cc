@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <cstring>
+#include <optional>
 
 #include "journal/unix.h"
 #include "journal/volume.h"
@@ -41,6 +42,37 @@ Result<std::string> boot_id() {
   return std::string(text, size);
 }
 
+Result<void> check_layout(const InFlightLayout& h) {
+  if (std::memcmp(h.magic, kMagic, sizeof kMagic) != 0) {
+    return fail("read in-flight slots: not such a file", 0, ExitStatus::kCorrupt);
+  }
+  if (h.version == 0) {
+    return fail("read in-flight slots: no format version", 0, ExitStatus::kCorrupt);
+  }
+  if (h.version > kVersion) {
+    return fail("read in-flight slots: newer format version; use a newer epochfs");
+  }
+  return {};
+}
+
+// The intents in `bytes` of a slot; nullopt: that is not what fill() left. What is no
+// mutation is no intent: a seal among them would become one of the log.
+std::optional<std::vector<Record>> read_intents(std::span<const std::byte> slot, uint32_t bytes) {
+  std::vector<Record> out;
+  if (bytes == 0 || bytes > slot.size()) return std::nullopt;
+  for (auto rest = slot.first(bytes); !rest.empty();) {
+    const Decoded d = decode(rest, Lsn{0});
+    const bool mutation = d.record.type != RecordType::kPadding &&
+                          d.record.type != RecordType::kSeal && d.record.type != RecordType::kGap;
+    if (d.error != DecodeError::kNone || !mutation || out.size() == kMaxIntents) {
+      return std::nullopt;
+    }
+    out.push_back(d.record);
+    rest = rest.subspan(d.size);
+  }
+  return out;
+}
+
 SlotHeader* slot_header(std::byte* base) { return reinterpret_cast<SlotHeader*>(base); }
 
 }  // namespace
@@ -64,12 +96,7 @@ Result<std::unique_ptr<InFlight>> InFlight::open(Storage& storage, int volume_di
   Header* h = self->header();
   static constexpr char zero[8] = {};
   if (std::memcmp(h->magic, zero, sizeof zero) == 0) return self;  // just made
-  if (std::memcmp(h->magic, kMagic, sizeof kMagic) != 0) {
-    return fail("read in-flight slots: not such a file", 0, ExitStatus::kCorrupt);
-  }
-  if (h->version > kVersion) {
-    return fail("read in-flight slots: newer format version; use a newer epochfs");
-  }
+  EPOCHFS_DO(check_layout(*h));
   found.existed = true;
   found.clean = h->clean == 1;
   found.records_lost = h->records_lost != 0;
@@ -80,23 +107,15 @@ Result<std::unique_ptr<InFlight>> InFlight::open(Storage& storage, int volume_di
     SlotHeader* head = slot_header(slot.base_);
     if (!head->filled) continue;
     ++found.filled;
-    if (head->bytes == 0 || head->bytes > kInFlightSlotBytes - sizeof *head) {
+    auto copy = std::make_unique<std::byte[]>(kInFlightSlotBytes);
+    std::memcpy(copy.get(), slot.base_, kInFlightSlotBytes);
+    const auto bytes = std::span(copy.get(), kInFlightSlotBytes).subspan(sizeof *head);
+    if (auto intents = read_intents(bytes, head->bytes)) {
+      found.intents.insert(found.intents.end(), intents->begin(), intents->end());
+      found.storage.push_back(std::move(copy));
+    } else {  // power loss tore the page
       found.damaged = true;
-      continue;
     }
-    auto copy = std::make_unique<std::byte[]>(head->bytes);
-    std::memcpy(copy.get(), slot.base_ + sizeof *head, head->bytes);
-    std::span<const std::byte> rest(copy.get(), head->bytes);
-    while (!rest.empty()) {
-      Decoded d = decode(rest, Lsn{0});
-      if (d.error != DecodeError::kNone) {  // power loss tore the page
-        found.damaged = true;
-        break;
-      }
-      found.intents.push_back(d.record);
-      rest = rest.subspan(d.size);
-    }
-    found.storage.push_back(std::move(copy));
   }
   return self;
 }
@@ -165,20 +184,6 @@ bool InFlight::records_lost() const {
   return std::atomic_ref<uint32_t>(header()->records_lost).load(std::memory_order_acquire) != 0;
 }
 
-namespace {
-
-bool holds_intents(std::span<const std::byte> slot, uint32_t bytes) {
-  if (bytes == 0 || bytes > slot.size()) return false;
-  for (auto rest = slot.first(bytes); !rest.empty();) {
-    const Decoded d = decode(rest, Lsn{0});
-    if (d.error != DecodeError::kNone) return false;
-    rest = rest.subspan(d.size);
-  }
-  return true;
-}
-
-}  // namespace
-
 Result<InFlightSeen> look_at_in_flight(int volume_dir) {
   InFlightSeen seen;
   UniqueFd fd(::openat(volume_dir, kInFlightFile, O_RDONLY | O_CLOEXEC));
@@ -194,12 +199,7 @@ Result<InFlightSeen> look_at_in_flight(int volume_dir) {
   const InFlightLayout& h = *reinterpret_cast<const InFlightLayout*>(bytes.data());
   static constexpr char zero[8] = {};
   if (std::memcmp(h.magic, zero, sizeof zero) == 0) return seen;
-  if (std::memcmp(h.magic, kMagic, sizeof kMagic) != 0) {
-    return fail("read in-flight slots: not such a file", 0, ExitStatus::kCorrupt);
-  }
-  if (h.version > kVersion) {
-    return fail("read in-flight slots: newer format version; use a newer epochfs");
-  }
+  EPOCHFS_DO(check_layout(h));
   seen.started = true;
   seen.clean = h.clean == 1;
   seen.records_lost = h.records_lost != 0;
@@ -211,7 +211,7 @@ Result<InFlightSeen> look_at_in_flight(int volume_dir) {
     std::memcpy(&head, slot.data(), sizeof head);
     if (!head.filled) continue;
     seen.filled.push_back(i);
-    if (!holds_intents(slot.subspan(sizeof head), head.bytes)) seen.damaged.push_back(i);
+    if (!read_intents(slot.subspan(sizeof head), head.bytes)) seen.damaged.push_back(i);
   }
   return seen;
 }

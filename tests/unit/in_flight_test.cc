@@ -130,6 +130,7 @@ TEST_F(Slots, EveryTypeOfIntentComesBack) {
     auto slots = open(found_);
     must(slots->start());
     for (uint16_t type = 1; type <= kLastRecordType; ++type) {
+      if (RecordType(type) == RecordType::kSeal || RecordType(type) == RecordType::kGap) continue;
       auto& o = *owned.emplace_back(std::make_unique<OwnedRecord>());
       fill_random(static_cast<RecordType>(type), random, o);
       slots->claim()->fill({&o.record, 1});
@@ -174,6 +175,37 @@ TEST_F(Slots, TornSlotIsNamed) {
   EXPECT_TRUE(found_.damaged);
 }
 
+// A seal in a slot would close an epoch that no barrier closed.
+TEST_F(Slots, WhatIsNoMutationIsNoIntent) {
+  for (RecordType type : {RecordType::kPadding, RecordType::kSeal, RecordType::kGap}) {
+    {
+      auto slots = open(found_);
+      must(slots->start());
+      Record r;
+      r.type = type;
+      r.file = {5, 1};
+      slots->claim()->fill({&r, 1});
+    }
+    open(found_);
+    EXPECT_TRUE(found_.intents.empty());
+    EXPECT_TRUE(found_.damaged);
+  }
+}
+
+TEST_F(Slots, MoreIntentsThanAMutationLeavesAreDamage) {
+  auto slots = open(found_);
+  must(slots->start());
+  std::string bytes("\1\0\0\0\x20\1\0\0", 8);  // filled, 288 bytes
+  for (int n = 0; n < 3; ++n) {
+    auto record = encoded(intent(5));
+    bytes.append(reinterpret_cast<const char*>(record.data()), record.size());
+  }
+  poke(file(), kHeader, bytes);
+  open(found_);
+  EXPECT_TRUE(found_.intents.empty());
+  EXPECT_TRUE(found_.damaged);
+}
+
 TEST_F(Slots, AnyBytesInASlotAreSafe) {
   must(open(found_)->start());
   Random random;
@@ -213,6 +245,16 @@ TEST_F(Slots, NewerVersionIsRefused) {
   ASSERT_FALSE(slots);
   EXPECT_EQ(slots.error().message(),
             "read in-flight slots: newer format version; use a newer epochfs");
+}
+
+TEST_F(Slots, NoVersionIsDamage) {
+  must(open(found_)->start());
+  poke(file(), kVersionAt, std::string(4, '\0'));
+  InFlight::Found found;
+  auto slots = InFlight::open(Storage::system(), volume_.dir(), found);
+  ASSERT_FALSE(slots);
+  EXPECT_EQ(slots.error().status, ExitStatus::kCorrupt);
+  EXPECT_FALSE(look_at_in_flight(volume_.dir()));
 }
 
 TEST_F(Slots, OtherFileIsRefused) {
