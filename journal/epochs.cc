@@ -21,6 +21,7 @@ struct Entry {
   uint64_t checksum;
 };
 static_assert(sizeof(Entry) == 64);
+constexpr uint64_t kMaxEntries = INT64_MAX / sizeof(Entry);  // that a file can have
 
 uint64_t checksum(const Entry& e) { return XXH3_64bits(&e, offsetof(Entry, checksum)); }
 
@@ -96,7 +97,7 @@ Result<std::optional<SealedEpoch>> read_last_epoch(int volume_dir) {
 }
 
 Result<std::optional<SealedEpoch>> read_epoch_entry(int manifest, EpochId epoch) {
-  if (value(epoch) == 0) return std::optional<SealedEpoch>();
+  if (value(epoch) == 0 || value(epoch) > kMaxEntries) return std::optional<SealedEpoch>();
   return read_entry(manifest, value(epoch) - 1);
 }
 

@@ -116,6 +116,16 @@ TEST_F(Epochs, EntryAtAnotherPlaceIsDamage) {
   EXPECT_FALSE(at(2));
 }
 
+TEST_F(Epochs, NumbersThatNoFileReachesAreNotThere) {
+  append(1, 2);
+  UniqueFd fd(::open(file().c_str(), O_RDONLY | O_CLOEXEC));
+  for (uint64_t n : {uint64_t{3}, uint64_t{1} << 32, uint64_t{1} << 57, (uint64_t{1} << 58) + 1,
+                     (uint64_t{1} << 63) + 1, UINT64_MAX}) {
+    EXPECT_EQ(must(read_epoch_entry(fd.get(), EpochId{n})), std::nullopt) << n;
+    EXPECT_EQ(must(at(n)), epoch(2)) << n;
+  }
+}
+
 TEST_F(Epochs, TruncationLetsAppendingGoOn) {
   append(1, 3);
   auto manifest = must(EpochManifest::open(Storage::system(), volume_.dir()));
