@@ -84,7 +84,12 @@ Result<std::unique_ptr<Journal>> Journal::open(Storage& storage, Volume& volume,
   self->judge(found, recovered, report);
   self->synced_segment_ = self->tail_ / self->segment_bytes_;
 
-  if (!self->prepare((self->tail_ + kSegmentHeaderBytes) / self->segment_bytes_)) {
+  const uint64_t segment = (self->tail_ + kSegmentHeaderBytes) / self->segment_bytes_;
+  if (segment >= kPositionLimit / self->segment_bytes_) {
+    return fail(fmt::format("open journal {}: it has used up all positions; move the folder away "
+                            "to begin a new one", volume.path()));
+  }
+  if (!self->prepare(segment)) {
     return fail(fmt::format("allocate {} bytes for journal {}; free space there, or name another "
                             "place with --journal", self->segment_bytes_, volume.path()),
                 ENOSPC);
@@ -110,24 +115,53 @@ Result<void> Journal::find_tail(Recovered& recovered, RecoveryReport& report) {
   epoch_ = last ? value(last->epoch) + 1 : 1;
   JournalReader reader(volume_);
   EPOCHFS_TRY(Lsn begin, reader.oldest());
-  if (last) begin = last->seal;
+  if (last) {
+    begin = last->seal;
+    const uint64_t offset = value(begin) % segment_bytes_;  // 0: behind a segment that was full
+    recovered.absurd = offset % kRecordAlignment != 0 ||
+                       (offset != 0 && offset < kSegmentHeaderBytes) ||
+                       value(begin) >= kPositionLimit;
+  }
   recovered.begin = value(begin);
   epoch_begin_ = value(begin);
 
-  EPOCHFS_TRY(Lsn end, reader.read_all(begin, [&](const Record& r) {
-    ++report.records_read;
-    note_recovered(r, recovered);
-    return !recovered.absurd;
-  }, &recovered.holes));
+  Lsn end = begin;
+  if (!recovered.absurd) {
+    EPOCHFS_TRY(end, reader.read_all(begin, [&](const Record& r) {
+      ++report.records_read;
+      note_recovered(r, recovered);
+      return !recovered.absurd;
+    }, &recovered.holes));
+  }
+  recovered.anything = last || report.records_read != 0;
+  recovered.seal_missing = last && report.records_read == 0;
+  const bool no_record_at_seal =
+      recovered.seal_missing || (!recovered.holes.empty() && recovered.holes[0].at == begin);
+  if (last && no_record_at_seal && !recovered.absurd) {
+    EPOCHFS_TRY(recovered.absurd, stands_within_record(begin));
+  }
   if (recovered.absurd) {
     return fail(fmt::format("recover journal {}: its records and its epoch manifest do not belong "
                             "together", volume_.path()), 0, ExitStatus::kCorrupt);
   }
   tail_ = value(end);
-  recovered.anything = last || report.records_read != 0;
-  recovered.seal_missing = last && report.records_read == 0;
   for (const Damage& hole : recovered.holes) report.bytes_skipped += hole.bytes;
   return clear_behind_tail(report);
+}
+
+// Whether a record begins before the position and ends behind it: appending there would
+// write over it.
+Result<bool> Journal::stands_within_record(Lsn position) {
+  const uint64_t segment = value(position) / segment_bytes_ * segment_bytes_;
+  bool within = false;
+  EPOCHFS_TRY([[maybe_unused]] Lsn end, JournalReader(volume_).read_all(
+      Lsn{segment}, [&](const Record& r) {
+        if (r.lsn >= position) return false;
+        // Of padding only the header is known here, which lies before a seal that is one.
+        within = r.type != RecordType::kPadding && value(r.lsn) + encoded_size(r) > value(position);
+        return !within;
+      }, nullptr));
+  return within;
 }
 
 // Counts the open epoch's records, and notes seals that the manifest lacks. A
@@ -136,11 +170,11 @@ Result<void> Journal::find_tail(Recovered& recovered, RecoveryReport& report) {
 void Journal::note_recovered(const Record& r, Recovered& recovered) {
   if (r.type == RecordType::kPadding) return;
   const bool seal = r.type == RecordType::kSeal;
-  const uint64_t open = seal ? value(r.epoch) + 1 : value(r.epoch);
-  if (open > epoch_ + kMaxLostSeals) {
+  if (value(r.epoch) > epoch_ + kMaxLostSeals) {
     recovered.absurd = true;
     return;
   }
+  const uint64_t open = seal ? value(r.epoch) + 1 : value(r.epoch);
   for (; epoch_ < open; ++epoch_) {
     recovered.unlisted.push_back(
         {open_epoch(), r.time_ns, Lsn{epoch_begin_.load()}, r.lsn, epoch_records_.load()});
@@ -250,9 +284,9 @@ Result<void> Journal::fill_holes(const Recovered& recovered, int fd, uint64_t in
     uint64_t at = std::max(value(hole.at), first);
     const uint64_t end = std::min(value(hole.at) + hole.bytes, base + segment_bytes_);
     if (at >= end) continue;
-    char magic = 0;
-    EPOCHFS_TRY([[maybe_unused]] size_t got, pread_full(fd, &magic, 1, 0, segment_name(index)));
-    if (magic == 0) {  // its header is missing, too
+    EPOCHFS_TRY(size_t got, pread_full(fd, padding.data(), kSegmentHeaderBytes, 0,
+                                       segment_name(index)));
+    if (got < kSegmentHeaderBytes || padding[0] == std::byte{0}) {  // its header is missing, too
       write_segment_header(padding, volume_.info().lineage, index, segment_bytes_);
       EPOCHFS_DO(pwrite_full(fd, padding.data(), kSegmentHeaderBytes, 0, segment_name(index)));
     }
@@ -279,6 +313,7 @@ Result<void> Journal::close() {
 
 // Makes segment `index` ready for appending; false: no room. `ahead`: nobody waits.
 bool Journal::prepare(uint64_t index, bool ahead) {
+  if (index >= kPositionLimit / segment_bytes_) return false;
   bool made = false;
   std::function<void()> segments_come;
   {
@@ -319,6 +354,12 @@ bool Journal::make_segment(uint64_t index, bool ahead) {
   segment->index = index;
   segment->fd.reset(::openat(segments_dir_.get(), name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640));
   if (!segment->fd) return false;
+  // What is shorter than a header holds nothing, whatever it begins with.
+  struct stat st;
+  if (::fstat(segment->fd.get(), &st) != 0) return false;
+  if (size_t(st.st_size) < kSegmentHeaderBytes && ::ftruncate(segment->fd.get(), 0) != 0) {
+    return false;
+  }
   if (!storage_.allocate("segment", segment->fd.get(), segment_bytes_, name)) {
     // An empty remnant would take the space that another try needs.
     if (index * segment_bytes_ + kSegmentHeaderBytes >= tail_) {

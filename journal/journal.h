@@ -117,6 +117,7 @@ class Journal {
   struct Segment;
   struct Recovered;
   Result<void> find_tail(Recovered& recovered, RecoveryReport& report);
+  Result<bool> stands_within_record(Lsn position);
   void note_recovered(const Record& record, Recovered& recovered);
   Result<void> clear_behind_tail(RecoveryReport& report);
   void judge(const InFlight::Found& found, const Recovered& recovered, RecoveryReport& report);

@@ -84,6 +84,7 @@ void LogView::find_first(Segment& s) {
 Result<void> LogView::add(uint64_t index, const std::string& name,
                           std::unique_ptr<Mapping> mapping) {
   const uint64_t size = volume_->info().segment_bytes;
+  EPOCHFS_DO(check_segment_number(index, size, name));
   auto bytes = mapping->bytes();
   // Prepared ahead, and its header is not written yet: the next refresh() looks again.
   if (bytes.size() < kSegmentHeaderBytes || bytes[0] == std::byte{0}) return {};

@@ -90,6 +90,13 @@ Result<std::map<uint64_t, std::string>> list_segments(int volume_dir) {
   return out;
 }
 
+Result<void> check_segment_number(uint64_t index, uint64_t segment_bytes,
+                                  const std::string& file) {
+  if (index < kPositionLimit / segment_bytes) return {};
+  return fail(fmt::format("read segment {}: its number is larger than any can be", file), 0,
+              ExitStatus::kCorrupt);
+}
+
 void write_segment_header(std::span<std::byte> out, const Uuid& lineage, uint64_t index,
                           uint64_t segment_bytes) {
   Header h{};
@@ -118,6 +125,7 @@ Result<void> check_segment_header(std::span<const std::byte> in, const Uuid& lin
   if (in.size() < sizeof h) return damaged("too short");
   std::memcpy(&h, in.data(), sizeof h);
   if (std::memcmp(h.magic, kMagic, sizeof kMagic) != 0) return damaged("not a segment");
+  if (h.version == 0) return damaged("no format version");
   if (h.version > kStateFormatVersion) {
     return fail(fmt::format("read segment {}: newer format version {}; use a newer epochfs", file,
                             h.version));
@@ -157,7 +165,9 @@ JournalReader::JournalReader(const Volume& volume) : volume_(volume) {}
 Result<Lsn> JournalReader::oldest() {
   EPOCHFS_TRY(auto segments, list_segments(volume_.dir()));
   if (segments.empty()) return Lsn{kSegmentHeaderBytes};
-  return Lsn{segments.begin()->first * volume_.info().segment_bytes + kSegmentHeaderBytes};
+  const auto& [index, name] = *segments.begin();
+  EPOCHFS_DO(check_segment_number(index, volume_.info().segment_bytes, name));
+  return Lsn{index * volume_.info().segment_bytes + kSegmentHeaderBytes};
 }
 
 Result<void> JournalReader::read(Lsn from, const std::function<bool(const Record&)>& f,
@@ -182,6 +192,7 @@ Result<Lsn> JournalReader::read_all(Lsn from, const std::function<bool(const Rec
   uint64_t end = value(from);  // what lies before it is accounted for
   bool stopped = false;
   for (const auto& [index, name] : segments) {
+    EPOCHFS_DO(check_segment_number(index, size, name));
     const uint64_t base = index * size;
     if (base + size <= value(from)) continue;
     auto file = MappedFile::open(dir.get(), name);

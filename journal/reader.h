@@ -48,6 +48,14 @@ class JournalReader {
 Result<std::map<uint64_t, std::string>> list_segments(int volume_dir);
 std::string segment_name(uint64_t index);
 
+// Every log ends before this position, so that neither a position nor the offset of a file
+// ever wraps.
+constexpr uint64_t kPositionLimit = uint64_t{1} << 63;
+// Refuses a segment that would reach beyond it (kCorrupt). Whoever computes with the number
+// of a segment file asks first.
+Result<void> check_segment_number(uint64_t index, uint64_t segment_bytes,
+                                  const std::string& file);
+
 // Segment header, at the beginning of every segment file. Layout in FORMAT.md.
 constexpr size_t kSegmentHeaderBytes = 64;
 constexpr uint64_t kDefaultSegmentBytes = 64 << 20;

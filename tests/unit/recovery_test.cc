@@ -578,6 +578,107 @@ TEST_F(Recovery, EpochsThatCannotFollowEachOtherAreRefused) {
   EXPECT_EQ(result.error().status, ExitStatus::kCorrupt);
 }
 
+// What an entry says that no barrier of this journal wrote, its checksum being right.
+void put_entry(const std::string& volume, const SealedEpoch& e) {
+  uint64_t entry[8] = {value(e.epoch), e.barrier_ns, value(e.begin), value(e.seal), e.records};
+  entry[7] = XXH3_64bits(entry, 56);
+  UniqueFd fd(::open((volume + "/epochs").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  must(pwrite_full(fd.get(), entry, sizeof entry, (value(e.epoch) - 1) * sizeof entry, "entry"));
+}
+
+TEST_F(Recovery, EntryThatEndsWhereNoRecordCanEndIsRefused) {
+  open();
+  append(1, 3);
+  seal_and_publish();
+  close();
+  const std::string before = read_all(segment_file(0));
+  for (uint64_t seal : {value(lsns_[2]) + 8, value(lsns_[2]) + 4, kSegment + 8, uint64_t{1} << 63,
+                        (uint64_t{1} << 63) + kSegment, uint64_t(INT64_MAX) - 7,
+                        UINT64_MAX - 7, UINT64_MAX}) {
+    put_entry(volume_.path(), {EpochId{1}, 1, Lsn{0}, Lsn{seal}, 1});
+    auto result = try_open();
+    if (seal == uint64_t(INT64_MAX) - 7) {  // the last position there is: nothing follows it
+      ASSERT_FALSE(result);
+      EXPECT_NE(result.error().message().find(volume_.path()), std::string::npos);
+    } else {
+      ASSERT_FALSE(result) << seal;
+      EXPECT_EQ(result.error().status, ExitStatus::kCorrupt) << seal;
+      EXPECT_EQ(result.error().message(),
+                "recover journal " + volume_.path() +
+                    ": its records and its epoch manifest do not belong together");
+    }
+    EXPECT_EQ(read_all(segment_file(0)), before);
+    EXPECT_EQ(segments(), 1u);
+  }
+}
+
+TEST_F(Recovery, SealOfTheLastNumberThereIsIsRefused) {
+  open();
+  append(1, 1);
+  close();
+  Record r;
+  r.type = RecordType::kSeal;
+  r.lsn = Lsn{value(lsns_[1]) + 96};
+  r.epoch = EpochId{UINT64_MAX};
+  auto bytes = encoded(r);
+  poke_log(r.lsn, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  auto result = try_open();
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().status, ExitStatus::kCorrupt);
+}
+
+TEST_F(Recovery, SegmentNumberBeyondAllPositionsIsRefused) {
+  open();
+  append(1, 3);
+  close();
+  const std::string segment = read_all(segment_file(0));
+  for (uint64_t index : {uint64_t{1} << 47, uint64_t{1} << 48, (uint64_t{1} << 48) + 1,
+                         UINT64_MAX}) {
+    for (const std::string& bytes : {segment, std::string()}) {
+      write_all(segment_file(index), bytes);
+      auto result = try_open();
+      ASSERT_FALSE(result);
+      EXPECT_EQ(result.error().message(), "read segment " + segment_name(index) +
+                                              ": its number is larger than any can be");
+      std::filesystem::remove(segment_file(index));
+    }
+  }
+  open();
+  EXPECT_TRUE(report_.clean);
+  EXPECT_EQ(inodes(read()), range(1, 3));
+}
+
+TEST_F(Recovery, SegmentCutWithinItsHeaderIsBegunAnew) {
+  for (size_t left : {0, 1, 7, 8, 12, 63}) {
+    open();
+    append_into(value(journal_->statistics().tail) / kSegment + 1);
+    const SealedEpoch sealed = seal_and_publish();
+    append(next_, next_);
+    close();
+    std::filesystem::resize_file(segment_file(value(sealed.seal) / kSegment), left);
+    open();
+    EXPECT_TRUE(report_.damaged) << left;
+    append(next_, next_);
+    seal_and_publish();
+    reopen();
+    EXPECT_FALSE(report_.damaged) << left;
+    EXPECT_EQ(inodes(read(sealed.seal)), std::vector<uint64_t>{next_}) << left;
+    ++next_;
+    close();
+  }
+}
+
+TEST_F(Recovery, SegmentCutWithinItsHeaderBetweenOthersIsFilled) {
+  open();
+  append_into(3);
+  stop_machine();
+  std::filesystem::resize_file(segment_file(1), 10);
+  open();
+  EXPECT_TRUE(report_.machine_stopped);
+  EXPECT_EQ(gaps(read()), std::vector{GapReason::kMachineStopped});
+  EXPECT_TRUE(damage_.empty());
+}
+
 TEST_F(Recovery, NewerSegmentIsRefusedAndLeftAlone) {
   open();
   append(1, 1);

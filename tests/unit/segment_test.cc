@@ -3,6 +3,7 @@
 #include <map>
 
 #include "journal/epochs.h"
+#include "journal/log_view.h"
 #include "journal/reader.h"
 #include "tests/unit/support.h"
 
@@ -202,6 +203,17 @@ TEST(Segment, OfAnotherSizeIsRefused) {
   auto result = check_segment_header(segment.bytes(), lineage, 3, kSegment * 2, "x");
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().message(), "read segment x: wrong segment size");
+}
+
+TEST(Segment, WithoutAVersionIsRefused) {
+  const Uuid lineage = Uuid::random();
+  SegmentBytes segment(lineage, 3);
+  std::memset(segment.bytes().data() + 8, 0, 4);
+  const uint64_t sum = XXH3_64bits(segment.bytes().data(), 56);
+  std::memcpy(segment.bytes().data() + 56, &sum, sizeof sum);
+  auto result = check_segment_header(segment.bytes(), lineage, 3, kSegment, "x");
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().message(), "read segment x: no format version");
 }
 
 TEST(Segment, OfANewerVersionIsRefusedWithTheRemedy) {
@@ -436,6 +448,23 @@ TEST_F(Reader, SwappedSegmentsAreRefused) {
   std::filesystem::rename(file_of(1), file_of(0));
   std::filesystem::rename(file_of(0) + ".aside", file_of(1));
   EXPECT_FALSE(reader_.read(Lsn{0}, [](const Record&) { return true; }));
+}
+
+// Its positions would wrap round to those of the first segments.
+TEST_F(Reader, SegmentNumberBeyondAllPositionsIsRefused) {
+  segment(0).add(numbered(++count_));
+  segment(uint64_t{1} << 48).add(numbered(++count_));
+  save();
+  const std::string message = "read segment 0001000000000000.seg: its number is larger than any "
+                              "can be";
+  auto read = reader_.read(Lsn{0}, [](const Record&) { return true; });
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.error().message(), message);
+  auto view = LogView::open(volume_);
+  ASSERT_FALSE(view);
+  EXPECT_EQ(view.error().message(), message);
+  std::filesystem::remove(file_of(0));
+  EXPECT_FALSE(reader_.oldest());
 }
 
 TEST_F(Reader, DuplicatedSegmentIsRefused) {
