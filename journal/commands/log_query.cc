@@ -37,17 +37,18 @@ void LogQuery::narrow_by_epoch(const LogBounds& bounds) {
 }
 
 // The clock may have been set back while the log grew, so a segment is passed by only if
-// no segment on that side of it, and not the one behind it, begins within the bounds.
+// no segment on that side of it, not itself, and not the one behind it, begins within the
+// bounds.
 void LogQuery::choose_segments(const LogBounds& bounds) {
   std::vector<const LogView::Segment*> all;
   for (const LogView::Segment& s : view_.segments()) {
     if (s.end() > from_ && s.begin() < to_) all.push_back(&s);
   }
   size_t first = 0, last = all.size();
-  for (size_t i = 0; i + 1 < all.size(); ++i) {
-    if (!all[i + 1]->any || plus(all[i + 1]->first.time_ns, kDisorderNs) >= bounds.since_ns) break;
-    first = i + 1;
-  }
+  auto too_old = [&](const LogView::Segment& s) {
+    return s.any && plus(s.first.time_ns, kDisorderNs) < bounds.since_ns;
+  };
+  while (first + 1 < all.size() && too_old(*all[first]) && too_old(*all[first + 1])) ++first;
   auto too_new = [&](const LogView::Segment& s) {
     if (!s.any) return bounds.until_ns != UINT64_MAX;  // prepared ahead
     return s.first.time_ns > plus(bounds.until_ns, kDisorderNs);

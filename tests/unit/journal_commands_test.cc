@@ -115,6 +115,31 @@ TEST_F(JournalCommands, ReverseIsTheSameTheOtherWayRound) {
   EXPECT_EQ(lines_of({"--reverse", "--epoch", "1"}).size(), 2u);
 }
 
+// Segments whose records are of one hour each, which do not follow one another.
+TEST_F(JournalCommands, ClockThatWasSetBackHidesNoSegment) {
+  constexpr uint64_t kHour = 3'600'000'000'000;
+  while (value(journal_->statistics().tail) / kSegment < 5) append(write_of(7));
+  close();
+  const uint64_t now = now_ns();
+  const std::vector<uint64_t> hours_ago = {1, 9, 5, 1, 9, 5};  // by segment
+  std::map<uint64_t, size_t> of_hour;
+  rewrite_times([&](const Record& r) {
+    const uint64_t ago = hours_ago.at(value(r.lsn) / kSegment);
+    of_hour[ago] += r.type != RecordType::kPadding;
+    return now - ago * kHour;
+  });
+  EXPECT_EQ(list({"--since", "3h"}), 0);
+  EXPECT_EQ(lines(), of_hour[1]);
+  EXPECT_EQ(list({"--since", "7h"}), 0);
+  EXPECT_EQ(lines(), of_hour[1] + of_hour[5]);
+  EXPECT_EQ(list({"--since", "7h", "--until", "3h"}), 0);
+  EXPECT_EQ(lines(), of_hour[5]);
+  EXPECT_EQ(list({"--until", "7h"}), 0);
+  EXPECT_EQ(lines(), of_hour[9]);
+  EXPECT_EQ(list({"--since", "7h", "--reverse"}), 0);
+  EXPECT_EQ(lines(), of_hour[1] + of_hour[5]);
+}
+
 TEST_F(JournalCommands, SummariesCount) {
   append(write_of(6, 0, 1000), {7, 7, 77});
   EXPECT_EQ(list({"--summary", "type"}), 0);

@@ -162,6 +162,44 @@ class JournalTest : public ::testing::Test {
     std::memcpy(&length, file.data() + value(at) % kSegment, sizeof length);
     poke_log(at, std::string(length, '\0'));
   }
+  // Gives every record another time, as if the clock had said so.
+  void rewrite_times(const std::function<uint64_t(const Record&)>& time) {
+    for (const auto& [index, name] : must(list_segments(volume_.dir()))) {
+      std::string bytes = read_all(segment_file(index));
+      auto span = std::as_writable_bytes(std::span(bytes));
+      for (size_t at = kSegmentHeaderBytes; at < span.size();) {
+        const Decoded d = decode(span.subspan(at), Lsn{index * kSegment + at});
+        if (d.error != DecodeError::kNone) break;
+        const uint64_t now = time(d.record);
+        std::memcpy(span.data() + at + 24, &now, sizeof now);
+        reseal(span.subspan(at, d.size));
+        at += d.size;
+      }
+      write_all(segment_file(index), bytes);
+    }
+  }
+  // Makes the volume one whose epochs up to this one were sealed and released, the last
+  // at the beginning of the segment.
+  void begin_at(uint64_t segment, EpochId epoch) {
+    Record r;
+    r.type = RecordType::kSeal;
+    r.lsn = Lsn{segment * kSegment + kSegmentHeaderBytes};
+    r.epoch = epoch;
+    alignas(8) std::array<std::byte, kSegmentHeaderBytes> header;
+    write_segment_header(header, volume_.info().lineage, segment, kSegment);
+    std::string bytes(reinterpret_cast<const char*>(header.data()), header.size());
+    auto record = encoded(r);
+    bytes.append(reinterpret_cast<const char*>(record.data()), record.size());
+    write_all(segment_file(segment), bytes);
+    put_entry({epoch, 1, Lsn{0}, r.lsn, 0});
+  }
+  // An entry of the manifest, its checksum being right; those before it may be a hole.
+  void put_entry(const SealedEpoch& e) {
+    uint64_t entry[8] = {value(e.epoch), e.barrier_ns, value(e.begin), value(e.seal), e.records};
+    entry[7] = XXH3_64bits(entry, 56);
+    UniqueFd fd(::open((volume_.path() + "/epochs").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    must(pwrite_full(fd.get(), entry, sizeof entry, (value(e.epoch) - 1) * sizeof entry, "entry"));
+  }
   size_t segments() { return must(list_segments(volume_.dir())).size(); }
 
   TemporaryDirectory dir_;
