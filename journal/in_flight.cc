@@ -86,6 +86,8 @@ Result<std::unique_ptr<InFlight>> InFlight::open(Storage& storage, int volume_di
   self->storage_ = &storage;
   self->fd_ = ::openat(volume_dir, kInFlightFile, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (self->fd_ < 0) return fail_errno("open in-flight slots");
+  struct stat st;
+  if (::fstat(self->fd_, &st) != 0) return fail_errno("stat in-flight slots");
   EPOCHFS_DO(storage.allocate("in-flight", self->fd_, kFileBytes, "in-flight slots"));
   void* map = ::mmap(nullptr, kFileBytes, PROT_READ | PROT_WRITE, MAP_SHARED, self->fd_, 0);
   if (map == MAP_FAILED) return fail_errno("map in-flight slots");
@@ -98,7 +100,8 @@ Result<std::unique_ptr<InFlight>> InFlight::open(Storage& storage, int volume_di
   if (std::memcmp(h->magic, zero, sizeof zero) == 0) return self;  // just made
   EPOCHFS_DO(check_layout(*h));
   found.existed = true;
-  found.clean = h->clean == 1;
+  // Its size was durable before the magic was: slots have been cut off since.
+  found.damaged = uint64_t(st.st_size) < kFileBytes;
   found.records_lost = h->records_lost != 0;
   EPOCHFS_TRY(std::string boot, boot_id());
   found.same_boot = std::memcmp(h->boot_id, boot.data(), sizeof h->boot_id) == 0;
@@ -117,6 +120,8 @@ Result<std::unique_ptr<InFlight>> InFlight::open(Storage& storage, int volume_di
       found.damaged = true;
     }
   }
+  // Nobody is in the middle of a mutation when a mount ends by itself.
+  found.clean = h->clean == 1 && found.filled == 0;
   return self;
 }
 
@@ -201,7 +206,6 @@ Result<InFlightSeen> look_at_in_flight(int volume_dir) {
   if (std::memcmp(h.magic, zero, sizeof zero) == 0) return seen;
   EPOCHFS_DO(check_layout(h));
   seen.started = true;
-  seen.clean = h.clean == 1;
   seen.records_lost = h.records_lost != 0;
   EPOCHFS_TRY(std::string boot, boot_id());
   seen.same_boot = std::memcmp(h.boot_id, boot.data(), sizeof h.boot_id) == 0;
@@ -213,6 +217,7 @@ Result<InFlightSeen> look_at_in_flight(int volume_dir) {
     seen.filled.push_back(i);
     if (!read_intents(slot.subspan(sizeof head), head.bytes)) seen.damaged.push_back(i);
   }
+  seen.clean = h.clean == 1 && seen.filled.empty();
   return seen;
 }
 

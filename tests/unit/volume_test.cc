@@ -359,6 +359,36 @@ TEST_F(Cursors, DamagedOneIsNamed) {
   }
 }
 
+TEST_F(Cursors, LargestEpochComesBackAndALargerOneIsRefused) {
+  must(write_cursor(Storage::system(), volume_.dir(), "ab", {EpochId{UINT64_MAX}}));
+  EXPECT_EQ(must(read_cursor(volume_.dir(), "ab")), Cursor{EpochId{UINT64_MAX}});
+  write_all(dir_ / "v/cursors/ab", "18446744073709551616\n");
+  EXPECT_FALSE(read_cursor(volume_.dir(), "ab"));
+}
+
+TEST_F(Cursors, EveryCutIsCorrupt) {
+  must(write_cursor(Storage::system(), volume_.dir(), "ab", {EpochId{123456}}));
+  for (size_t size = 0; size <= 6; ++size) {
+    write_all(dir_ / "v/cursors/ab", std::string("123456\n").substr(0, size));
+    auto result = read_cursor(volume_.dir(), "ab");
+    ASSERT_FALSE(result) << size;
+    EXPECT_EQ(result.error().status, ExitStatus::kCorrupt);
+  }
+}
+
+// A cursor has no checksum: a flipped bit may make another number of it, and nothing else.
+TEST_F(Cursors, FlippedBitIsANumberOrCorrupt) {
+  const std::string whole = "123456\n";
+  for (size_t bit = 0; bit < whole.size() * 8; ++bit) {
+    std::string flipped = whole;
+    flipped[bit / 8] = char(flipped[bit / 8] ^ 1 << (bit % 8));
+    write_all(dir_ / "v/cursors/ab", flipped);
+    auto result = read_cursor(volume_.dir(), "ab");
+    const bool number = flipped.find_first_not_of("0123456789") == 6 && flipped[6] == '\n';
+    EXPECT_EQ(result.has_value(), number) << flipped;
+  }
+}
+
 TEST_F(Cursors, NameThatIsNoIdAborts) {
   EXPECT_DEATH((void)write_cursor(Storage::system(), volume_.dir(), "../volume", {EpochId{1}}),
                "broken invariant");
