@@ -97,7 +97,11 @@ class DurableStorage : public Storage {
       if (newer && loss != Loss::kNothing) {
         bytes = lose(files_[inode], bytes, loss, !path.ends_with("/epochs"), random);
       }
+      // Zeros at the end need no room: most of some files is that.
+      const size_t size = bytes.size();
+      bytes.resize(bytes.find_last_not_of('\0') + 1);
       write_all(image + "/" + path, bytes);
+      std::filesystem::resize_file(image + "/" + path, size);
     }
   }
 
@@ -177,7 +181,8 @@ class DurableStorage : public Storage {
   }
   void names_are_durable(int dir) {
     const std::string path = std::filesystem::read_symlink(proc_path(dir)).string();
-    const std::string prefix = path.size() > root_.size() ? path.substr(root_.size() + 1) + "/" : "";
+    const std::string prefix =
+        path.size() > root_.size() ? path.substr(root_.size() + 1) + "/" : "";
     auto inside = [&](const std::string& file) {
       return file.starts_with(prefix) && file.find('/', prefix.size()) == std::string::npos;
     };

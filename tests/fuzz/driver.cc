@@ -36,7 +36,8 @@ void damage(std::string& bytes, Random& random) {
       break;
     }
     case 6: {  // numbers at the edge of what they can be
-      constexpr uint64_t edges[] = {0, 1, UINT32_MAX, 1ull << 32, INT64_MAX, 1ull << 63, UINT64_MAX};
+      constexpr uint64_t edges[] = {0,         1,          UINT32_MAX, 1ull << 32,
+                                    INT64_MAX, 1ull << 63, UINT64_MAX};
       const uint64_t edge = edges[random.below(std::size(edges))];
       std::memcpy(&bytes[at], &edge, std::min(bytes.size() - at, sizeof edge));
       break;

@@ -359,7 +359,7 @@ void one(std::string_view input) {
 
 namespace fuzz {
 
-const uint64_t kShortRun = 1'000;
+const uint64_t kShortRun = 500;
 
 // What a mount leaves: some records, seals that are published or not, filled slots; ended
 // by itself, killed, or with the machine.

@@ -109,7 +109,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (data[0] & kNumberEntries) std::memcpy(entry.data(), &number, sizeof number);
     if (data[0] & kSealEntries) fuzz::seal_before(entry, kEntry - 8);
   }
-  epochfs::testing::write_all(folder() / kEpochsFile, {reinterpret_cast<const char*>(in.data()), in.size()});
+  epochfs::testing::write_all(folder() / kEpochsFile,
+                              {reinterpret_cast<const char*>(in.data()), in.size()});
   static const UniqueFd dir = epochfs::testing::must(open_directory(folder().path()));
   read(dir.get(), in.size());
   append(dir.get());
