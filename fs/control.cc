@@ -13,6 +13,7 @@
 #include <optional>
 #include <thread>
 
+#include "journal/labels.h"
 #include "journal/unix_rpc.h"
 #include "schema/control.capnp.h"
 
@@ -174,8 +175,10 @@ class ControlServer::MountServer final : public rpc::Mount::Server {
     EpochId epoch{};
     uint64_t barrier_ns = 0;
     std::unique_ptr<HeldPin> pin;
+    Result<void> labelled = {};
   };
-  static Result<Cut> cut(ControlledMount& mount, bool only_if_changed, milliseconds timeout);
+  static Result<Cut> cut(ControlledMount& mount, bool only_if_changed, milliseconds timeout,
+                         const std::string& label);
   static Result<Cut> cut_and_pin(ControlledMount& mount, Jobs& jobs, EpochId since,
                                  bool only_if_changed, milliseconds timeout);
 
@@ -260,14 +263,18 @@ kj::Promise<void> ControlServer::MountServer::barrier(BarrierContext context) {
   auto params = context.getParams();
   const bool only_if_changed = params.getOnlyIfChanged();
   const auto timeout = std::min(milliseconds(params.getTimeoutMs()), kMaxTimeout);
+  std::string label = params.getLabel();
   return run<Cut>(
       timeout,
-      [&m = mount_, only_if_changed, timeout] { return cut(m, only_if_changed, timeout); },
+      [&m = mount_, only_if_changed, timeout, label = std::move(label)] {
+        return cut(m, only_if_changed, timeout, label);
+      },
       [context](Result<Cut>& done) mutable {
         auto results = context.getResults();
         if (!done) return fill(results.initFailure(), done.error());
         results.setEpoch(value(done->epoch));
         results.setBarrierTimeNs(done->barrier_ns);
+        if (!done->labelled) fill(results.initFailure(), done->labelled.error());
       });
 }
 
@@ -292,12 +299,22 @@ kj::Promise<void> ControlServer::MountServer::barrierAndPin(BarrierAndPinContext
 
 // ---- the jobs ----
 
-Result<ControlServer::MountServer::Cut> ControlServer::MountServer::cut(ControlledMount& mount,
-                                                                         bool only_if_changed,
-                                                                         milliseconds timeout) {
+Result<ControlServer::MountServer::Cut> ControlServer::MountServer::cut(
+    ControlledMount& mount, bool only_if_changed, milliseconds timeout, const std::string& label) {
+  if (!label.empty()) EPOCHFS_DO(check_label(label));
   EPOCHFS_DO(mount.flush_mappings());
-  EPOCHFS_TRY(SealedEpoch sealed, mount.recorder.barrier(only_if_changed, timeout));
-  return Cut{sealed.epoch, sealed.barrier_ns, nullptr};
+  EPOCHFS_TRY(SealedEpoch sealed,
+              mount.recorder.barrier(only_if_changed && label.empty(), timeout));
+  Cut cut{sealed.epoch, sealed.barrier_ns, nullptr};
+  if (label.empty()) return cut;
+  cut.labelled = write_label(Storage::system(), mount.volume.dir(), sealed, label);
+  if (!cut.labelled) {
+    Error& error = cut.labelled.error();
+    error.what = fmt::format("epoch {} is sealed, but not labelled: {}", value(sealed.epoch),
+                             error.what);
+    error.status = ExitStatus::kPartial;
+  }
+  return cut;
 }
 
 Result<ControlServer::MountServer::Cut> ControlServer::MountServer::cut_and_pin(

@@ -87,6 +87,7 @@ constexpr const char* kSegmentsDir = "segments";
 constexpr const char* kInFlightFile = "in-flight";
 constexpr const char* kEpochsFile = "epochs";
 constexpr const char* kCursorsDir = "cursors";
+constexpr const char* kLabelsDir = "labels";  // made with the first label
 constexpr const char* kPreimagesDir = "pre-images";
 constexpr const char* kCheckpointsDir = "checkpoints";
 constexpr const char* kControlSocket = "mount.sock";

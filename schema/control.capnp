@@ -69,10 +69,12 @@ interface Mount {
   info @0 () -> (info :MountInfo);
   backing @1 () -> (directory :BackingDirectory);
 
-  barrier @2 (onlyIfChanged :Bool, timeoutMs :UInt32)
+  barrier @2 (onlyIfChanged :Bool, timeoutMs :UInt32, label :Text)
       -> (epoch :UInt64, barrierTimeNs :UInt64, failure :Failure);
   # Seals the open epoch and returns when it is durable. With onlyIfChanged and
-  # nothing recorded since the last seal: the newest sealed epoch, no new one.
+  # nothing recorded since the last seal: the newest sealed epoch, no new one. A label
+  # is of an epoch of its own: with one, onlyIfChanged counts for nothing. An epoch and
+  # a failure: the epoch is sealed and durable, and its label is not.
 
   barrierAndPin @3 (since :UInt64, onlyIfChanged :Bool, timeoutMs :UInt32)
       -> (epoch :UInt64, barrierTimeNs :UInt64, pin :PinnedEpoch, failure :Failure);
@@ -227,6 +229,7 @@ struct JournalEpoch {
   records @6 :UInt64;
   net @7 :Net;                    # none: not asked for, or its records are no longer there
   relationships @8 :List(At);
+  label @9 :Text;                 # as given to `epochfs barrier`; empty: none
 
   struct Net {
     names @0 :UInt64;             # that mean something else now

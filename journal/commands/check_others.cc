@@ -8,6 +8,7 @@
 #include "journal/commands/checks.h"
 #include "journal/cursors.h"
 #include "journal/in_flight.h"
+#include "journal/labels.h"
 
 namespace epochfs {
 namespace {
@@ -175,6 +176,26 @@ Result<Checked> check_cursors(const Volume& volume, const Tell& tell) {
       wrong(id, fmt::format("it is at epoch {}, which is not sealed yet", value((*cursor)->epoch)));
     }
     ++checked.entries;
+  }
+  return checked;
+}
+
+Result<Checked> check_labels(const Volume& volume, const Tell& tell) {
+  Checked checked;
+  EPOCHFS_TRY(auto epochs, list_labels(volume.dir()));
+  for (EpochId epoch : epochs) {
+    ++checked.files;
+    // Whether it is of this very epoch is no matter here: others are ignored.
+    auto label = read_label(volume.dir(), SealedEpoch{.epoch = epoch});
+    if (label) {
+      ++checked.entries;
+    } else if (label.error().status == ExitStatus::kCorrupt) {
+      tell({.file = fmt::format("{}/{}", kLabelsDir, value(epoch)),
+            .problem = label.error().message(), .lost = "what the epoch was called",
+            .remedy = "remove it"});
+    } else {
+      return tl::unexpected(label.error());
+    }
   }
   return checked;
 }

@@ -3,6 +3,7 @@
 #include <capnp/message.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <iterator>
 
 #include "journal/commands/net_effect.h"
@@ -11,6 +12,7 @@
 #include "journal/commands/time_text.h"
 #include "journal/cursors.h"
 #include "journal/epochs.h"
+#include "journal/labels.h"
 #include "schema/control.capnp.h"
 
 namespace epochfs {
@@ -24,9 +26,10 @@ const CommandHelp kHelp = {
     "Prints the epochs, oldest first, one on a line: number, local time of the barrier, state,\n"
     "records, what they come to (names that mean something else now, files that changed,\n"
     "bytes written that are still there), and for each relationship whether its target has\n"
-    "it. States: open, sealed, released (no relationship needs it any more). For the net\n"
-    "figures the records are read: --limit and --no-net make it quick where there are many.\n"
-    "\"-\" stands where the records are no longer there.\n"
+    "it; last comes the label that it was given. States: open, sealed, released (no\n"
+    "relationship needs it any more). For the net figures the records are read: --limit and\n"
+    "--no-net make it quick where there are many. \"-\" stands where the records are no longer\n"
+    "there.\n"
     "Exit status: 0 listed, 1 failed, 2 usage, 4 no epoch matched, 5 damage was met.",
 };
 
@@ -34,6 +37,7 @@ struct Row {
   SealedEpoch epoch;
   bool open = false;
   std::optional<NetCounts> net;
+  std::string label;
 };
 
 const char* state_of(const Row& row, const CursorMap& cursors) {
@@ -90,6 +94,16 @@ Result<void> add_records(const Volume& volume, std::vector<Row>& rows, bool net,
   return {};
 }
 
+// A label that cannot be read is not worth a listing: verify names it.
+Result<void> add_labels(const Volume& volume, std::vector<Row>& rows) {
+  EPOCHFS_TRY(auto labelled, list_labels(volume.dir()));
+  for (Row& row : rows) {
+    if (row.open || !std::binary_search(labelled.begin(), labelled.end(), row.epoch.epoch)) continue;
+    if (auto label = read_label(volume.dir(), row.epoch)) row.label = label->value_or("");
+  }
+  return {};
+}
+
 std::string count_or_dash(const Row& row, uint64_t NetCounts::*count) {
   return row.net ? fmt::format("{}{}", (*row.net).*count, row.net->gap ? "+" : "") : "-";
 }
@@ -104,6 +118,7 @@ void print_line(const Row& row, const CursorMap& cursors, LocalTime& time, std::
   for (const auto& [id, at] : cursors) {
     fmt::format_to(to, "  {}:{}", id, at.epoch >= row.epoch.epoch ? "replicated" : "pending");
   }
+  if (!row.label.empty()) fmt::format_to(to, "  label:{}", escape(row.label));
   out += '\n';
 }
 
@@ -131,6 +146,7 @@ void print_json(const Row& row, const CursorMap& cursors, const capnp::JsonCodec
     list[i].setId(id);
     list[i++].setReplicated(at.epoch >= row.epoch.epoch);
   }
+  if (!row.label.empty()) e.setLabel(row.label);
   const kj::String text = codec.encode(e);
   out.append(text.begin(), text.size());
   out += '\n';
@@ -170,6 +186,7 @@ Result<ExitStatus> journal_epochs(const Arguments& arguments) {
   EPOCHFS_TRY(auto rows, choose(journal.volume, range, limit));
   std::vector<Damage> damage;
   EPOCHFS_DO(add_records(journal.volume, rows, !values.count("no-net"), damage));
+  EPOCHFS_DO(add_labels(journal.volume, rows));
   if (values.count("reverse")) std::reverse(rows.begin(), rows.end());
   print(rows, cursors, values.count("json") > 0);
   return tell_damage(journal.volume, damage, rows.empty() ? ExitStatus::kNoMatch : ExitStatus::kOk);

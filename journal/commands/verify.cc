@@ -99,6 +99,8 @@ Result<ExitStatus> verify(const OpenedJournal& journal, bool json) {
   report.count("cursors", cursors);
   EPOCHFS_TRY(Checked checkpoints, check_checkpoints(volume, tell));
   report.count("checkpoints", checkpoints);
+  EPOCHFS_TRY(Checked labels, check_labels(volume, tell));
+  report.count("labels", labels);
   EPOCHFS_TRY(Checked logs, check_pre_images(volume, tell));
   report.count("pre-images", logs);
   return report.end() ? ExitStatus::kCorrupt : ExitStatus::kOk;

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "journal/cursors.h"
+#include "journal/labels.h"
 #include "journal/unix_rpc.h"
 #include "schema/control.capnp.h"
 #include "tests/unit/journal_support.h"
@@ -163,6 +164,33 @@ TEST_F(Control, BarrierOnlyIfChanged) {
   EXPECT_EQ(barrier(true).getEpoch(), 1u);
   write("a", "x");
   EXPECT_EQ(barrier(true).getEpoch(), 2u);
+}
+
+TEST_F(Control, ALabelIsOfAnEpochOfItsOwn) {
+  auto barrier_called = [&](const std::string& label) {
+    auto request = mount_->barrierRequest();
+    request.setOnlyIfChanged(true);
+    request.setTimeoutMs(10'000);
+    request.setLabel(label);
+    return request.send().wait(io_.waitScope);
+  };
+  EXPECT_EQ(barrier_called("first").getEpoch(), 1u);
+  EXPECT_EQ(barrier_called("second").getEpoch(), 2u);
+  EXPECT_EQ(barrier_called("").getEpoch(), 2u);
+  const auto epochs = must(read_epochs(volume_.dir()));
+  EXPECT_EQ(must(read_label(volume_.dir(), epochs[0])), "first");
+  EXPECT_EQ(must(read_label(volume_.dir(), epochs[1])), "second");
+
+  auto refused = barrier_called("a\nb");
+  EXPECT_EQ(refused.getFailure().getStatus(), uint8_t(ExitStatus::kUsage));
+  EXPECT_EQ(must(read_epochs(volume_.dir())).size(), 2u) << "refused before anything is sealed";
+
+  // Sealed, but not labelled: both are told.
+  std::filesystem::remove_all(volume_.path() + "/labels");
+  write_all(volume_.path() + "/labels", "in the way");
+  auto partial = barrier_called("third");
+  EXPECT_EQ(partial.getEpoch(), 3u);
+  EXPECT_EQ(partial.getFailure().getStatus(), uint8_t(ExitStatus::kPartial));
 }
 
 TEST_F(Control, AFailureIsAnAnswer) {

@@ -10,6 +10,7 @@
 #include "journal/commands.h"
 #include "journal/checkpoints.h"
 #include "journal/cursors.h"
+#include "journal/labels.h"
 #include "tests/unit/journal_support.h"
 
 namespace epochfs::testing {
@@ -285,6 +286,22 @@ TEST_F(JournalCommands, EpochsSayWhatTheyComeToAndWhoHasThem) {
   EXPECT_EQ(on_journal("epochs", {"--epoch", "9.."}), 4);
 }
 
+TEST_F(JournalCommands, EpochsAreShownWithTheirLabels) {
+  const SealedEpoch labelled = seal_and_publish();
+  seal_and_publish();
+  must(write_label(Storage::system(), volume_.dir(), labelled, "before \\ after"));
+  EXPECT_EQ(on_journal("epochs", {"--no-net"}), 0);
+  EXPECT_TRUE(said("  label:before \\\\ after\n")) << out_;
+  EXPECT_EQ(on_journal("epochs", {"--no-net", "--json", "--epoch", "3"}), 0);
+  EXPECT_TRUE(said("\"label\":\"before \\\\ after\"")) << out_;
+  EXPECT_EQ(on_journal("epochs", {"--no-net", "--epoch", "4"}), 0);
+  EXPECT_FALSE(said("label")) << out_;
+  // Damage in a label is a matter of verify.
+  write_all(volume_.path() + "/labels/4", "damage");
+  EXPECT_EQ(on_journal("epochs", {"--no-net", "--epoch", "4"}), 0);
+  EXPECT_FALSE(said("label")) << out_;
+}
+
 // ---- stat ----
 
 TEST_F(JournalCommands, StatCounts) {
@@ -410,6 +427,7 @@ TEST_F(JournalCommands, VerifyNamesEveryFileThatIsDamaged) {
   seal_and_publish();
   must(write_cursor(Storage::system(), volume_.dir(), "abc", {EpochId{1}}));
   must(must(Checkpoints::open(storage_, volume_))->extend(EpochId{0}, EpochId{1}, {}));
+  must(write_label(Storage::system(), volume_.dir(), {.epoch = EpochId{1}}, "x"));
   close();
   const std::string saved = dir_ / "saved";
   std::filesystem::copy(volume_.path(), saved, std::filesystem::copy_options::recursive);
@@ -443,6 +461,7 @@ TEST_F(JournalCommands, VerifyNamesEveryFileThatIsDamaged) {
                                     at("checkpoints/0000000000000001-0000000000000002"));
        },
        "its epochs are not those of its name"},
+      {"a label", [&] { write_all(at("labels/1"), "x"); }, "the file holds none"},
       {"a cursor ahead", [&] { write_all(at("cursors/abc"), "9\n"); }, "not sealed yet"},
       {"the volume file", [&] { poke(at("volume"), 30, "x"); }, "volume"}};
   for (const Row& row : rows) {
