@@ -40,4 +40,8 @@ tl::unexpected<Error> MountClient::late() const {
   return fail(doing_ + ": the mount does not answer", 0, ExitStatus::kTimedOut);
 }
 
+tl::unexpected<Error> MountClient::interrupted() const {
+  return fail(doing_ + ": interrupted before the mount's answer; it may have been done or not");
+}
+
 }  // namespace epochfs

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <kj/async-io.h>
+#include <kj/async-unix.h>
 
 #include <chrono>
 #include <memory>
@@ -24,10 +25,11 @@ class MountClient {
 
   rpc::Mount::Client mount() { return client_->bootstrap<rpc::Mount>(); }
 
-  // The answer, or what became of the call.
+  // The answer, or what became of the call. It is given up when `interrupt`, if any,
+  // becomes readable, whatever the mount makes of the call.
   template <typename Results>
   Result<capnp::Response<Results>> wait(capnp::RemotePromise<Results> call,
-                                        std::chrono::seconds patience) {
+                                        std::chrono::seconds patience, int interrupt = -1) {
     using Answer = Result<capnp::Response<Results>>;
     auto answer = call.then([](auto&& response) -> Answer { return kj::mv(response); },
                             [this](kj::Exception&& e) -> Answer {
@@ -36,7 +38,12 @@ class MountClient {
     auto too_late = io_.provider->getTimer()
                         .afterDelay(patience.count() * kj::SECONDS)
                         .then([this]() -> Answer { return late(); });
-    return answer.exclusiveJoin(kj::mv(too_late)).wait(io_.waitScope);
+    answer = answer.exclusiveJoin(kj::mv(too_late));
+    if (interrupt < 0) return answer.wait(io_.waitScope);
+    kj::UnixEventPort::FdObserver observer(io_.unixEventPort, interrupt,
+                                           kj::UnixEventPort::FdObserver::OBSERVE_READ);
+    auto stop = observer.whenBecomesReadable().then([this]() -> Answer { return interrupted(); });
+    return answer.exclusiveJoin(kj::mv(stop)).wait(io_.waitScope);
   }
 
  private:
@@ -44,6 +51,7 @@ class MountClient {
       : doing_(std::move(doing)), socket_(std::move(socket)), io_(kj::setupAsyncIo()) {}
   tl::unexpected<Error> no_answer(const char* why) const;
   tl::unexpected<Error> late() const;
+  tl::unexpected<Error> interrupted() const;
 
   const std::string doing_, socket_;
   kj::AsyncIoContext io_;
