@@ -6,6 +6,11 @@
 // one load of a line that is only written while a barrier is cut (Dekker's
 // scheme with sequentially consistent order).
 //
+// A long wait is explained: by a function that comes with the seat, and is asked only when a
+// cut waits for long. While the gate is closed, what a thread inside does is what it did when
+// it closed. Who came first is not known: reading a clock for every mutation would cost more
+// than the gate itself.
+//
 // Threads: enter and leave from any thread that holds a Seat; cut() from any,
 // one at a time (others wait). A thread must not cut while it is inside.
 // Lock order: cut_mutex_, then seats_mutex_ or statistics_mutex_.
@@ -16,11 +21,23 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "journal/result.h"
 
 namespace epochfs {
+
+// A pause that applications notice, and its reason.
+struct LongPause {
+  uint64_t time_ns = 0;   // wall clock at its end
+  uint64_t drain_ns = 0;  // until nobody was inside
+  uint64_t cut_ns = 0;    // in the cut itself
+  bool called_off = false;
+  std::string waited_for;  // "write of inode 12 by pid 34"
+
+  uint64_t pause_ns() const { return drain_ns + cut_ns; }
+};
 
 struct BarrierStatistics {
   uint64_t cuts = 0;
@@ -28,6 +45,9 @@ struct BarrierStatistics {
   uint64_t last_pause_ns = 0;  // from closing the gate to opening it
   uint64_t max_pause_ns = 0;
   uint64_t p99_pause_ns = 0;  // of the last kPausesKept cuts and calls-off
+  uint64_t max_drain_ns = 0;
+  uint64_t max_cut_ns = 0;
+  std::vector<LongPause> long_pauses;  // the newest ones and the longest one, oldest first
 };
 
 class Barrier {
@@ -35,10 +55,19 @@ class Barrier {
   // One thread's place at the gate. Made once a thread. A cache line of its own:
   // what one thread does inside costs no other thread a miss.
   class alignas(64) Seat {
+   public:
+    // How far its thread has come inside.
+    enum Stage : uint32_t { kOutside, kPreparing, kActing, kRecording };
+    void reach(Stage stage) { inside_.store(stage, std::memory_order_relaxed); }
+
+   private:
     friend class Barrier;
-    std::atomic<uint32_t> inside_{0};
+    std::atomic<uint32_t> inside_{kOutside};
+    std::function<std::string()> what_;
   };
-  Seat* take_seat();
+  // what: "write of inode 12 by pid 34", or nothing; of its thread, while that is inside.
+  // Called from threads that cut.
+  Seat* take_seat(std::function<std::string()> what = {});
   void give_back(Seat* seat);  // its thread must be outside
 
   void enter(Seat* seat);  // waits while a barrier is being cut
@@ -46,19 +75,33 @@ class Barrier {
 
   // Closes the gate, waits until nobody is inside, runs `cut`, opens the gate.
   // When that takes longer than the timeout to drain, the gate is opened again
-  // and nothing was cut: an error of status kTimedOut. Time spent waiting for
-  // another thread's cut does not count. `cut` must be short and must not throw.
+  // and nothing was cut: an error of status kTimedOut that says who was inside. Time spent
+  // waiting for another thread's cut does not count. `cut` must be short and must not throw.
   Result<void> cut(std::chrono::milliseconds timeout, const std::function<void()>& cut);
 
   BarrierStatistics statistics() const;
 
+  // Longer pauses are explained.
+  static constexpr std::chrono::milliseconds kLongPause{50};
+  static constexpr size_t kLongPausesKept = 8;
+
  private:
   using Clock = std::chrono::steady_clock;
+  // Who is inside at a moment.
+  struct Inside {
+    size_t count = 0;
+    std::string what;  // what some of them do; empty: nobody tells
+  };
+  struct Drained {
+    bool done = false;  // else the timeout came first
+    Inside last;        // at the last look when somebody was inside, after kLongPause
+  };
 
   void wait_until_open();
   size_t count_inside() const;
-  bool drain(Clock::time_point deadline);  // false: the deadline came first
-  void note(Clock::duration pause, bool cut_done);
+  Inside look_inside() const;
+  Drained drain(Clock::time_point closed_at, std::chrono::milliseconds timeout);
+  void note(const LongPause& pause);
 
   std::atomic<uint32_t> closed_{0};   // futex word: 1 while the gate is closed
   std::atomic<uint32_t> leaving_{0};  // futex word: bumped by those who leave a closed gate

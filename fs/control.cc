@@ -58,6 +58,18 @@ void fill(rpc::JournalSpace::Builder out, const HousekeepingStatus& status) {
   out.setError(status.error);
 }
 
+void fill(capnp::List<rpc::MountInfo::LongPause>::Builder out,
+          const std::vector<LongPause>& pauses) {
+  for (unsigned i = 0; i < out.size(); ++i) {
+    out[i].setTimeNs(pauses[i].time_ns);
+    out[i].setPauseNs(pauses[i].pause_ns());
+    out[i].setDrainNs(pauses[i].drain_ns);
+    out[i].setCutNs(pauses[i].cut_ns);
+    out[i].setCalledOff(pauses[i].called_off);
+    out[i].setWaitedFor(pauses[i].waited_for);
+  }
+}
+
 }  // namespace
 
 // Runs jobs one after the other, in a thread of its own. Threads: any may post.
@@ -245,6 +257,9 @@ kj::Promise<void> ControlServer::MountServer::info(InfoContext context) {
   info.setBarriers(barrier.cuts);
   info.setBarriersCalledOff(barrier.called_off);
   info.setP99BarrierPauseNs(barrier.p99_pause_ns);
+  info.setMaxBarrierDrainNs(barrier.max_drain_ns);
+  info.setMaxBarrierCutNs(barrier.max_cut_ns);
+  fill(info.initLongPauses(unsigned(barrier.long_pauses.size())), barrier.long_pauses);
   const MountUsage usage = mount_.usage();
   info.setInodes(usage.inodes);
   info.setOpenFiles(usage.open_files);

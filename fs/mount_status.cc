@@ -16,7 +16,9 @@ namespace po = boost::program_options;
 
 const CommandHelp kHelp{
     "epochfs status DIR [--json]",
-    "Shows how the mount of DIR fares, and which abilities of the kernel are in force.\n"
+    "Shows how the mount of DIR fares, and which abilities of the kernel are in force. Of\n"
+    "barriers that applications waited for longer than 50 ms it names the operation that was\n"
+    "waited for: the newest ones and the longest.\n"
     "Exit status: 3 where records were lost or room is short, 6 the mount does not answer."};
 
 template <typename... Arguments>
@@ -71,6 +73,13 @@ void print_lines(rpc::MountInfo::Reader m) {
   line("barriers", "{}, {} called off; pause {:.3f} ms last, {:.3f} ms 99th percentile, {:.3f} ms "
        "at most", m.getBarriers(), m.getBarriersCalledOff(), ms(m.getLastBarrierPauseNs()),
        ms(m.getP99BarrierPauseNs()), ms(m.getMaxBarrierPauseNs()));
+  for (auto pause : m.getLongPauses()) {
+    line("long pause", "{:.0f} ms{} for {} ({:%Y-%m-%d %H:%M:%S}; {:.3f} ms until operations under "
+         "way had ended, {:.3f} ms in the cut)", ms(pause.getPauseNs()),
+         pause.getCalledOff() ? ", called off," : "", escape(std::string(pause.getWaitedFor())),
+         fmt::localtime(time_t(pause.getTimeNs() / 1'000'000'000)), ms(pause.getDrainNs()),
+         ms(pause.getCutNs()));
+  }
   line("files", "{} known, {} open", m.getInodes(), m.getOpenFiles());
   line("process", "{} of {} descriptors, {:.1f} MiB of memory", m.getDescriptors(),
        m.getDescriptorLimit(), double(m.getResidentBytes()) / (1 << 20));

@@ -17,6 +17,14 @@ bool makes_a_file(RecordType type) {
   return type == RecordType::kCreate || type == RecordType::kTemporary;
 }
 
+// For who waits for the mutation. What is being made has no inode yet: its directory's.
+std::string described(const InFlight::Slot& slot) {
+  const auto intent = slot.peek();
+  if (!intent) return "";
+  return fmt::format("{} of inode {} by pid {}", type_name(intent->type),
+                     intent->file ? intent->file.inode : intent->parent.inode, intent->caller.pid);
+}
+
 }  // namespace
 
 Recorder::Recorder(Journal& journal, Barrier& barrier, Pins& pins, int backing_dir,
@@ -30,7 +38,7 @@ Recorder::Recorder(Journal& journal, Barrier& barrier, Pins& pins, int backing_d
 std::optional<Worker> Recorder::add_worker() {
   InFlight::Slot* slot = journal_.in_flight().claim();
   if (!slot) return std::nullopt;
-  return Worker{barrier_.take_seat(), slot};
+  return Worker{barrier_.take_seat([slot] { return described(*slot); }), slot};
 }
 
 void Recorder::remove_worker(Worker& worker) {
@@ -44,8 +52,10 @@ Recorder::Mutation::Mutation(Recorder& recorder, Worker& worker, const Record& i
     : recorder_(recorder), worker_(worker), record_(intent), touched_(touched) {
   recorder_.wait_while_held();
   recorder_.barrier_.enter(worker_.seat);
-  for (const Touched& file : touched_) recorder_.pins_.save(file);
+  // Filled before anything that can take long: a cut that waits for it can then tell for what.
   worker_.slot->fill({&record_, 1});
+  for (const Touched& file : touched_) recorder_.pins_.save(file);
+  worker_.seat->reach(Barrier::Seat::kActing);
 }
 
 Recorder::Mutation::~Mutation() {
@@ -60,6 +70,7 @@ void Recorder::Mutation::also_dirty(const FileId& id, ByteRange data) {
 void Recorder::Mutation::commit() {
   EPOCHFS_CHECK(!committed_);
   committed_ = true;
+  worker_.seat->reach(Barrier::Seat::kRecording);
   if (recorder_.journal_.append(record_) == Lsn{0}) recorder_.pins_.dirty_all();
   for (const Touched& file : touched_) recorder_.pins_.dirty(file.id, file.data);
   if (makes_a_file(record_.type)) recorder_.pins_.dirty(record_.file, kAllBytes);

@@ -5,9 +5,8 @@
 //   int r = the system call on the backing file;
 //   if (r == 0) m.commit();          // appended before the reply to the kernel
 //
-// The constructor enters the barrier, saves the pre-images that a pinned epoch
-// still needs of `touched`, and fills the worker's in-flight slot. The
-// destructor clears the slot and leaves the barrier; without commit() nothing is
+// The constructor enters the barrier, fills the worker's in-flight slot, and saves
+// the pre-images that a pinned epoch still needs of `touched`. The destructor clears the slot and leaves the barrier; without commit() nothing is
 // recorded, which is right only if nothing was changed.
 //
 // Threads: each worker has its own Worker; the recorder itself is shared.

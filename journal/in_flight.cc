@@ -181,6 +181,17 @@ void InFlight::Slot::clear() {
   std::atomic_ref<uint32_t>(slot_header(base_)->filled).store(0, std::memory_order_release);
 }
 
+std::optional<Record> InFlight::Slot::peek() const {
+  SlotHeader* head = slot_header(base_);
+  if (std::atomic_ref<uint32_t>(head->filled).load(std::memory_order_acquire) == 0) {
+    return std::nullopt;
+  }
+  Decoded d = decode({base_ + sizeof *head, head->bytes}, Lsn{0});
+  if (d.error != DecodeError::kNone) return std::nullopt;
+  d.record.name = d.record.name2 = {};
+  return d.record;
+}
+
 void InFlight::set_records_lost(bool lost) {
   std::atomic_ref<uint32_t>(header()->records_lost).store(lost, std::memory_order_release);
 }

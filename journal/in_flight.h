@@ -11,6 +11,7 @@
 #include <array>
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,9 @@ class InFlight {
     // names and handles are copied. Ordered before whatever the caller does next.
     void fill(std::span<const Record> intents);
     void clear();
+    // What it was filled with: the first intent, but for its names. nullopt: it is not
+    // filled. From any thread that keeps its worker from filling it anew meanwhile.
+    std::optional<Record> peek() const;
 
    private:
     friend class InFlight;

@@ -49,7 +49,19 @@ struct MountInfo {
   awakeNs @20 :UInt64;        # for so long idle cores were kept from halting
   mountedNs @21 :UInt64;      # when
   p99BarrierPauseNs @22 :UInt64; # of the last thousand barriers
-  space @23 :JournalSpace;
+  maxBarrierDrainNs @23 :UInt64; # until operations under way had ended,
+  maxBarrierCutNs @24 :UInt64;   # and for the cut itself
+  longPauses @25 :List(LongPause); # over 50 ms: the newest ones and the longest, oldest first
+
+  struct LongPause {
+    timeNs @0 :UInt64;        # when it ended
+    pauseNs @1 :UInt64;
+    drainNs @2 :UInt64;
+    cutNs @3 :UInt64;
+    calledOff @4 :Bool;
+    waitedFor @5 :Text;       # "write of inode 12 by pid 34"
+  }
+  space @26 :JournalSpace;
 }
 
 struct JournalSpace {

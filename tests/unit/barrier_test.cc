@@ -14,7 +14,8 @@ using namespace std::chrono_literals;
 
 // A thread's stay at the gate, as a worker has it.
 struct Guest {
-  explicit Guest(Barrier& b) : barrier(b), seat(b.take_seat()) {}
+  explicit Guest(Barrier& b, const std::string& what = "")
+      : barrier(b), seat(b.take_seat([what] { return what; })) {}
   ~Guest() { barrier.give_back(seat); }
   Barrier& barrier;
   Barrier::Seat* seat;
@@ -111,7 +112,8 @@ TEST(Barrier, IsCalledOffWhenItCannotDrain) {
   auto result = barrier.cut(30ms, [&] { cut = true; });
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().status, ExitStatus::kTimedOut);
-  EXPECT_NE(result.error().message().find("1 operations"), std::string::npos);
+  EXPECT_EQ(result.error().message(),
+            "cut epoch: 1 operation did not finish within 30 ms; nothing was cut");
   EXPECT_FALSE(cut);
   EXPECT_EQ(barrier.statistics().called_off, 1u);
   EXPECT_EQ(barrier.statistics().cuts, 0u);
@@ -122,6 +124,80 @@ TEST(Barrier, IsCalledOffWhenItCannotDrain) {
   barrier.leave(stuck.seat);
   EXPECT_TRUE(barrier.cut(1s, [&] { cut = true; }));
   EXPECT_TRUE(cut);
+}
+
+TEST(Barrier, SaysWhomItWaitedFor) {
+  Barrier barrier;
+  Guest slow(barrier, "fallocate of inode 1234 by pid 567"), slower(barrier, "write of inode 9");
+  barrier.enter(slow.seat);
+  slow.seat->reach(Barrier::Seat::kActing);
+  barrier.enter(slower.seat);
+  const auto result = barrier.cut(60ms, [] {});
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().message(),
+            "cut epoch: 2 operations did not finish within 60 ms: fallocate of inode 1234 by pid "
+            "567, write of inode 9 (saving its pre-image); nothing was cut");
+  auto seen = barrier.statistics().long_pauses;
+  ASSERT_EQ(seen.size(), 1u);
+  EXPECT_TRUE(seen[0].called_off);
+  EXPECT_GE(seen[0].drain_ns, 60'000'000u);
+
+  // Of several that end late, but in time, the last one counts.
+  slower.seat->reach(Barrier::Seat::kRecording);
+  std::thread leaver([&] {
+    std::this_thread::sleep_for(100ms);
+    barrier.leave(slow.seat);
+    std::this_thread::sleep_for(100ms);
+    barrier.leave(slower.seat);
+  });
+  EXPECT_TRUE(barrier.cut(60s, [] {}));
+  leaver.join();
+  seen = barrier.statistics().long_pauses;
+  ASSERT_EQ(seen.size(), 2u);
+  EXPECT_FALSE(seen[1].called_off);
+  EXPECT_EQ(seen[1].waited_for, "write of inode 9 (recording it)");
+  EXPECT_GT(seen[1].time_ns, seen[0].time_ns);
+  EXPECT_GE(barrier.statistics().max_drain_ns, 150'000'000u);
+}
+
+TEST(Barrier, NamesAFewOfMany) {
+  Barrier barrier;
+  std::vector<std::unique_ptr<Guest>> guests;
+  for (int i = 0; i < 5; ++i) {
+    guests.push_back(std::make_unique<Guest>(barrier, "write of inode " + std::to_string(i)));
+    barrier.enter(guests.back()->seat);
+    guests.back()->seat->reach(Barrier::Seat::kActing);
+  }
+  EXPECT_EQ(barrier.cut(1ms, [] {}).error().message(),
+            "cut epoch: 5 operations did not finish within 1 ms: write of inode 0, write of inode "
+            "1, write of inode 2 and 2 more; nothing was cut");
+  for (auto& guest : guests) barrier.leave(guest->seat);
+}
+
+TEST(Barrier, TellsTheCutFromTheWaitForIt) {
+  Barrier barrier;
+  ASSERT_TRUE(barrier.cut(1s, [] { std::this_thread::sleep_for(60ms); }));
+  const auto statistics = barrier.statistics();
+  ASSERT_EQ(statistics.long_pauses.size(), 1u);
+  EXPECT_EQ(statistics.long_pauses[0].waited_for, "the cut itself");
+  EXPECT_GE(statistics.max_cut_ns, 60'000'000u);
+  EXPECT_LT(statistics.max_drain_ns, statistics.max_cut_ns);
+  EXPECT_EQ(statistics.last_pause_ns, statistics.long_pauses[0].pause_ns());
+}
+
+TEST(Barrier, KeepsTheLongestAndTheNewestOfItsLongPauses) {
+  Barrier barrier;
+  auto cut_for = [&](std::chrono::milliseconds time) {
+    ASSERT_TRUE(barrier.cut(1s, [&] { std::this_thread::sleep_for(time); }));
+  };
+  cut_for(50ms);
+  cut_for(400ms);
+  for (size_t i = 0; i < Barrier::kLongPausesKept + 2; ++i) cut_for(50ms);
+  cut_for(0ms);
+  const auto kept = barrier.statistics().long_pauses;
+  ASSERT_EQ(kept.size(), Barrier::kLongPausesKept);
+  EXPECT_GE(kept.front().pause_ns(), 400'000'000u);
+  for (size_t i = 1; i < kept.size(); ++i) EXPECT_GT(kept[i].time_ns, kept[i - 1].time_ns);
 }
 
 TEST(Barrier, CutsTakeTurns) {

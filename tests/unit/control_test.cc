@@ -3,6 +3,7 @@
 // directory.
 #include "fs/control.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
@@ -205,9 +206,17 @@ TEST_F(Control, ABarrierThatCannotDrainTimesOut) {
   const Touched touched[] = {file("a")};
   Record intent = write_of(touched[0].id.inode);
   Recorder::Mutation stuck(*recorder_, worker_, intent, touched);
-  auto response = barrier(false, 20);
+  auto response = barrier(false, 100);
   ASSERT_TRUE(response.hasFailure());
   EXPECT_EQ(response.getFailure().getStatus(), uint8_t(ExitStatus::kTimedOut));
+  auto info = mount_->infoRequest().send().wait(io_.waitScope);
+  ASSERT_EQ(info.getInfo().getLongPauses().size(), 1u);
+  auto pause = info.getInfo().getLongPauses()[0];
+  EXPECT_TRUE(pause.getCalledOff());
+  EXPECT_EQ(std::string(pause.getWaitedFor()),
+            fmt::format("write of inode {} by pid 0", touched[0].id.inode));
+  EXPECT_GE(pause.getDrainNs(), 50'000'000u);
+  EXPECT_EQ(pause.getPauseNs(), info.getInfo().getLastBarrierPauseNs());
 }
 
 TEST_F(Control, OtherCallsAreAnsweredDuringABarrier) {

@@ -96,6 +96,26 @@ TEST_F(Slots, FilledSlotsAreFoundAndClearedOnesAreNot) {
   EXPECT_FALSE(found_.damaged);
 }
 
+TEST_F(Slots, WhatIsInOneCanBeSeen) {
+  auto slots = open(found_);
+  InFlight::Slot* slot = slots->claim();
+  EXPECT_EQ(slot->peek(), std::nullopt);
+  Record r = intent(7);
+  r.type = RecordType::kUnlink;
+  r.range = {};
+  r.parent = {2, 1};
+  r.name = "name";
+  slot->fill({&r, 1});
+  auto seen = slot->peek();
+  ASSERT_TRUE(seen);
+  EXPECT_EQ(seen->type, r.type);
+  EXPECT_EQ(seen->file, r.file);
+  EXPECT_EQ(seen->parent, r.parent);
+  EXPECT_EQ(seen->name, "") << "names would point into the slot";
+  slot->clear();
+  EXPECT_EQ(slot->peek(), std::nullopt);
+}
+
 TEST_F(Slots, LargestIntentsComeBack) {
   Random random;
   std::vector<OwnedRecord> owned(kMaxIntents);
