@@ -2,12 +2,14 @@
 
 #include <fmt/format.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "journal/unix.h"
 
@@ -40,6 +42,32 @@ std::string operations(size_t count) {
   return count == 1 ? "1 operation" : fmt::format("{} operations", count);
 }
 
+// Lets an ordinary thread run ahead of all others of its kind; false: it may not, or is none.
+bool hurry(pid_t thread) {
+  const sched_param first{.sched_priority = ::sched_get_priority_min(SCHED_RR)};
+  return ::sched_getscheduler(thread) == SCHED_OTHER &&
+         ::sched_setscheduler(thread, SCHED_RR | SCHED_RESET_ON_FORK, &first) == 0;
+}
+
+// Its nice value is what it was.
+void calm(pid_t thread) {
+  const sched_param none{};
+  ::sched_setscheduler(thread, SCHED_OTHER, &none);
+}
+
+class Hurried {
+ public:
+  Hurried() : really_(hurry(0)) {}
+  ~Hurried() {
+    if (really_) calm(0);
+  }
+  Hurried(const Hurried&) = delete;
+  Hurried& operator=(const Hurried&) = delete;
+
+ private:
+  const bool really_;
+};
+
 const char* stage_name(uint32_t stage) {
   switch (stage) {
     case Barrier::Seat::kPreparing: return " (saving its pre-image)";
@@ -61,6 +89,7 @@ Barrier::Seat* Barrier::take_seat(std::function<std::string()> what) {
   }
   Seat* seat = free_seats_.back();
   free_seats_.pop_back();
+  seat->thread_ = ::gettid();
   seat->what_ = std::move(what);
   return seat;
 }
@@ -121,6 +150,22 @@ Barrier::Inside Barrier::look_inside() const {
   return found;
 }
 
+void Barrier::hurry_those_inside() {
+  std::lock_guard lock(seats_mutex_);
+  for (const auto& seat : seats_) {
+    if (seat->inside_.load() != Seat::kOutside && !seat->hurried_) {
+      seat->hurried_ = hurry(seat->thread_);
+    }
+  }
+}
+
+void Barrier::calm_again() {
+  std::lock_guard lock(seats_mutex_);
+  for (const auto& seat : seats_) {
+    if (std::exchange(seat->hurried_, false)) calm(seat->thread_);
+  }
+}
+
 Barrier::Drained Barrier::drain(Clock::time_point closed_at, std::chrono::milliseconds timeout) {
   Drained drained;
   for (int looks = 0;; ++looks) {
@@ -138,18 +183,26 @@ Barrier::Drained Barrier::drain(Clock::time_point closed_at, std::chrono::millis
       drained.last = std::move(now);
     }
     if (too_long) return drained;
+    if (!drained.hurried && waited >= kHurryAfter) {
+      drained.hurried = true;
+      hurry_those_inside();
+      continue;
+    }
     if (looks < kLooksBeforeSleep) {
       std::this_thread::yield();
     } else {
-      const nanoseconds left =
-          (waited < kLongPause ? std::min<nanoseconds>(kLongPause, timeout) : timeout) - waited;
-      futex_wait(leaving_, seen, &left);
+      nanoseconds until = timeout;
+      if (waited < kLongPause) until = std::min<nanoseconds>(until, kLongPause);
+      if (!drained.hurried) until = std::min<nanoseconds>(until, kHurryAfter);
+      until -= waited;
+      futex_wait(leaving_, seen, &until);
     }
   }
 }
 
 Result<void> Barrier::cut(std::chrono::milliseconds timeout, const std::function<void()>& cut) {
   std::lock_guard lock(cut_mutex_);
+  const Hurried hurried;
   const auto closed_at = Clock::now();
   closed_.store(1);
   const Drained drained = drain(closed_at, timeout);
@@ -158,6 +211,7 @@ Result<void> Barrier::cut(std::chrono::milliseconds timeout, const std::function
   closed_.store(0);
   futex_wake_all(closed_);
   const auto opened_at = Clock::now();
+  if (drained.hurried) calm_again();
 
   LongPause pause{.time_ns = now_ns(),
                   .drain_ns = as_ns(drained_at - closed_at),

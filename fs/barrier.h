@@ -6,6 +6,11 @@
 // one load of a line that is only written while a barrier is cut (Dekker's
 // scheme with sequentially consistent order).
 //
+// On a busy machine a thread inside can wait for a core much longer than its mutation takes,
+// and all others then wait with it. So the thread that cuts runs ahead of ordinary ones
+// (SCHED_RR), and after kHurryAfter lends that to the threads that it waits for, until the
+// gate opens. Takes CAP_SYS_NICE; does without where that, or room for it, is not there.
+//
 // A long wait is explained: by a function that comes with the seat, and is asked only when a
 // cut waits for long. While the gate is closed, what a thread inside does is what it did when
 // it closed. Who came first is not known: reading a clock for every mutation would cost more
@@ -15,6 +20,8 @@
 // one at a time (others wait). A thread must not cut while it is inside.
 // Lock order: cut_mutex_, then seats_mutex_ or statistics_mutex_.
 #pragma once
+
+#include <sys/types.h>
 
 #include <atomic>
 #include <chrono>
@@ -63,9 +70,11 @@ class Barrier {
    private:
     friend class Barrier;
     std::atomic<uint32_t> inside_{kOutside};
+    pid_t thread_ = 0;  // as the kernel numbers it
+    bool hurried_ = false;
     std::function<std::string()> what_;
   };
-  // what: "write of inode 12 by pid 34", or nothing; of its thread, while that is inside.
+  // The seat is the calling thread's. what: "write of inode 12 by pid 34", or nothing; of its thread, while that is inside.
   // Called from threads that cut.
   Seat* take_seat(std::function<std::string()> what = {});
   void give_back(Seat* seat);  // its thread must be outside
@@ -83,6 +92,7 @@ class Barrier {
 
   // Longer pauses are explained.
   static constexpr std::chrono::milliseconds kLongPause{50};
+  static constexpr std::chrono::microseconds kHurryAfter{500};
   static constexpr size_t kLongPausesKept = 8;
 
  private:
@@ -94,12 +104,15 @@ class Barrier {
   };
   struct Drained {
     bool done = false;  // else the timeout came first
+    bool hurried = false;
     Inside last;        // at the last look when somebody was inside, after kLongPause
   };
 
   void wait_until_open();
   size_t count_inside() const;
   Inside look_inside() const;
+  void hurry_those_inside();
+  void calm_again();
   Drained drain(Clock::time_point closed_at, std::chrono::milliseconds timeout);
   void note(const LongPause& pause);
 

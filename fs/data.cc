@@ -11,8 +11,9 @@
 namespace epochfs {
 namespace {
 
-// One request must not hold up a barrier for long; the caller asks for the rest.
-constexpr size_t kMaxCopyAtOnce = 64 << 20;
+// One request must not hold up a barrier for long: this much is copied in some
+// milliseconds, 64 MiB were not. The caller asks for the rest.
+constexpr size_t kMaxCopyAtOnce = 8 << 20;
 
 int open_backing(Filesystem& fs, const Inode& inode, int flags) {
   int fd = open_handle(fs.backing.get(), inode.handle, flags);
