@@ -128,8 +128,9 @@ void Barrier::wait_until_open() {
 
 size_t Barrier::count_inside() const {
   std::lock_guard lock(seats_mutex_);
-  return size_t(std::count_if(seats_.begin(), seats_.end(),
-                              [](const auto& seat) { return seat->inside_.load() != Seat::kOutside; }));
+  return size_t(std::count_if(seats_.begin(), seats_.end(), [](const auto& seat) {
+    return seat->inside_.load() != Seat::kOutside;
+  }));
 }
 
 Barrier::Inside Barrier::look_inside() const {

@@ -74,8 +74,8 @@ class Barrier {
     bool hurried_ = false;
     std::function<std::string()> what_;
   };
-  // The seat is the calling thread's. what: "write of inode 12 by pid 34", or nothing; of its thread, while that is inside.
-  // Called from threads that cut.
+  // The seat is the calling thread's. what: what that does while it is inside ("write of
+  // inode 12 by pid 34"), or nothing; called from threads that cut.
   Seat* take_seat(std::function<std::string()> what = {});
   void give_back(Seat* seat);  // its thread must be outside
 

@@ -72,7 +72,7 @@ int run(int argc, char** argv) {
     return 2;
   }
   auto client = must(MountClient::connect("measure", argv[1]));
-  if (what == "cuts") cut(*client, std::atoi(argv[3]), std::chrono::milliseconds(std::atoi(argv[4])));
+  if (what == "cuts") cut(*client, std::atoi(argv[3]), std::atoi(argv[4]) * 1ms);
   if (what == "pin") pin(*client, std::strtoull(argv[3], nullptr, 10));
   if (what == "cursors") must(client->wait(client->mount().cursorsChangedRequest().send(), 600s));
   return 0;
