@@ -93,14 +93,14 @@ void DirtyLayers::dirty(const FileId& id, ByteRange data) {
 }
 
 void DirtyLayers::seal(EpochId sealed) {
-  auto layer = std::make_shared<Layer>();
+  std::lock_guard lock(mutex_);
+  auto layer = spare_ ? std::move(spare_) : std::make_shared<Layer>();
   layer->last = sealed;
   layer->all = open_all_.exchange(false);
   for (size_t i = 0; i < kShards; ++i) {
-    std::lock_guard lock(open_[i].mutex);
+    std::lock_guard shard(open_[i].mutex);
     layer->shards_[i].swap(open_[i].files);
   }
-  std::lock_guard lock(mutex_);
   if (!known_since_) {
     // The beginning of this epoch was another process's, and nobody told.
     known_since_ = sealed;
@@ -138,6 +138,9 @@ void DirtyLayers::compact(const std::vector<EpochId>& cursors,
     *at = std::move(merged);
     frozen_.erase(at + 1);
   }
+  auto spare = std::make_shared<Layer>();
+  std::lock_guard lock(mutex_);
+  spare_ = std::move(spare);
 }
 
 void DirtyLayers::drop_before(std::optional<EpochId> oldest) {

@@ -16,7 +16,7 @@
 //
 // Threads: dirty() and dirty_all() from any, inside the barrier's shared side;
 // restore() before them; seal() inside a cut; the rest from any.
-// Lock order: compact_mutex_, then mutex_; a shard's mutex alone.
+// Lock order: compact_mutex_, then mutex_, then a shard's.
 #pragma once
 
 #include <array>
@@ -101,6 +101,7 @@ class DirtyLayers {
 
   std::mutex compact_mutex_;
   mutable std::mutex mutex_;
+  std::shared_ptr<Layer> spare_;  // made ahead: inside a cut, memory is not asked for
   std::vector<LayerPtr> frozen_;  // ascending, without gaps
   // All changes after this epoch are in the layers. Unset: not even those of the
   // open epoch are.

@@ -8,7 +8,7 @@
 //                        sector as a whole. Records and manifest entries stand more than that,
 //                        so only the first sector of other files, their header, is left whole
 //   names in a folder    since the folder's last sync: the new one, or the old one
-//   nothing              of what replace_file() or remove_file() returned from
+//   nothing              of what replace_file(), publish_file() or remove_file() returned from
 //
 // Any call can be made to fail: without any effect, or after all of it.
 //
@@ -125,6 +125,16 @@ class DurableStorage : public Storage {
     }, [&] {
       UniqueFd fd(::openat(dir, name.c_str(), O_RDONLY));
       data_is_durable(fd.get());
+      names_are_durable(dir);
+    });
+  }
+  Result<void> publish_file(const char* label, int dir, int fd, const std::string& temporary,
+                            const std::string& name) override {
+    return call(label, name, [&]() -> Result<void> {
+      if (::renameat(dir, temporary.c_str(), dir, name.c_str()) != 0) return fail_errno("rename");
+      return {};
+    }, [&] {
+      data_is_durable(fd);
       names_are_durable(dir);
     });
   }

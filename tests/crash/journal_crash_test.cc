@@ -9,9 +9,12 @@
 #include <regex>
 #include <thread>
 
+#include "journal/checkpoints.h"
 #include "journal/cursors.h"
 #include "journal/epochs.h"
+#include "journal/fold_epochs.h"
 #include "journal/journal.h"
+#include "journal/labels.h"
 #include "journal/reader.h"
 #include "tests/crash/durable_storage.h"
 
@@ -36,6 +39,8 @@ struct Told {
   std::vector<SealedEpoch> published;
   uint64_t sealed = 0;                   // epochs, published or not
   EpochId cursor{}, cursor_wanted{};     // durable; being written
+  std::set<uint64_t> folded;             // inodes that checkpoints tell of,
+  EpochId folded_up_to{};                // in epochs up to this
 };
 
 // What a journal tells.
@@ -126,6 +131,22 @@ void check_epochs(const Told& told, const Content& found, const std::string& whe
   }
 }
 
+// Checkpoints tell of every change in the epochs that they were made of, whatever became
+// of the records.
+void check_checkpoints(const Volume& volume, const Told& told, const std::string& where) {
+  NoSync storage;
+  std::optional<Error> damage;
+  auto checkpoints = must(Checkpoints::open(storage, volume, &damage));
+  EXPECT_FALSE(damage) << where << ": " << damage->message();
+  if (told.folded.empty()) return;
+  const ChangeSet set = must(fold_epochs(volume, EpochId{0}, told.folded_up_to, Fold::Cancel::kDrop));
+  EXPECT_FALSE(set.gap) << where;
+  for (uint64_t inode : told.folded) {
+    EXPECT_TRUE(set.files.count({inode, 1})) << where << ": the change of inode " << inode
+                                             << " is lost";
+  }
+}
+
 // Recovers what `image` holds, looks at it, and lives on there.
 void check_image(const std::string& image, const std::string& volume_path, const Told& told,
                  Loss loss, const std::string& where) {
@@ -152,6 +173,7 @@ void check_image(const std::string& image, const std::string& volume_path, const
   const Content found = read(*volume, where);
   check_records(told, found, loss, where);
   check_epochs(told, found, where);
+  check_checkpoints(*volume, told, where);
   EXPECT_EQ(value(journal->open_epoch()), found.epochs.size() + 1) << where;
 
   journal.reset();  // killed
@@ -194,12 +216,17 @@ class Life {
     must(again([&] { return sync(); }));
     append_into(6);
     seal(true);
+    checkpoint(1);
+    checkpoint(2);
+    merge_checkpoints();
+    label(2);
     move_cursor(2);
     release(2);
     append(3);
     close();
 
     open();
+    drop_checkpoints();
     append(20);
     must(again([&] { return sync(); }));
     append(5);
@@ -361,6 +388,46 @@ class Life {
     must(again([&] { return journal_->release_up_to(EpochId{epoch}, {.bytes = 4 * kSegment}); }));
     EXPECT_GT(must(list_segments(volume_->dir())).begin()->first, 0u) << "nothing to release";
   }
+  Checkpoints& checkpoints() {
+    if (!checkpoints_) {
+      checkpoints_ = must(again([&] { return Checkpoints::open(storage_, *volume_); }));
+    }
+    return *checkpoints_;
+  }
+  // Of the epochs behind the last one, up to this.
+  void checkpoint(uint64_t epoch) {
+    checkpoints();
+    must(again([&] { return checkpoints_->extend(EpochId{0}, EpochId{epoch}, kApart); }));
+    for (const auto& [lsn, inode] : told_.appended) {
+      if (lsn < told_.published[epoch - 1].seal) told_.folded.insert(inode);
+    }
+    told_.folded_up_to = EpochId{epoch};
+  }
+  // As after every failure of the housekeeper's, a failed one is tried again as a whole.
+  void merge_checkpoints() {
+    ASSERT_EQ(checkpoints().all().size(), 2u);
+    must(again([&] { return checkpoints_->compact({}); }));
+    EXPECT_EQ(checkpoints_->all().size(), 1u);
+    write_all(root_ + "/" + volume_path_ + "/checkpoints/" +
+              checkpoint_name(EpochId{9}, EpochId{9}) + ".new", "left behind");
+    checkpoints_.reset();
+    EXPECT_EQ(checkpoints().all().size(), 1u);
+  }
+  void drop_checkpoints() {
+    told_.folded.clear();
+    must(again([&] { return checkpoints().drop_up_to(EpochId{2}); }));
+    checkpoints_.reset();
+  }
+  // And one that never came to be goes.
+  void label(uint64_t epoch) {
+    auto write = [&] {
+      return write_label(storage_, volume_->dir(), told_.published[epoch - 1], "label");
+    };
+    must(again(write));
+    write_all(root_ + "/" + volume_path_ + "/labels/9", "1 never\n");
+    must(again(write));
+    EXPECT_EQ(must(read_label(volume_->dir(), told_.published[epoch - 1])), "label");
+  }
   void close() {
     told_.running = false;
     must(again([&] { return journal_->close(); }));
@@ -395,6 +462,8 @@ class Life {
   const std::string volume_path_, root_;
   std::optional<Volume> volume_;
   std::unique_ptr<Journal> journal_;
+  const CheckpointPolicy kApart{.boundaries = {EpochId{1}}};
+  std::unique_ptr<Checkpoints> checkpoints_;
   Told told_;
   uint64_t next_inode_ = 1;
 
@@ -459,7 +528,7 @@ TEST_F(JournalCrash, AStopAtAnyCallLosesNothingSyncedAndInventsNothing) {
     life.go_on(call, moment, false);
   });
   life.live();
-  EXPECT_EQ(reached, labels_in_source(kSyncs + "|allocate|replace_file|remove_file"));
+  EXPECT_EQ(reached, labels_in_source(kSyncs + "|allocate|replace_file|publish_file|remove_file"));
   std::printf("%zu stops; %zu moments without\n", images, passed_by);
 }
 
