@@ -196,6 +196,9 @@ Result<void> Checkpoint::take_in(const std::string& name) {
   info_.records = h.records;
   info_.files = h.files;
   info_.names = h.names;
+  if (value(info_.first) == 0 || info_.first > info_.last) {
+    return damaged("its epochs are out of order");
+  }
   if (checkpoint_name(info_.first, info_.last) != name) {
     return damaged("its epochs are not those of its name");
   }

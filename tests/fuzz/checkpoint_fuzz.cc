@@ -1,0 +1,145 @@
+// Fuzz target: a checkpoint file. Whatever passes its checks is told in order, found by its
+// identity, and comes back the same when it is written anew; all else is named. The first
+// byte of an input says whether its checksums, and its length, are right.
+#include "journal/checkpoint.h"
+
+#include "tests/fuzz/sealing.h"
+#include "tests/fuzz/target.h"
+
+namespace epochfs {
+namespace {
+
+constexpr size_t kHeader = 128;
+enum Options : uint8_t { kSealAll = 1, kRightLength = 2 };
+
+struct NoSync : Storage {
+  Result<void> publish_file(const char*, int dir, int, const std::string& temporary,
+                            const std::string& name) override {
+    EPOCHFS_CHECK(::renameat(dir, temporary.c_str(), dir, name.c_str()) == 0);
+    return {};
+  }
+};
+
+// A folder in memory for all inputs of this process.
+const testing::TemporaryDirectory& folder() {
+  ::setenv("TMPDIR", "/dev/shm", 1);
+  static const testing::TemporaryDirectory dir;
+  return dir;
+}
+
+struct Content {
+  std::vector<std::pair<FileId, FileChange>> files;
+  std::vector<std::pair<NameKey, NameChange>> names;
+  bool operator==(const Content&) const = default;
+};
+
+Content read(const Checkpoint& c) {
+  Content out;
+  FileId id;
+  FileChange file;
+  for (Checkpoint::Files files(c); files.next(id, file);) out.files.emplace_back(id, file);
+  NameKey key;
+  NameChange name;
+  for (Checkpoint::Names names(c); names.next(key, name);) out.names.emplace_back(key, name);
+  return out;
+}
+
+void check(const Checkpoint& c) {
+  const Content content = read(c);
+  EPOCHFS_CHECK(content.files.size() == c.info().files && content.names.size() == c.info().names);
+  for (size_t i = 0; i < content.files.size(); ++i) {
+    EPOCHFS_CHECK(i == 0 || content.files[i - 1].first < content.files[i].first);
+    const auto found = c.find(content.files[i].first);
+    EPOCHFS_CHECK(found && *found == content.files[i].second);
+  }
+  for (size_t i = 1; i < content.names.size(); ++i) {
+    EPOCHFS_CHECK(content.names[i - 1].first < content.names[i].first);
+  }
+  EPOCHFS_CHECK(!c.find({UINT64_MAX, UINT64_MAX - 1}) || content.files.size() > 0);
+
+  NoSync storage;
+  static const UniqueFd dir = testing::must(open_directory(folder().path()));
+  auto writer = testing::must(CheckpointWriter::create(storage, dir.get(), c.info()));
+  for (const auto& [id, change] : content.files) writer->add(id, change);
+  for (const auto& [key, change] : content.names) writer->add(key, change);
+  testing::must(writer->finish());
+  const std::string name = checkpoint_name(c.info().first, c.info().last);
+  EPOCHFS_CHECK(read(*testing::must(Checkpoint::open(dir.get(), name, c.info().lineage))) ==
+                content);
+  EPOCHFS_CHECK(::unlinkat(dir.get(), name.c_str(), 0) == 0);
+}
+
+FileChange random_change(testing::Random& random) {
+  FileChange c;
+  c.fresh = random.one_in(3);
+  c.whole = random.one_in(5);
+  c.touched = random.one_in(2);
+  c.links = int64_t(random.below(7)) - 3;
+  c.last_data = Lsn{random.u64()};
+  c.handle.size = uint8_t(random.below(FileHandle::kMaxBytes + 1));
+  for (uint64_t n = random.below(4); n > 0; --n) {
+    const uint64_t begin = random.u64() >> 1;
+    c.data.add({begin, begin + 1 + random.below(1 << 20)});
+  }
+  return c;
+}
+
+}  // namespace
+
+namespace fuzz {
+
+const uint64_t kShortRun = 150'000;
+
+std::vector<std::string> seeds(testing::Random& random) {
+  std::vector<std::string> out;
+  NoSync storage;
+  for (uint8_t options = 0; options < 4; ++options) {
+    testing::TemporaryDirectory dir;
+    UniqueFd fd = testing::must(open_directory(dir.path()));
+    const CheckpointInfo info{.first = EpochId{1 + random.below(5)}, .last = EpochId{9},
+                              .gap = random.one_in(8), .records = random.below(1000)};
+    auto writer = testing::must(CheckpointWriter::create(storage, fd.get(), info));
+    uint64_t inode = 0;
+    for (uint64_t n = random.below(70); n > 0; --n) {
+      writer->add(FileId{inode += 1 + random.below(3), 1}, random_change(random));
+    }
+    std::string name;
+    for (uint64_t n = random.below(8); n > 0; --n) {
+      name += char('a' + random.below(26));
+      writer->add(NameKey{{2, 1}, name}, NameChange{random.one_in(2), {random.below(3), 1}, {1, 1}});
+    }
+    testing::must(writer->finish());
+    out.push_back(std::string(1, char(options)) +
+                  testing::read_all(dir / checkpoint_name(info.first, info.last)));
+  }
+  return out;
+}
+
+}  // namespace fuzz
+}  // namespace epochfs
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace epochfs;
+  if (size == 0) return 0;
+  std::vector<std::byte> in(size - 1);
+  if (!in.empty()) std::memcpy(in.data(), data + 1, in.size());
+  std::string name = checkpoint_name(EpochId{1}, EpochId{9});
+  if (in.size() >= kHeader) {
+    auto put = [&](size_t at, uint64_t value) { std::memcpy(&in[at], &value, sizeof value); };
+    if (data[0] & kRightLength) put(104, in.size());
+    if (data[0] & kSealAll) {
+      put(112, XXH3_64bits(in.data() + kHeader, in.size() - kHeader));
+      fuzz::seal_before(in, kHeader - 8);
+    }
+    uint64_t first, last;
+    std::memcpy(&first, &in[32], sizeof first);
+    std::memcpy(&last, &in[40], sizeof last);
+    name = checkpoint_name(EpochId{first}, EpochId{last});
+  }
+  auto checkpoint = Checkpoint::parse(in, name);
+  if (checkpoint) check(**checkpoint);
+  if (!checkpoint) {
+    EPOCHFS_CHECK(checkpoint.error().what.find(name) != std::string::npos);
+  }
+  return 0;
+}
