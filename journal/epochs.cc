@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <xxhash.h>
 
+#include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "journal/volume.h"
@@ -21,6 +23,10 @@ struct Entry {
   uint64_t checksum;
 };
 static_assert(sizeof(Entry) == 64);
+
+// Entries are let go of by whole blocks, which then read as zeros.
+constexpr uint64_t kBlockBytes = 4096;
+constexpr uint64_t kEntriesInBlock = kBlockBytes / sizeof(Entry);
 constexpr uint64_t kMaxEntries = INT64_MAX / sizeof(Entry);  // that a file can have
 
 uint64_t checksum(const Entry& e) { return XXH3_64bits(&e, offsetof(Entry, checksum)); }
@@ -66,14 +72,38 @@ Result<uint64_t> valid_count(int fd) {
   return last ? count : count - 1;
 }
 
+// Of the first entry behind the blocks at the beginning that were let go of.
+Result<uint64_t> first_index(int fd, uint64_t count) {
+  uint64_t at = 0;
+  std::array<char, kBlockBytes> block;
+  while (at + kEntriesInBlock < count) {
+    const off_t data = ::lseek(fd, off_t(at * sizeof(Entry)), SEEK_DATA);
+    if (data < 0) return fail_errno("seek in epoch manifest");
+    at = std::max(at, uint64_t(data) / kBlockBytes * kEntriesInBlock);
+    EPOCHFS_TRY(size_t size, pread_full(fd, block.data(), block.size(), at * sizeof(Entry),
+                                        "epoch manifest"));
+    const std::string_view bytes(block.data(), size);
+    if (bytes.find_first_not_of('\0') != std::string_view::npos) break;
+    at += kEntriesInBlock;
+  }
+  return at;
+}
+
 }  // namespace
+
+Result<EpochId> first_kept_epoch(int manifest) {
+  EPOCHFS_TRY(uint64_t count, valid_count(manifest));
+  EPOCHFS_TRY(uint64_t first, first_index(manifest, count));
+  return EpochId{first + 1};
+}
 
 Result<std::vector<SealedEpoch>> read_epochs(int volume_dir) {
   std::vector<SealedEpoch> out;
   EPOCHFS_TRY(UniqueFd fd, open_manifest(volume_dir));
   if (!fd) return out;
   EPOCHFS_TRY(uint64_t count, valid_count(fd.get()));
-  for (uint64_t i = 0; i < count; ++i) {
+  EPOCHFS_TRY(uint64_t first, first_index(fd.get(), count));
+  for (uint64_t i = first; i < count; ++i) {
     EPOCHFS_TRY(auto entry, read_entry(fd.get(), i));
     if (!entry) return damaged(i);
     out.push_back(*entry);
@@ -88,8 +118,9 @@ Result<std::optional<SealedEpoch>> read_epoch(int volume_dir, EpochId epoch) {
   if (count == 0) return std::optional<SealedEpoch>();
   uint64_t index = std::min(value(epoch), count) - 1;
   EPOCHFS_TRY(auto entry, read_entry(fd.get(), index));
-  if (!entry) return damaged(index);
-  return entry;
+  if (entry) return entry;
+  EPOCHFS_TRY(uint64_t first, first_index(fd.get(), count));
+  return index < first ? Result<std::optional<SealedEpoch>>(std::nullopt) : damaged(index);
 }
 
 Result<std::optional<SealedEpoch>> read_last_epoch(int volume_dir) {
@@ -129,6 +160,20 @@ Result<void> EpochManifest::append(std::span<const SealedEpoch> entries) {
   }
   EPOCHFS_DO(storage_->sync_data("manifest-append", fd_.get(), "epoch manifest"));
   last_ = entries.back().epoch;
+  return {};
+}
+
+Result<void> EpochManifest::let_go_before(EpochId oldest_needed, uint64_t keep) {
+  const uint64_t kept_from = value(last_) > keep ? value(last_) - keep : 0;
+  const uint64_t needed_from = std::max<uint64_t>(value(oldest_needed), 1) - 1;
+  const uint64_t end = std::min(kept_from, needed_from) / kEntriesInBlock * kBlockBytes;
+  if (end <= let_go_) return {};
+  const int how = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  // Not every file system can; then the room is not given back.
+  if (::fallocate(fd_.get(), how, 0, off_t(end)) != 0 && errno != EOPNOTSUPP) {
+    return fail_errno("give room of epoch manifest back");
+  }
+  let_go_ = end;
   return {};
 }
 

@@ -62,6 +62,7 @@ Result<bool> fold_records(const Volume& volume, EpochId since, EpochId until, Fo
   if (!last || last->epoch != until) {
     return fail(fmt::format("fold epochs up to {}: it is not in the manifest", value(until)));
   }
+  if (value(since) > 0 && !before) return false;
   JournalReader reader(volume);
   // Begin behind the seal of `since`; epoch 0 is the beginning of the journal.
   const Lsn from = before && value(since) > 0 ? before->seal : Lsn{kSegmentHeaderBytes};

@@ -594,16 +594,27 @@ Result<void> Journal::release_up_to(EpochId oldest, const Retention& keep) {
       // Its last record is about as old as the first of the next one.
       const auto next_name = segments.find(index + 1);
       if (keep.age_ns == UINT64_MAX || next_name == segments.end()) break;
-      EPOCHFS_TRY(uint64_t begun, first_record_time(next_name->second));
-      if (begun + keep.age_ns > now) break;
+      EPOCHFS_TRY(auto next_begins, first_record(next_name->second));
+      const uint64_t begun = next_begins ? next_begins->time_ns : now;
+      if (begun > now || now - begun < keep.age_ns) break;
     }
     EPOCHFS_DO(storage_.remove_file("segment-release", segments_dir_.get(), name));
   }
-  return {};
+  return let_manifest_go(oldest);
 }
 
-// Of a segment; now, where it has none.
-Result<uint64_t> Journal::first_record_time(const std::string& name) {
+// What is needed of the manifest: the epochs whose records are there, and those since which
+// somebody may ask for changes.
+Result<void> Journal::let_manifest_go(EpochId oldest) {
+  EPOCHFS_TRY(auto segments, list_segments(volume_.dir()));
+  if (segments.empty()) return {};
+  EPOCHFS_TRY(auto first, first_record(segments.begin()->second));
+  if (!first) return {};
+  return manifest_->let_go_before(std::min(oldest, first->epoch));
+}
+
+// Of a segment; nullopt: it has none that is valid.
+Result<std::optional<RecordHead>> Journal::first_record(const std::string& name) {
   UniqueFd fd(::openat(segments_dir_.get(), name.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) return fail_errno("open segment " + name);
   std::array<std::byte, kMaxRecordBytes> bytes;
@@ -614,7 +625,8 @@ Result<uint64_t> Journal::first_record_time(const std::string& name) {
   RecordHead head;
   const Lsn at{index * segment_bytes_ + kSegmentHeaderBytes};
   const auto error = decode_head(std::span(bytes).first(size), at, head);
-  return error == DecodeError::kNone ? head.time_ns : now_ns();
+  if (error != DecodeError::kNone) return std::optional<RecordHead>();
+  return std::optional(head);
 }
 
 }  // namespace epochfs

@@ -134,7 +134,8 @@ class Journal {
   void note_lost();
   bool write_gap_if_owed();  // false: it is owed still
   void retire_before(uint64_t index);
-  Result<uint64_t> first_record_time(const std::string& segment);
+  Result<std::optional<RecordHead>> first_record(const std::string& segment);
+  Result<void> let_manifest_go(EpochId oldest);
 
   Storage& storage_;
   Volume& volume_;

@@ -105,7 +105,8 @@ Result<Checked> check_manifest(const Volume& volume, const LogCheck& log, Left l
   }
   const ManifestCheck check{log, left, tell};
   std::optional<SealedEpoch> before;
-  for (uint64_t n = 1; n <= count; ++n) {
+  EPOCHFS_TRY(EpochId first, first_kept_epoch(fd.get()));
+  for (uint64_t n = value(first); n <= count; ++n) {
     EPOCHFS_TRY(auto e, read_epoch_entry(fd.get(), EpochId{n}));
     if (e) {
       ++checked.entries;

@@ -23,6 +23,7 @@ class Epochs : public ::testing::Test {
       must(manifest.append({&e, 1}));
     }
   }
+  EpochManifest open() { return must(EpochManifest::open(Storage::system(), volume_.dir())); }
   std::string file() const { return volume_.path() + "/epochs"; }
   Result<std::vector<SealedEpoch>> read() { return read_epochs(volume_.dir()); }
   Result<std::optional<SealedEpoch>> at(uint64_t n) {
@@ -169,6 +170,40 @@ TEST_F(Epochs, FailedAppendIsRepeated) {
   storage.fails = false;
   EXPECT_OK(manifest.append({&first, 1}));
   EXPECT_EQ(must(read()), std::vector<SealedEpoch>{first});
+}
+
+TEST_F(Epochs, RoomOfOldEntriesIsGivenBack) {
+  auto manifest = open();
+  std::vector<SealedEpoch> all;
+  for (uint64_t n = 1; n <= 1000; ++n) {
+    all.push_back({EpochId{n}, n, Lsn{n * 100}, Lsn{n * 100 + 90}, n});
+  }
+  ASSERT_OK(manifest.append(all));
+  ASSERT_OK(manifest.let_go_before(EpochId{900}));
+  EXPECT_EQ(must(read()), all) << "the newest are kept";
+  ASSERT_OK(manifest.let_go_before(EpochId{900}, 10));
+  // Blocks hold 64 entries.
+  const std::vector<SealedEpoch> kept(all.begin() + 896, all.end());
+  EXPECT_EQ(must(read()), kept);
+  EXPECT_EQ(must(read_epoch(volume_.dir(), EpochId{896})), std::nullopt);
+  EXPECT_EQ(must(read_epoch(volume_.dir(), EpochId{897})), all[896]);
+  EXPECT_EQ(must(read_last_epoch(volume_.dir())), all.back());
+  ASSERT_OK(manifest.let_go_before(EpochId{1000}, 300));
+  EXPECT_EQ(must(read()), kept) << "what was let go of stays so";
+  // Goes on, also once it is opened anew.
+  manifest = open();
+  ASSERT_OK(manifest.append(std::vector{SealedEpoch{EpochId{1001}, 1, Lsn{1}, Lsn{2}, 3}}));
+  EXPECT_EQ(must(read()).size(), kept.size() + 1);
+}
+
+TEST_F(Epochs, ZerosBehindTheFirstEntriesAreDamage) {
+  auto manifest = open();
+  std::vector<SealedEpoch> all;
+  for (uint64_t n = 1; n <= 300; ++n) all.push_back({EpochId{n}, n, Lsn{n}, Lsn{n}, n});
+  ASSERT_OK(manifest.append(all));
+  poke(volume_.path() + "/epochs", 64 * 64, std::string(64 * 64, '\0'));
+  EXPECT_FALSE(read());
+  EXPECT_FALSE(read_epoch(volume_.dir(), EpochId{70}));
 }
 
 }  // namespace
