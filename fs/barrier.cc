@@ -263,7 +263,7 @@ BarrierStatistics Barrier::statistics() const {
   BarrierStatistics now = statistics_;
   if (!pauses_.empty()) {
     std::vector<uint64_t> sorted = pauses_;
-    const auto at = sorted.begin() + ptrdiff_t((sorted.size() - 1) * 99 / 100);
+    const auto at = sorted.begin() + ptrdiff_t((sorted.size() * 99 + 99) / 100 - 1);
     std::nth_element(sorted.begin(), at, sorted.end());
     now.p99_pause_ns = *at;
   }

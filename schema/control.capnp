@@ -215,6 +215,7 @@ struct JournalEntry {
   toEnd @25 :Bool;                # the range reaches to the end of the file, wherever that is
   detail @26 :Text;               # as in the column DETAIL
   otherInode @27 :UInt64;         # of a rename: what was in its way
+  command @28 :Text;              # of the process, where it still runs; escaped
 }
 
 struct JournalSummary {

@@ -87,9 +87,9 @@ class Changes {
 
 class Follower {
  public:
-  Follower(LogView& view, const RecordFilter& filter, bool json, uint64_t limit)
+  Follower(LogView& view, const RecordFilter& filter, bool json, uint64_t limit, bool mounted)
       : view_(view), paths_(view, {.globs = filter.globs()}), selection_(filter, paths_),
-        json_(json), limit_(limit) {}
+        json_(json), limit_(limit), text_(Programs(mounted)) {}
 
   void begin_at(Lsn at) { at_ = at; }
   Lsn at() const { return at_; }
@@ -261,8 +261,10 @@ Result<ExitStatus> journal_follow(const Arguments& arguments) {
                                          journal.volume.info().lineage));
   }
   EPOCHFS_TRY(LogView view, LogView::open(journal.volume));
+  EPOCHFS_TRY(bool mounted, journal.mounted());
   Follower follower(view, filter, values.count("json") > 0,
-                    values.count("limit") ? values["limit"].as<Number>().value : UINT64_MAX);
+                    values.count("limit") ? values["limit"].as<Number>().value : UINT64_MAX,
+                    mounted);
   const bool bounded = values.count("since") || values.count("epoch");
   EPOCHFS_TRY(Lsn begin, where_to_begin(view, filter, bounded, cursor ? &*cursor : nullptr));
   follower.begin_at(begin);

@@ -16,8 +16,8 @@ namespace po = boost::program_options;
 const CommandHelp kHelp = {
     "epochfs journal list DIR-or-journal [FILTERS] [--reverse] [--limit N] [--summary BY] [--json]",
     "Prints the records of a journal, oldest first, one on a line: LSN, local time, epoch,\n"
-    "operation, inode, uid, pid, detail (OFFSET+LENGTH, a mode, an xattr's name) and last\n"
-    "the path as it was then, escaped. \"#INODE\" stands for a directory whose name neither\n"
+    "operation, inode, uid, pid, command (of processes that still run), detail\n"
+    "(OFFSET+LENGTH, a mode, an xattr's name) and last the path as it was then, escaped. \"#INODE\" stands for a directory whose name neither\n"
     "the journal nor the backing directory tells; \"(gone)\" follows the last name of a file\n"
     "that had none any more. Filters are all to be met; commas and repeated options name\n"
     "alternatives. With --json one object a line, with the names that journal/FORMAT.md\n"
@@ -56,9 +56,10 @@ void visit(const LogQuery& query, bool reverse, F&& f, std::vector<Damage>& dama
 
 // Returns how many were printed.
 uint64_t print_records(const LogQuery& query, const Options& options, PathResolver& paths,
+                       bool mounted,
                        std::vector<Damage>& damage) {
   Selection selection(options.filter, paths);
-  RecordText text;
+  RecordText text{Programs(mounted)};
   Output out;
   uint64_t printed = 0;
   if (options.limit == 0) return 0;
@@ -107,11 +108,12 @@ Result<ExitStatus> journal_list(const Arguments& arguments) {
   EPOCHFS_TRY(Options o, parse(parsed.values, journal.roots));
 
   EPOCHFS_TRY(LogView view, LogView::open(journal.volume));
+  EPOCHFS_TRY(bool mounted, journal.mounted());
   const LogQuery query(view, o.filter.bounds(), view.end());
   PathResolver paths(view, {.names = o.paths, .globs = o.filter.globs()});
   std::vector<Damage> damage;
   const bool any = o.summary ? print_summary(query, o, paths, damage)
-                             : print_records(query, o, paths, damage) > 0;
+                             : print_records(query, o, paths, mounted, damage) > 0;
   return tell_damage(journal.volume, damage, any ? ExitStatus::kOk : ExitStatus::kNoMatch);
 }
 

@@ -58,15 +58,19 @@ std::string detail_of(const Record& r) {
   }
 }
 
-RecordText::RecordText() { codec_.handleByAnnotation<rpc::JournalEntry>(); }
+RecordText::RecordText(Programs programs) : programs_(std::move(programs)) {
+  codec_.handleByAnnotation<rpc::JournalEntry>();
+}
 
 void RecordText::line(const ShownRecord& shown, std::string& out) {
   const Record& r = shown.record;
   auto to = std::back_inserter(out);
   fmt::format_to(to, "{:>12}  ", value(r.lsn));
   time_.append(r.time_ns, out);
-  fmt::format_to(to, "  {:>5}  {:<11}  {:>10}  {:>5}  {:>7}", value(r.epoch), type_name(r.type),
-                 r.file.inode, r.caller.uid, r.caller.pid);
+  const std::string program = escape(programs_.of(r.caller.pid, r.time_ns));
+  fmt::format_to(to, "  {:>5}  {:<11}  {:>10}  {:>5}  {:>7}  {:<15}", value(r.epoch),
+                 type_name(r.type), r.file.inode, r.caller.uid, r.caller.pid,
+                 program.empty() ? "-" : program);
   const std::string detail = detail_of(r);
   if (!r.file && !has_names(r)) {
     out += detail.empty() ? "\n" : "  " + detail + "\n";
@@ -77,7 +81,7 @@ void RecordText::line(const ShownRecord& shown, std::string& out) {
   out += '\n';
 }
 
-void RecordText::json(const ShownRecord& shown, std::string& out) const {
+void RecordText::json(const ShownRecord& shown, std::string& out) {
   const Record& r = shown.record;
   capnp::MallocMessageBuilder message;
   auto e = message.initRoot<rpc::JournalEntry>();
@@ -92,6 +96,7 @@ void RecordText::json(const ShownRecord& shown, std::string& out) const {
   e.setUid(r.caller.uid);
   e.setGid(r.caller.gid);
   e.setPid(r.caller.pid);
+  e.setCommand(escape(programs_.of(r.caller.pid, r.time_ns)));
   e.setOffset(r.range.begin);
   e.setLength(r.range.length());
   e.setToEnd(r.range.end == ByteRange::kEndOfFile);
@@ -131,6 +136,8 @@ void RecordText::all(const ShownRecord& shown, std::string& out) {
   row("operation", type_name(r.type));
   if (r.caller != Caller{}) {
     row("caller", fmt::format("uid {} gid {} pid {}", r.caller.uid, r.caller.gid, r.caller.pid));
+    const std::string program = escape(programs_.of(r.caller.pid, r.time_ns));
+    if (!program.empty()) row("command", program);
   }
   if (r.file) row("file", fmt::format("inode {} born {}", r.file.inode, utc_time(r.file.birth_ns)));
   if (const std::string detail = detail_of(r); !detail.empty()) row("detail", detail);

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "journal/commands/paths.h"
+#include "journal/commands/programs.h"
 #include "journal/commands/time_text.h"
 #include "schema/control.capnp.h"
 
@@ -22,16 +23,17 @@ ShownRecord show(const Record& record, PathResolver& paths);
 
 class RecordText {
  public:
-  RecordText();
+  explicit RecordText(Programs programs = Programs());
 
   // Each appends to out, with a newline.
   void line(const ShownRecord& shown, std::string& out);
-  void json(const ShownRecord& shown, std::string& out) const;
+  void json(const ShownRecord& shown, std::string& out);
   void all(const ShownRecord& shown, std::string& out);
 
  private:
   capnp::JsonCodec codec_;
   LocalTime time_;
+  Programs programs_;
 };
 
 // What there is to say of the operation besides the file: "4096+100", "mode=0644", an

@@ -60,7 +60,8 @@ Result<ExitStatus> journal_show(const Arguments& arguments) {
     return no_record(view, at);
   }
   PathResolver paths(view, {});
-  RecordText text;
+  EPOCHFS_TRY(bool mounted, journal.mounted());
+  RecordText text{Programs(mounted)};
   Output out;
   const ShownRecord shown = show(d.record, paths);
   parsed.values.count("json") ? text.json(shown, out.text()) : text.all(shown, out.text());

@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <sstream>
 #include <thread>
@@ -26,7 +27,7 @@ namespace epochfs::testing {
 namespace {
 
 struct Entry {
-  std::string operation, path, new_path;
+  std::string operation, path, new_path, command = {};
   uint64_t lsn = 0, epoch = 0, inode = 0, offset = 0, length = 0, time_ns = 0;
   uint32_t uid = 0, pid = 0;
   bool gone = false, known = false;
@@ -40,7 +41,7 @@ Entry parse(const std::string& line) {
   json.decode(kj::ArrayPtr<const char>(line.data(), line.size()), built);
   const auto e = built.asReader();
   return {.operation = std::string(e.getOperation()), .path = std::string(e.getPath()),
-          .new_path = std::string(e.getNewPath()),
+          .new_path = std::string(e.getNewPath()), .command = std::string(e.getCommand()),
           .lsn = e.getLsn(), .epoch = e.getEpoch(), .inode = e.getInode(),
           .offset = e.getOffset(), .length = e.getLength(), .time_ns = e.getTimeNs(),
           .uid = e.getUid(), .pid = e.getPid(), .gone = e.getPathGone(), .known = e.getPathKnown()};
@@ -150,6 +151,28 @@ TEST_F(JournalTest, SaysWhoAndWhenAndWhere) {
   EXPECT_EQ(list({"--file", std::to_string(st.st_ino), "--type", "create"}).size(), 1u);
   EXPECT_EQ(list({"--pid", std::to_string(child)}).size(), 2u);
   EXPECT_TRUE(list({"--pid", std::to_string(child), "--until", "1h"}).empty());
+}
+
+TEST_F(JournalTest, NamesTheProgramOfAProcessThatStillRuns) {
+  host_->mount(data_);
+  std::ifstream comm("/proc/self/comm");
+  std::string own;
+  std::getline(comm, own);
+  write_file(*this / "ours", "");
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const int fd = ::open((*this / "theirs").c_str(), O_WRONLY | O_CREAT, 0600);
+    ::_exit(fd < 0);
+  }
+  ASSERT_EQ(wait_for_end(child, Milliseconds(10'000)), 0);
+  const auto made = list({"--type", "create"});
+  ASSERT_EQ(made.size(), 2u);
+  EXPECT_EQ(made[0].command, own);
+  EXPECT_EQ(made[1].command, "") << "it has ended";
+  // A journal that is not mounted here may be of another machine, where the pid is
+  // somebody else's.
+  host_->unmount(data_);
+  EXPECT_EQ(list({"--type", "create"}, the_volume())[0].command, "");
 }
 
 TEST_F(JournalTest, NamesThatAreNoTextAreEscaped) {
