@@ -331,9 +331,13 @@ Result<void> MountProcess::open_journal() {
 // changes for; where nobody does, since the last one.
 Result<void> MountProcess::restore_dirty_state() {
   EPOCHFS_TRY(auto newest, read_last_epoch(volume_->dir()));
-  EPOCHFS_TRY(auto cursors, read_cursors(volume_->dir()));
+  auto cursors = read_cursors(volume_->dir());
+  // One that nobody can read may stand anywhere: then all counts as dirty until the first
+  // seal, and the housekeeper says which it is.
+  if (!cursors && cursors.error().status == ExitStatus::kCorrupt) return {};
+  if (!cursors) return tl::unexpected(cursors.error());
   const EpochId newest_epoch = newest ? newest->epoch : EpochId{0};
-  const EpochId since = std::min(oldest_epoch(cursors).value_or(newest_epoch), newest_epoch);
+  const EpochId since = std::min(oldest_epoch(*cursors).value_or(newest_epoch), newest_epoch);
   std::vector<CheckpointPtr> checkpoints;
   for (const CheckpointPtr& c : checkpoints_->all()) {
     if (c->info().last > since) checkpoints.push_back(c);

@@ -84,6 +84,18 @@ class Checkpoint {
 };
 using CheckpointPtr = std::shared_ptr<const Checkpoint>;
 
+// Calls f(id, change) for every file, then f(key, change) for every name, ascending. What
+// they get is theirs to change.
+template <typename F>
+void for_each_change(const Checkpoint& checkpoint, F&& f) {
+  FileId id;
+  FileChange file;
+  for (Checkpoint::Files files(checkpoint); files.next(id, file);) f(id, file);
+  NameKey key;
+  NameChange name;
+  for (Checkpoint::Names names(checkpoint); names.next(key, name);) f(key, name);
+}
+
 // Writes one. Files first, then names, each ascending (checked: aborts). Errors of
 // writing come with finish(). One thread.
 class CheckpointWriter {

@@ -138,15 +138,6 @@ void merge_into(Filter& filter, const Checkpoint& older, const Checkpoint& newer
       });
 }
 
-void copy_into(Filter& filter, const Checkpoint& from) {
-  FileId id;
-  FileChange file;
-  for (Checkpoint::Files files(from); files.next(id, file);) filter.add(id, file);
-  NameKey key;
-  NameChange name;
-  for (Checkpoint::Names names(from); names.next(key, name);) filter.add(key, name);
-}
-
 }  // namespace
 
 Result<std::vector<CheckpointPtr>> read_checkpoints(const Volume& volume) {
@@ -342,7 +333,7 @@ Result<void> Checkpoints::coarsen(const CheckpointPolicy& policy) {
     if (old->info().gap) continue;
     EPOCHFS_TRY(auto writer, CheckpointWriter::create(storage_, dir_.get(), old->info()));
     Filter filter(*writer, policy, old->info(), i == 0);
-    copy_into(filter, *old);
+    for_each_change(*old, [&](const auto& key, auto& change) { filter.add(key, change); });
     EPOCHFS_DO(writer->finish());
     EPOCHFS_TRY(auto made, Checkpoint::open(
         dir_.get(), checkpoint_name(old->info().first, old->info().last), old->info().lineage));

@@ -11,12 +11,7 @@ namespace {
 
 void add(const Checkpoint& checkpoint, Fold& fold) {
   if (checkpoint.info().gap) return fold.add_gap(checkpoint.info().gap_lsn);
-  FileId id;
-  FileChange file;
-  for (Checkpoint::Files files(checkpoint); files.next(id, file);) fold.add(id, file);
-  NameKey key;
-  NameChange name;
-  for (Checkpoint::Names names(checkpoint); names.next(key, name);) fold.add(key, name);
+  for_each_change(checkpoint, [&](const auto& key, const auto& change) { fold.add(key, change); });
 }
 
 // Adds the checkpoints that tell of (since, until]. Returns the epoch up to which they

@@ -245,6 +245,25 @@ TEST_F(JournalSpaceTest, QuotaThatIsTooSmallForTheJournalIsRefused) {
   EXPECT_NE(refused.err.find("give it 256M at least"), std::string::npos) << refused.err;
 }
 
+TEST_F(JournalSpaceTest, DamagedCursorStopsNoMount) {
+  establish_with({});
+  pause();
+  const std::string cursor = a().journal(data()) + "/cursors/" + replica().id();
+  a().unmount(data());
+  write_file(cursor, "no number\n");
+  a().mount(data());
+  write_file(data() + "/file", "written");
+  eventually("status says so", [&] {
+    const Outcome outcome = a().epochfs({"status", data()});
+    return outcome.status == 3 && outcome.out.find(replica().id()) != std::string::npos;
+  });
+  go_on();
+  EXPECT_TRUE(replica().becomes_equal()) << "the daemon writes it anew";
+  write_file(data() + "/file", "written again");
+  EXPECT_TRUE(replica().becomes_equal());
+  EXPECT_EQ(space().status, 0);
+}
+
 TEST_F(JournalSpaceTest, NothingIsKeptThatNobodyNeedsWhereThatWasAskedFor) {
   a().mount(data(), {"--journal-quota", "4M", "--journal-keep", "0"});
   ASSERT_TRUE(rewrite("busy", 60'000, [](uint64_t i) { return (i % 64) * 4096; }));

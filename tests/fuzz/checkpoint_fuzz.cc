@@ -5,6 +5,7 @@
 
 #include "tests/fuzz/sealing.h"
 #include "tests/fuzz/target.h"
+#include "tests/unit/checkpoint_support.h"
 
 namespace epochfs {
 namespace {
@@ -27,33 +28,13 @@ const testing::TemporaryDirectory& folder() {
   return dir;
 }
 
-struct Content {
-  std::vector<std::pair<FileId, FileChange>> files;
-  std::vector<std::pair<NameKey, NameChange>> names;
-  bool operator==(const Content&) const = default;
-};
-
-Content read(const Checkpoint& c) {
-  Content out;
-  FileId id;
-  FileChange file;
-  for (Checkpoint::Files files(c); files.next(id, file);) out.files.emplace_back(id, file);
-  NameKey key;
-  NameChange name;
-  for (Checkpoint::Names names(c); names.next(key, name);) out.names.emplace_back(key, name);
-  return out;
-}
-
 void check(const Checkpoint& c) {
-  const Content content = read(c);
+  // Its maps put in order what is not, and drop what is there twice: the counts would tell.
+  const testing::CheckpointContent content = testing::content_of(c);
   EPOCHFS_CHECK(content.files.size() == c.info().files && content.names.size() == c.info().names);
-  for (size_t i = 0; i < content.files.size(); ++i) {
-    EPOCHFS_CHECK(i == 0 || content.files[i - 1].first < content.files[i].first);
-    const auto found = c.find(content.files[i].first);
-    EPOCHFS_CHECK(found && *found == content.files[i].second);
-  }
-  for (size_t i = 1; i < content.names.size(); ++i) {
-    EPOCHFS_CHECK(content.names[i - 1].first < content.names[i].first);
+  for (const auto& [id, change] : content.files) {
+    const auto found = c.find(id);
+    EPOCHFS_CHECK(found && *found == change);
   }
   EPOCHFS_CHECK(!c.find({UINT64_MAX, UINT64_MAX - 1}) || content.files.size() > 0);
 
@@ -64,24 +45,9 @@ void check(const Checkpoint& c) {
   for (const auto& [key, change] : content.names) writer->add(key, change);
   testing::must(writer->finish());
   const std::string name = checkpoint_name(c.info().first, c.info().last);
-  EPOCHFS_CHECK(read(*testing::must(Checkpoint::open(dir.get(), name, c.info().lineage))) ==
+  EPOCHFS_CHECK(testing::content_of(*testing::must(Checkpoint::open(dir.get(), name, c.info().lineage))) ==
                 content);
   EPOCHFS_CHECK(::unlinkat(dir.get(), name.c_str(), 0) == 0);
-}
-
-FileChange random_change(testing::Random& random) {
-  FileChange c;
-  c.fresh = random.one_in(3);
-  c.whole = random.one_in(5);
-  c.touched = random.one_in(2);
-  c.links = int64_t(random.below(7)) - 3;
-  c.last_data = Lsn{random.u64()};
-  c.handle.size = uint8_t(random.below(FileHandle::kMaxBytes + 1));
-  for (uint64_t n = random.below(4); n > 0; --n) {
-    const uint64_t begin = random.u64() >> 1;
-    c.data.add({begin, begin + 1 + random.below(1 << 20)});
-  }
-  return c;
 }
 
 }  // namespace
@@ -101,7 +67,7 @@ std::vector<std::string> seeds(testing::Random& random) {
     auto writer = testing::must(CheckpointWriter::create(storage, fd.get(), info));
     uint64_t inode = 0;
     for (uint64_t n = random.below(70); n > 0; --n) {
-      writer->add(FileId{inode += 1 + random.below(3), 1}, random_change(random));
+      writer->add(FileId{inode += 1 + random.below(3), 1}, testing::random_change(random));
     }
     std::string name;
     for (uint64_t n = random.below(8); n > 0; --n) {

@@ -2,7 +2,7 @@
 // else that it may hold refused by name?
 #include "journal/checkpoint.h"
 
-#include "tests/unit/support.h"
+#include "tests/unit/checkpoint_support.h"
 
 namespace epochfs {
 namespace {
@@ -11,23 +11,6 @@ using namespace epochfs::testing;
 
 class CheckpointTest : public ::testing::Test {
  protected:
-  static FileChange random_change(Random& random) {
-    FileChange c;
-    c.fresh = random.one_in(3);
-    c.whole = random.one_in(5);
-    c.touched = random.one_in(2);
-    c.links = int64_t(random.below(7)) - 3;
-    c.last_data = Lsn{random.u64()};
-    c.handle.type = int32_t(random.below(1000)) - 500;
-    c.handle.size = uint8_t(random.below(FileHandle::kMaxBytes + 1));
-    for (size_t i = 0; i < c.handle.size; ++i) c.handle.bytes[i] = uint8_t(random.u64());
-    for (uint64_t n = random.below(5); n > 0; --n) {
-      const uint64_t begin = random.u64() >> 1;
-      c.data.add({begin, begin + 1 + random.below(1 << 20)});
-    }
-    if (random.one_in(4)) c.data.add({random.u64() >> 1, ByteRange::kEndOfFile});
-    return c;
-  }
   static NameChange random_name(Random& random) {
     return {random.one_in(2), {random.below(9), random.below(9)}, {random.below(9), 1}};
   }
@@ -83,17 +66,10 @@ TEST_F(CheckpointTest, GivesBackWhatWasPutIn) {
     auto c = written();
     EXPECT_EQ(c->info().files, files_.size());
     EXPECT_EQ(c->info().names, names_.size());
-    std::map<FileId, FileChange> files;
-    std::map<NameKey, NameChange> names;
-    FileId id;
-    FileChange file;
-    for (Checkpoint::Files all(*c); all.next(id, file);) files[id] = file;
-    NameKey key;
-    NameChange name;
-    for (Checkpoint::Names all(*c); all.next(key, name);) names[key] = name;
-    ASSERT_EQ(files, files_);
-    ASSERT_EQ(names, names_);
-    for (uint64_t inode = 0; inode < 3 * files.size() + 2; ++inode) {
+    const CheckpointContent content = content_of(*c);
+    ASSERT_EQ(content.files, files_);
+    ASSERT_EQ(content.names, names_);
+    for (uint64_t inode = 0; inode < 3 * files_.size() + 2; ++inode) {
       for (uint64_t birth = 0; birth < 4; ++birth) {
         auto expected = files_.find({inode, birth});
         auto found = c->find({inode, birth});
