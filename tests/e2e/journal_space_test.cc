@@ -166,14 +166,14 @@ TEST_F(JournalSpaceTest, ScatteredChangesDegradeToCoarserExtentsAndArriveAll) {
   establish_with({"--journal-quota", "4M"});
   {
     UniqueFd fd(::open((data() + "/file").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
-    ASSERT_EQ(::ftruncate(fd.get(), 1 << 30), 0);
+    ASSERT_EQ(::ftruncate(fd.get(), 8 << 20), 0);
   }
   ASSERT_TRUE(replica().becomes_equal());
   pause();
   // A range each: sixteen bytes of checkpoint.
   Random random;
   for (int part = 0; part < 25 && space().pressure != "coarser extents"; ++part) {
-    ASSERT_TRUE(rewrite("file", 20'000, [&](uint64_t) { return random.below(1 << 17) * 8192; }));
+    ASSERT_TRUE(rewrite("file", 20'000, [&](uint64_t) { return random.below(1 << 19) * 16; }));
   }
   EXPECT_EQ(space().pressure, "coarser extents");
   EXPECT_EQ(space().status, 3);
@@ -211,10 +211,10 @@ TEST_F(JournalSpaceTest, BlocksApplicationsWhereThatWasAskedFor) {
   std::thread writer([&] {
     Random random(7);
     UniqueFd fd(::open((data() + "/file").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
-    if (::ftruncate(fd.get(), 1 << 30) != 0) return;
+    if (::ftruncate(fd.get(), 8 << 20) != 0) return;
     a().must({"barrier", data()});
     for (; !stop; ++written) {
-      const uint64_t at = random.below(1 << 17) * 8192;
+      const uint64_t at = random.below(1 << 19) * 16;
       if (::pwrite(fd.get(), "x", 1, off_t(at)) != 1) return;
     }
   });
