@@ -7,8 +7,10 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <unordered_set>
 
 #include "journal/reader.h"
+#include "journal/settled.h"
 
 namespace epochfs {
 namespace {
@@ -21,6 +23,19 @@ constexpr uint64_t kMaxTornBytes = kInFlightSlots * kMaxRecordBytes;
 constexpr size_t kMaxHolesOfOneWriter = 2;
 // More epochs than this between two records: that is no loss of seals.
 constexpr uint64_t kMaxLostSeals = 1 << 24;
+
+// Whether bytes of the record's file may be others since.
+bool changes_data(const Record& r) {
+  switch (r.type) {
+    case RecordType::kWrite:
+    case RecordType::kTruncate:
+    case RecordType::kAllocate:
+    case RecordType::kCreate:
+    case RecordType::kTemporary:
+    case RecordType::kUncertainName: return bool(r.file);
+    default: return false;
+  }
+}
 
 // Unlike the wall clock it never jumps.
 uint64_t steady_ns() {
@@ -67,7 +82,8 @@ struct Journal::Recovered {
 };
 
 Result<std::unique_ptr<Journal>> Journal::open(Storage& storage, Volume& volume,
-                                               const NameLookup& lookup, RecoveryReport& report) {
+                                               const NameLookup& lookup, RecoveryReport& report,
+                                               const SuspectMarker& marker) {
   const auto started = std::chrono::steady_clock::now();
   report = {};
   std::unique_ptr<Journal> self(new Journal(storage, volume));
@@ -96,10 +112,12 @@ Result<std::unique_ptr<Journal>> Journal::open(Storage& storage, Volume& volume,
   }
   self->preparer_ = std::thread([j = self.get()] { j->prepare_ahead(); });
   // A crash from here on repeats all of this, until start().
+  EPOCHFS_DO(self->recover_settled());
   self->record_uncertainty(found, lookup, report);
-  EPOCHFS_DO(self->settle(recovered, report));
+  EPOCHFS_DO(self->make_durable(recovered, report));
   EPOCHFS_DO(self->sync());
   EPOCHFS_DO(self->manifest_->append(recovered.unlisted));
+  if (report.machine_stopped && marker) EPOCHFS_DO(self->mark_suspects(marker, report));
   EPOCHFS_DO(self->in_flight_->start(self->lost_ != 0));
   self->opened_at_ = self->tail_;
   report.milliseconds = uint64_t(std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -265,7 +283,7 @@ void Journal::record_uncertainty(const InFlight::Found& found, const NameLookup&
 // Makes what was read durable, and holes that are accounted for by a gap or by
 // uncertain records into padding, so that readers need not wonder about them.
 // Holes in what a clean stop left stay as they are: they are evidence.
-Result<void> Journal::settle(const Recovered& recovered, const RecoveryReport& report) {
+Result<void> Journal::make_durable(const Recovered& recovered, const RecoveryReport& report) {
   EPOCHFS_TRY(auto segments, list_segments(volume_.dir()));
   for (const auto& [index, name] : segments) {
     if ((index + 1) * segment_bytes_ <= recovered.begin) continue;
@@ -299,6 +317,38 @@ Result<void> Journal::fill_holes(const Recovered& recovered, int fd, uint64_t in
       at += size;
     }
   }
+  return {};
+}
+
+// Before anything is appended: a mark may lie behind the tail, where records were still
+// being copied when it was made, and must not count for those that come there now.
+Result<void> Journal::recover_settled() {
+  EPOCHFS_TRY(auto noted, read_settled(volume_.dir()));
+  const Lsn settled = std::min(noted.value_or(Lsn{0}), tail());
+  if (settled != noted) EPOCHFS_DO(make_settled(storage_, volume_.dir(), settled));
+  settled_ = value(settled);
+  return {};
+}
+
+// What recovery has just appended of filled slots counts, too. Only what is settled next
+// makes the new times durable, so that another stop of the machine before repeats this.
+Result<void> Journal::mark_suspects(const SuspectMarker& marker, RecoveryReport& report) {
+  std::unordered_set<FileId> seen;
+  const uint64_t segment = settled_ / segment_bytes_ * segment_bytes_;
+  EPOCHFS_TRY([[maybe_unused]] Lsn end, JournalReader(volume_).read_all(
+      Lsn{segment}, [&](const Record& r) {
+        if (r.lsn < settled() || !changes_data(r) || !seen.insert(r.file).second) return true;
+        auto marked = marker(r.file, r.handle);
+        report.suspects += marked && *marked;
+        report.suspects_unmarked += !marked;
+        return true;
+      }, nullptr));
+  return {};
+}
+
+Result<void> Journal::note_settled(Lsn up_to) {
+  EPOCHFS_DO(write_settled(storage_, volume_.dir(), up_to));
+  settled_ = value(up_to);
   return {};
 }
 
@@ -581,10 +631,11 @@ void Journal::retire_before(uint64_t index) {
   }
 }
 
-Result<void> Journal::release_up_to(EpochId oldest, const Retention& keep) {
+Result<bool> Journal::release_up_to(EpochId oldest, const Retention& keep) {
   EPOCHFS_TRY(auto sealed, read_epoch(volume_.dir(), oldest));
-  if (!sealed) return {};
+  if (!sealed) return true;
   const uint64_t needed = value(sealed->seal) / segment_bytes_;
+  const uint64_t settled = settled_ / segment_bytes_;
   EPOCHFS_TRY(auto segments, list_segments(volume_.dir()));
   const uint64_t kept = keep.bytes / segment_bytes_;
   const uint64_t now = now_ns();
@@ -598,9 +649,11 @@ Result<void> Journal::release_up_to(EpochId oldest, const Retention& keep) {
       const uint64_t begun = next_begins ? next_begins->time_ns : now;
       if (begun > now || now - begun < keep.age_ns) break;
     }
+    if (index >= settled) return false;
     EPOCHFS_DO(storage_.remove_file("segment-release", segments_dir_.get(), name));
   }
-  return let_manifest_go(oldest);
+  EPOCHFS_DO(let_manifest_go(oldest));
+  return true;
 }
 
 // What is needed of the manifest: the epochs whose records are there, and those since which

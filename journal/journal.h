@@ -48,6 +48,11 @@ struct NamedFile {
 using NameLookup =
     std::function<NamedFile(const FileHandle& parent_handle, std::string_view name)>;
 
+// How recovery makes a file be compared, whose bytes power loss may have taken although
+// size and times are those of the lost bytes: it gets a new ctime. False: there is no such
+// regular file any more.
+using SuspectMarker = std::function<Result<bool>(const FileId& file, const FileHandle& handle)>;
+
 struct RecoveryReport {
   bool clean = true;           // the last mount ended by itself, or there was none
   bool machine_stopped = false;// a gap was recorded: relationships reconcile
@@ -55,14 +60,19 @@ struct RecoveryReport {
   uint64_t slots_filled = 0;   // mutations that may have happened unrecorded
   uint64_t records_read = 0;
   uint64_t bytes_skipped = 0;  // no records, between or after valid ones
+  uint64_t suspects = 0;       // files whose bytes may be missing: they have a new ctime
+  uint64_t suspects_unmarked = 0;  // such that could not be given one
   uint64_t milliseconds = 0;
 };
 
 class Journal {
  public:
-  // Recovers and opens for appending. The volume must be locked by the caller.
+  // Recovers and opens for appending. The volume must be locked by the caller. After a
+  // stop of the machine `marker`, if given, is called once for each file whose data was
+  // changed behind what is settled.
   static Result<std::unique_ptr<Journal>> open(Storage& storage, Volume& volume,
-                                               const NameLookup& lookup, RecoveryReport& report);
+                                               const NameLookup& lookup, RecoveryReport& report,
+                                               const SuspectMarker& marker = {});
   ~Journal();
 
   // Appends a record; fills in its lsn, time and epoch. Returns its LSN, or
@@ -94,7 +104,14 @@ class Journal {
   JournalStatistics statistics() const;
 
   // Removes segments that hold nothing after `oldest`'s seal, but for what is to be kept.
-  Result<void> release_up_to(EpochId oldest, const Retention& keep = {});
+  // False: some of them stay only since what they tell is not settled yet.
+  Result<bool> release_up_to(EpochId oldest, const Retention& keep = {});
+
+  // What every record before this position tells is durable in the backing file system.
+  Lsn settled() const { return Lsn{settled_.load(std::memory_order_relaxed)}; }
+  // Notes, durably, that it is: a tail(), after which the backing file system was made
+  // durable. One caller at a time.
+  Result<void> note_settled(Lsn up_to);
 
   // `wanted` is called, by any thread and never for long, when another segment has been
   // begun, and when there is no room for one: somebody should see what can go.
@@ -123,7 +140,9 @@ class Journal {
   void judge(const InFlight::Found& found, const Recovered& recovered, RecoveryReport& report);
   void record_uncertainty(const InFlight::Found& found, const NameLookup& lookup,
                           const RecoveryReport& report);
-  Result<void> settle(const Recovered& recovered, const RecoveryReport& report);
+  Result<void> make_durable(const Recovered& recovered, const RecoveryReport& report);
+  Result<void> recover_settled();
+  Result<void> mark_suspects(const SuspectMarker& marker, RecoveryReport& report);
   Result<void> fill_holes(const Recovered& recovered, int fd, uint64_t index);
   std::byte* at(uint64_t position);
   bool prepare(uint64_t index, bool ahead = false);
@@ -153,6 +172,7 @@ class Journal {
   std::atomic<uint64_t> lost_{0};
   uint64_t cut_short_ = 0;           // epoch that lacks records and is not published yet
   uint64_t opened_at_ = 0;
+  std::atomic<uint64_t> settled_{0};
 
   // A ring of mapped segments, found by index without a lock. publish() unmaps
   // those before the seal. Entries are set with prepare_mutex_ held and cleared

@@ -16,6 +16,7 @@
 #include "journal/journal.h"
 #include "journal/labels.h"
 #include "journal/reader.h"
+#include "journal/settled.h"
 #include "tests/crash/durable_storage.h"
 
 namespace epochfs::testing {
@@ -35,6 +36,7 @@ struct Told {
   std::map<Lsn, uint64_t> appended;      // -> inode
   Lsn synced{};                          // records before it are durable
   Lsn released{};                        // records before it may be gone
+  Lsn settled{}, settled_wanted{};       // durable; being written
   uint64_t filled = 0;                   // inode of the intent in a slot
   std::vector<SealedEpoch> published;
   uint64_t sealed = 0;                   // epochs, published or not
@@ -62,6 +64,18 @@ struct Content {
 struct NoSync : Storage {
   Result<void> sync_data(const char*, int, std::string_view) override { return {}; }
   Result<void> sync_directory(const char*, int, std::string_view) override { return {}; }
+};
+
+// Where the machine has stopped, recovery doubts what is not settled, and need not doubt
+// the rest.
+struct Doubted {
+  std::set<uint64_t> inodes;
+  SuspectMarker marker() {
+    return [this](const FileId& file, const FileHandle&) -> Result<bool> {
+      inodes.insert(file.inode);
+      return true;
+    };
+  }
 };
 
 NamedFile nothing(const FileHandle&, std::string_view) { return {}; }
@@ -112,6 +126,20 @@ void check_records(const Told& told, const Content& found, Loss loss, const std:
   EXPECT_EQ(found.gaps(GapReason::kJournalDamaged), 0u) << where;
   if (missing || (told.running && loss != Loss::kNothing)) {
     EXPECT_GE(gaps, 1u) << where;
+  }
+}
+
+void check_suspects(const Told& told, const Content& found, const Doubted& doubted,
+                    const std::string& where) {
+  for (const auto& [lsn, r] : found.records) {
+    if (r.type != RecordType::kWrite) continue;
+    if (lsn >= std::max(told.settled, told.settled_wanted)) {
+      EXPECT_TRUE(doubted.inodes.count(r.file.inode)) << where << ": inode " << r.file.inode
+                                                      << " is trusted";
+    }
+    if (told.settled_wanted == Lsn{0} && lsn < told.settled) {
+      EXPECT_FALSE(doubted.inodes.count(r.file.inode)) << where << ": inode " << r.file.inode;
+    }
   }
 }
 
@@ -167,11 +195,14 @@ void check_image(const std::string& image, const std::string& volume_path, const
     poke(in_flight, 16, "another boot");
   }
   RecoveryReport report;
-  auto journal = must(Journal::open(storage, *volume, nothing, report));
+  Doubted doubted;
+  auto journal = must(Journal::open(storage, *volume, nothing, report, doubted.marker()));
   EXPECT_FALSE(report.damaged) << where;
   EXPECT_TRUE(loss != Loss::kNothing || told.stopped || !report.machine_stopped) << where;
   const Content found = read(*volume, where);
   check_records(told, found, loss, where);
+  if (report.machine_stopped) check_suspects(told, found, doubted, where);
+  EXPECT_TRUE(report.machine_stopped || doubted.inodes.empty()) << where;
   check_epochs(told, found, where);
   check_checkpoints(*volume, told, where);
   EXPECT_EQ(value(journal->open_epoch()), found.epochs.size() + 1) << where;
@@ -221,6 +252,7 @@ class Life {
     merge_checkpoints();
     label(2);
     move_cursor(2);
+    settle();
     release(2);
     append(3);
     close();
@@ -243,6 +275,8 @@ class Life {
     open();
     append(3);
     seal(true);
+    settle();
+    append(2);
     must(again([&] { return remove_cursor(storage_, volume_->dir(), kRelationship); }));
     told_.cursor = EpochId{0};
     close();
@@ -375,6 +409,12 @@ class Life {
     must(again([&] { return journal_->publish(sealed); }));
     told_.published.push_back(sealed);
     told_.synced = std::max(told_.synced, sealed.seal);
+  }
+  // There is no backing directory to make durable.
+  void settle() {
+    told_.settled_wanted = Lsn{tail()};
+    must(again([&] { return journal_->note_settled(told_.settled_wanted); }));
+    told_.settled = std::exchange(told_.settled_wanted, Lsn{0});
   }
   void move_cursor(uint64_t epoch) {
     told_.cursor_wanted = EpochId{epoch};

@@ -36,6 +36,10 @@ class FailingStorage : public Storage {
     EPOCHFS_DO(fate(label));
     return {};
   }
+  Result<void> sync_filesystem(const char* label, int fd, std::string_view what) override {
+    EPOCHFS_DO(fate(label));
+    return {};
+  }
   Result<void> remove_file(const char* label, int dir, const std::string& name) override {
     EPOCHFS_DO(fate(label));
     if (::unlinkat(dir, name.c_str(), 0) != 0) return fail_errno("remove " + name);
@@ -88,7 +92,12 @@ class JournalTest : public ::testing::Test {
 
   Result<void> try_open() {
     report_ = {};
-    EPOCHFS_TRY(journal_, Journal::open(storage_, volume_, lookup_, report_));
+    suspects_.clear();
+    auto marker = [this](const FileId& file, const FileHandle&) -> Result<bool> {
+      suspects_.push_back(file.inode);
+      return marks_;
+    };
+    EPOCHFS_TRY(journal_, Journal::open(storage_, volume_, lookup_, report_, marker));
     return {};
   }
   Journal& open() {
@@ -207,6 +216,8 @@ class JournalTest : public ::testing::Test {
   FailingStorage storage_;
   NameLookup lookup_ = nothing;
   RecoveryReport report_;
+  std::vector<uint64_t> suspects_;  // inodes that recovery gave to the marker,
+  Result<bool> marks_ = true;       // and what that said
   std::unique_ptr<Journal> journal_;
   std::vector<Damage> damage_;
 };

@@ -155,6 +155,7 @@ TEST_F(Appending, SealsAmongThreadsCutCleanly) {
     }
     closing = false;
     EXPECT_OK(journal_->publish(sealed.back()));
+    EXPECT_OK(journal_->note_settled(journal_->tail()));
     if (e >= 3) EXPECT_OK(journal_->release_up_to(sealed[e - 3].epoch, kKeepFour));
   }
   done = true;
@@ -330,6 +331,7 @@ TEST_F(Appending, ReleasedSegmentsGoAndNeededOnesStay) {
     }
     sealed.push_back(seal_and_publish());
   }
+  must(journal_->note_settled(journal_->tail()));
   ASSERT_OK(journal_->release_up_to(sealed[3].epoch, kKeepFour));
   const Lsn oldest = must(JournalReader(volume_).oldest());
   EXPECT_GT(value(oldest), 4 * kSegment);
@@ -345,6 +347,27 @@ TEST_F(Appending, ReleasedSegmentsGoAndNeededOnesStay) {
   EXPECT_TRUE(report_.clean);
   EXPECT_FALSE(report_.damaged);
   EXPECT_EQ(journal_->open_epoch(), EpochId{7});
+}
+
+TEST_F(Appending, WhatIsNotSettledIsNotReleased) {
+  open();
+  const size_t whole = 8;
+  Record r = write_of(1);
+  Lsn third{};
+  while (value(journal_->append(r)) < whole * kSegment) {
+    if (value(r.lsn) < 3 * kSegment) third = r.lsn;
+  }
+  const SealedEpoch sealed = seal_and_publish();
+  EXPECT_FALSE(must(journal_->release_up_to(sealed.epoch, {.bytes = 0})));
+  EXPECT_EQ(must(list_segments(volume_.dir())).begin()->first, 0u);
+  must(journal_->note_settled(third));
+  EXPECT_FALSE(must(journal_->release_up_to(sealed.epoch, {.bytes = 0})));
+  EXPECT_EQ(must(list_segments(volume_.dir())).begin()->first, 2u) << "its record is behind it";
+  EXPECT_FALSE(must(journal_->release_up_to(sealed.epoch, {.bytes = 0}))) << "no matter how often";
+  must(journal_->note_settled(journal_->tail()));
+  EXPECT_TRUE(must(journal_->release_up_to(sealed.epoch, {.bytes = 0})));
+  EXPECT_EQ(must(list_segments(volume_.dir())).begin()->first, whole);
+  EXPECT_TRUE(must(journal_->release_up_to(sealed.epoch, {.bytes = 0}))) << "nobody waits for a mark";
 }
 
 TEST_F(Appending, NothingIsReleasedBeforeAnythingIsSealed) {
