@@ -28,12 +28,14 @@ const char* pressure_name(Pressure pressure) {
 }
 
 Housekeeper::Housekeeper(Volume& volume, Journal& journal, Recorder& recorder, Pins& pins,
-                         Checkpoints& checkpoints, const HousekeepingOptions& options)
+                         Checkpoints& checkpoints, Settler& settler,
+                         const HousekeepingOptions& options)
     : volume_(volume),
       journal_(journal),
       recorder_(recorder),
       pins_(pins),
       checkpoints_(checkpoints),
+      settler_(settler),
       options_(options),
       may_block_(options.when_full == WhenFull::kBlock) {
   status_.quota_bytes = options.quota_bytes;
@@ -41,6 +43,7 @@ Housekeeper::Housekeeper(Volume& volume, Journal& journal, Recorder& recorder, P
 }
 
 Housekeeper::~Housekeeper() {
+  settler_.stop();
   {
     std::lock_guard lock(mutex_);
     stop_ = true;
@@ -59,6 +62,7 @@ void Housekeeper::stop_blocking() {
 
 void Housekeeper::start() {
   thread_ = std::thread([this] { run(); });
+  settler_.start([this] { wake(); });
   wake();
 }
 
@@ -83,7 +87,9 @@ void Housekeeper::run() {
     if (stop_) return;
     wanted_ = false;
     lock.unlock();
+    auto settled = settler_.due() ? settler_.settle() : Result<void>();
     auto done = pass();
+    if (done) done = std::move(settled);
     {
       std::lock_guard status_lock(status_mutex_);
       status_.error = done ? "" : done.error().message();
@@ -171,6 +177,9 @@ Result<EpochId> Housekeeper::release(EpochId oldest) {
   Retention keep = options_.keep;
   if (options_.quota_bytes != 0) keep.bytes = std::min(keep.bytes, options_.quota_bytes / 2);
   if (pressure_ >= Pressure::kNear) keep.bytes = 0;
+  EPOCHFS_TRY(bool all, journal_.release_up_to(needed, keep));
+  if (all) return needed;
+  EPOCHFS_DO(settler_.settle());
   EPOCHFS_DO(journal_.release_up_to(needed, keep));
   return needed;
 }

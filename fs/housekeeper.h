@@ -6,6 +6,7 @@
 //   checkpoints (journal/checkpoints.h), which the pins then use in place of what they
 //   hold in memory: both journal and memory are bounded by the change set;
 // - segments that nobody needs any more go, but for what is to be kept for inspection;
+//   where what they tell is not settled yet, it is settled first (fs/settler.h);
 // - a quota, or a full disk, makes it keep less and tell less (Pressure).
 //
 // Applications never wait for it, unless the administrator chose so.
@@ -23,6 +24,7 @@
 
 #include "fs/pins.h"
 #include "fs/recorder.h"
+#include "fs/settler.h"
 #include "journal/checkpoints.h"
 #include "journal/cursors.h"
 #include "journal/journal.h"
@@ -66,7 +68,7 @@ class Housekeeper {
  public:
   // All must outlive it.
   Housekeeper(Volume& volume, Journal& journal, Recorder& recorder, Pins& pins,
-              Checkpoints& checkpoints, const HousekeepingOptions& options);
+              Checkpoints& checkpoints, Settler& settler, const HousekeepingOptions& options);
   ~Housekeeper();
 
   void start();
@@ -98,6 +100,7 @@ class Housekeeper {
   Recorder& recorder_;
   Pins& pins_;
   Checkpoints& checkpoints_;
+  Settler& settler_;
   const HousekeepingOptions options_;
 
   std::atomic<bool> may_block_;

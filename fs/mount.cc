@@ -79,6 +79,19 @@ Result<CommandLine> parse(const Arguments& arguments) {
   return line;
 }
 
+// What recovery did about files whose bytes a power cut may have taken.
+std::string suspects_text(const RecoveryReport& recovery) {
+  if (!recovery.machine_stopped) return "";
+  std::string text = fmt::format(", and relationships will reconcile; bytes of {} files may be "
+                                 "missing: they have a new ctime and are compared",
+                                 recovery.suspects);
+  if (recovery.suspects_unmarked > 0) {
+    text += fmt::format("; {} more could not be given one: compare them by hand, or touch them",
+                        recovery.suspects_unmarked);
+  }
+  return text;
+}
+
 std::string joined(const std::vector<std::string>& parts) {
   return fmt::format("{}", fmt::join(parts, ", "));
 }
@@ -87,8 +100,7 @@ void say_mounted(const MountProcess& process) {
   const RecoveryReport& recovery = process.recovery();
   if (!recovery.clean) {
     std::cerr << fmt::format("epochfs: {} was not unmounted cleanly; its journal is recovered{}\n",
-                             process.mountpoint(),
-                             recovery.machine_stopped ? ", and relationships will reconcile" : "");
+                             process.mountpoint(), suspects_text(recovery));
   }
   if (process.damage()) {
     std::cerr << fmt::format("epochfs: {}; what it told is gone, and relationships that needed it "

@@ -22,6 +22,7 @@
 #include <thread>
 
 #include "fs/mounts.h"
+#include "fs/suspects.h"
 #include "fs/unprivileged.h"
 #include "journal/change_set.h"
 #include "journal/cursors.h"
@@ -315,14 +316,21 @@ Result<void> MountProcess::open_journal() {
     }
     return NamedFile{};
   };
-  EPOCHFS_TRY(journal_, Journal::open(Storage::system(), *volume_, lookup, recovery_));
+  SuspectMarker marker;
+  if (is_privileged()) {  // others open nothing by handle
+    marker = [root](const FileId& file, const FileHandle& handle) {
+      return give_new_ctime(root, file, handle);
+    };
+  }
+  EPOCHFS_TRY(journal_, Journal::open(Storage::system(), *volume_, lookup, recovery_, marker));
   EPOCHFS_TRY(pins_, Pins::create(*volume_, root));
   EPOCHFS_TRY(checkpoints_, Checkpoints::open(Storage::system(), *volume_, &damage_));
   EPOCHFS_DO(restore_dirty_state());
   EPOCHFS_TRY(auto last, read_last_epoch(volume_->dir()));
   recorder_ = std::make_unique<Recorder>(*journal_, barrier_, *pins_, root, last);
+  settler_ = std::make_unique<Settler>(Storage::system(), *journal_, root);
   housekeeper_ = std::make_unique<Housekeeper>(*volume_, *journal_, *recorder_, *pins_,
-                                               *checkpoints_, options_.housekeeping);
+                                               *checkpoints_, *settler_, options_.housekeeping);
   filesystem_ = std::make_unique<Filesystem>(backing_.root, volume_->path(), *recorder_, options_);
   return {};
 }
@@ -366,7 +374,8 @@ Result<void> MountProcess::restore_dirty_state() {
 Result<void> MountProcess::serve(const std::function<void(const MountProcess&)>& ready) {
   auto served = run(ready);
   // Every worker has ended, so what they did is in the journal.
-  auto closed = journal_->close();
+  auto closed = settler_->settle();
+  if (closed) closed = journal_->close();
   return served ? closed : served;
 }
 

@@ -19,6 +19,7 @@
 #include "fs/pins.h"
 #include "fs/recorder.h"
 #include "fs/session.h"
+#include "fs/settler.h"
 #include "journal/journal.h"
 
 namespace epochfs {
@@ -75,6 +76,7 @@ class MountProcess {
   std::unique_ptr<Pins> pins_;
   std::unique_ptr<Checkpoints> checkpoints_;
   std::unique_ptr<Recorder> recorder_;
+  std::unique_ptr<Settler> settler_;
   std::unique_ptr<Housekeeper> housekeeper_;
   std::unique_ptr<Filesystem> filesystem_;
   std::unique_ptr<Session> session_;

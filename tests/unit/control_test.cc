@@ -31,8 +31,9 @@ class Control : public JournalTest {
     pins_->restore({}, {}, EpochId{0});
     recorder_ = std::make_unique<Recorder>(*journal_, barrier_, *pins_, backing_.get());
     checkpoints_ = must(Checkpoints::open(storage_, volume_));
+    settler_ = std::make_unique<Settler>(storage_, *journal_, volume_.dir());
     housekeeper_ = std::make_unique<Housekeeper>(volume_, *journal_, *recorder_, *pins_,
-                                                 *checkpoints_, HousekeepingOptions{});
+                                                 *checkpoints_, *settler_, HousekeepingOptions{});
     worker_ = *recorder_->add_worker();
     server_ = must(ControlServer::start({
         .mountpoint = "/mnt/data",
@@ -113,6 +114,7 @@ class Control : public JournalTest {
   std::unique_ptr<Pins> pins_;
   std::unique_ptr<Recorder> recorder_;
   std::unique_ptr<Checkpoints> checkpoints_;
+  std::unique_ptr<Settler> settler_;
   std::unique_ptr<Housekeeper> housekeeper_;
   Worker worker_;
   std::function<Result<void>()> flush_ = [] { return Result<void>(); };

@@ -23,6 +23,7 @@ class HousekeeperTest : public JournalTest {
     pins_->restore({}, {}, EpochId{0});
     recorder_ = std::make_unique<Recorder>(*journal_, barrier_, *pins_, backing_.get());
     checkpoints_ = must(Checkpoints::open(storage_, volume_));
+    settler_ = std::make_unique<Settler>(storage_, *journal_, backing_.get());
     worker_ = *recorder_->add_worker();
     keep({.keep = {.bytes = 0}});
   }
@@ -34,7 +35,7 @@ class HousekeeperTest : public JournalTest {
   void keep(const HousekeepingOptions& options) {
     housekeeper_.reset();
     housekeeper_ = std::make_unique<Housekeeper>(volume_, *journal_, *recorder_, *pins_,
-                                                 *checkpoints_, options);
+                                                 *checkpoints_, *settler_, options);
   }
   void write(uint64_t inode, uint64_t page = 0) {
     const Record r = write_of(inode, page * 4096, page * 4096 + 1);
@@ -57,6 +58,7 @@ class HousekeeperTest : public JournalTest {
   std::unique_ptr<Pins> pins_;
   std::unique_ptr<Recorder> recorder_;
   std::unique_ptr<Checkpoints> checkpoints_;
+  std::unique_ptr<Settler> settler_;
   std::unique_ptr<Housekeeper> housekeeper_;
   Worker worker_;
 };
@@ -234,6 +236,29 @@ TEST_F(HousekeeperTest, BlockingHoldsMutationsUntilThereIsRoom) {
   housekeeper_->stop_blocking();
   writer.join();
   EXPECT_EQ(journal_->statistics().lost, 0u);
+}
+
+TEST_F(HousekeeperTest, SettlesBeforeItReleases) {
+  fill_segments(3);
+  EXPECT_EQ(journal_->settled(), Lsn{0});
+  must(housekeeper_->pass());
+  const Lsn settled = journal_->settled();
+  EXPECT_GT(settled, Lsn{2 * kSegment});
+  EXPECT_LE(segments(), 2u);
+  write(7);
+  must(housekeeper_->pass());
+  EXPECT_EQ(journal_->settled(), settled) << "nobody wants another segment";
+}
+
+TEST_F(HousekeeperTest, SegmentsStayWhileTheBackingDirectoryDoesNotSync) {
+  storage_.failing_label = "backing";
+  fill_segments(5);
+  EXPECT_FALSE(housekeeper_->pass());
+  EXPECT_GE(segments(), 5u);
+  EXPECT_EQ(journal_->settled(), Lsn{0});
+  storage_.failing_label = "";
+  must(housekeeper_->pass());
+  EXPECT_LE(segments(), 2u);
 }
 
 TEST_F(HousekeeperTest, NamesThatAWalkMayHaveSeenStay) {

@@ -1,0 +1,15 @@
+// Suspects: how does a file that may have lost bytes in a power cut give itself away to
+// those who compare size, mtime and ctime?
+#pragma once
+
+#include "journal/result.h"
+#include "journal/types.h"
+
+namespace epochfs {
+
+// Gives the file a new ctime and changes nothing else. backing_dir: any open file of its
+// file system. False: it is gone, another file has its handle, or it is no regular file.
+// Takes root.
+Result<bool> give_new_ctime(int backing_dir, const FileId& file, const FileHandle& handle);
+
+}  // namespace epochfs
