@@ -261,11 +261,16 @@ void Host::print_daemon_log() const {
 
 // ---- mounts ----
 
-void Host::mount(const std::string& directory, const Arguments& more) {
+std::string Host::mount(const std::string& directory, const Arguments& more) {
   Arguments arguments = {"mount", directory, "--state", state()};
   arguments.insert(arguments.end(), more.begin(), more.end());
-  must(arguments);
+  Outcome outcome = epochfs(arguments);
+  if (outcome.status != 0) {
+    throw Failure(fmt::format("{}: {}: exit status {}\n{}", name_, as_typed(command(arguments)),
+                              outcome.status, outcome.err));
+  }
   mounts_[directory] = mount_process(directory);
+  return outcome.err;
 }
 
 void Host::unmount(const std::string& directory) {

@@ -68,7 +68,8 @@ class Host {
 
   // ---- mounts ----
 
-  void mount(const std::string& directory, const Arguments& more = {});
+  // What the command says on stderr.
+  std::string mount(const std::string& directory, const Arguments& more = {});
   void unmount(const std::string& directory);
   // SIGKILL of the mount's process. Leaves the dead mount, as such a kill does.
   void kill_mount(const std::string& directory);
