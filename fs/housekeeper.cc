@@ -132,7 +132,9 @@ CheckpointPolicy Housekeeper::policy(const CursorMap& cursors) const {
 Result<void> Housekeeper::pass() {
   std::lock_guard lock(pass_mutex_);
   EPOCHFS_TRY(auto cursors, tell_pins());
-  return keep_house(cursors);
+  settled_ = {};
+  EPOCHFS_DO(keep_house(cursors));
+  return settled_;
 }
 
 // Goes on where a step fails, perhaps for want of room: the last one makes some.
@@ -179,8 +181,8 @@ Result<EpochId> Housekeeper::release(EpochId oldest) {
   if (pressure_ >= Pressure::kNear) keep.bytes = 0;
   EPOCHFS_TRY(bool all, journal_.release_up_to(needed, keep));
   if (all) return needed;
-  EPOCHFS_DO(settler_.settle());
-  EPOCHFS_DO(journal_.release_up_to(needed, keep));
+  settled_ = settler_.settle();
+  if (settled_) EPOCHFS_DO(journal_.release_up_to(needed, keep));
   return needed;
 }
 

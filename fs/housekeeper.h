@@ -105,7 +105,8 @@ class Housekeeper {
 
   std::atomic<bool> may_block_;
   std::mutex pass_mutex_;
-  Pressure pressure_ = Pressure::kNone;  // with pass_mutex_ held
+  Pressure pressure_ = Pressure::kNone;  // with pass_mutex_ held, as the next
+  Result<void> settled_;                 // whether segments could be settled, in this pass
 
   mutable std::mutex status_mutex_;
   HousekeepingStatus status_;

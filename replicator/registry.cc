@@ -201,6 +201,12 @@ void describe(const Relationship& r, const Progress& p, uint64_t now_ns,
   out.setPercent(moving ? percent_of(p) : -1);
   out.setSecondsLeft(moving ? seconds_left(p, now_ns) : -1);
   out.setLastError(p.error);
+  out.setComparedBeganNs(p.compared.began_ns);
+  out.setComparedEndedNs(p.compared.ended_ns);
+  out.setComparedReason(p.compared.reason);
+  out.setFilesCompared(p.compared.files);
+  out.setFilesDiffered(p.compared.differed);
+  out.setComparedBytesSent(p.compared.bytes_sent);
 }
 
 }  // namespace epochfs

@@ -37,6 +37,13 @@ struct Progress {
   // Of the transfer under way: work is bytes plus a share for each file.
   uint64_t work_total = 0, work_done = 0;
   uint64_t transfer_began_ns = 0;
+  // Of the last transfer of everything, or the one under way.
+  struct Comparison {
+    uint64_t began_ns = 0, ended_ns = 0;  // 0: none; not complete
+    std::string reason;
+    uint64_t files = 0, differed = 0, bytes_sent = 0;
+  };
+  Comparison compared;
   // `wait --idle` and `replicate`: tickets asked for, and served.
   uint64_t idle_asked = 0, idle_served = 0;
 };

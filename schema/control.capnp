@@ -156,6 +156,15 @@ struct Status {
   percent @14 :Float32;     # of the transfer under way; -1: none
   secondsLeft @15 :Int64;   # -1: unknown
   lastError @16 :Text;
+
+  # Source: the last comparison of everything with the target, or the one under way; a
+  # first copy is one with nothing. Since the daemon started; comparedBeganNs 0: none.
+  comparedBeganNs @17 :UInt64;
+  comparedEndedNs @18 :UInt64;   # 0: it is under way, or was broken off and will go on
+  comparedReason @19 :Text;      # why everything is compared
+  filesCompared @20 :UInt64;     # regular ones
+  filesDiffered @21 :UInt64;     # of those, by size, mtime or ctime
+  comparedBytesSent @22 :UInt64; # on the wire
 }
 
 interface Daemon {

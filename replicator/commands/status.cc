@@ -21,11 +21,24 @@ bool unhealthy(rpc::Status::Reader s) {
          state == "Failed";
 }
 
+std::string local_time(uint64_t ns) {
+  return fmt::format("{:%Y-%m-%d %H:%M:%S}", fmt::localtime(time_t(ns / 1'000'000'000)));
+}
+
 std::string recovery_text(rpc::Status::Reader s) {
   if (s.getRecoveryEpoch() == 0) return "none yet";
-  auto seconds = time_t(s.getRecoveryTimeNs() / 1'000'000'000);
-  return fmt::format("epoch {}, {:%Y-%m-%d %H:%M:%S}", s.getRecoveryEpoch(),
-                     fmt::localtime(seconds));
+  return fmt::format("epoch {}, {}", s.getRecoveryEpoch(), local_time(s.getRecoveryTimeNs()));
+}
+
+// Of the last comparison of everything.
+std::string comparison_text(rpc::Status::Reader s) {
+  const uint64_t began = s.getComparedBeganNs(), ended = s.getComparedEndedNs();
+  const std::string why = s.getComparedReason();
+  std::string when = ended == 0 ? fmt::format("since {}, not complete yet", local_time(began))
+                                : fmt::format("{}, in {:.1f} s", local_time(ended),
+                                              double(ended - began) / 1e9);
+  return fmt::format("{} ({}): {} files, {} differed, {} bytes on the wire", when, why,
+                     s.getFilesCompared(), s.getFilesDiffered(), s.getComparedBytesSent());
 }
 
 void print_lines(rpc::Status::Reader s) {
@@ -41,6 +54,7 @@ void print_lines(rpc::Status::Reader s) {
   if (!source) return;
   fmt::print("  {:<16}{} epochs, {} files, {} bytes read, {} on the wire\n", "sent",
              s.getEpochsSent(), s.getFilesSent(), s.getBytesRead(), s.getBytesSent());
+  if (s.getComparedBeganNs() != 0) fmt::print("  {:<16}{}\n", "all compared", comparison_text(s));
 }
 
 Result<ExitStatus> show_once(DaemonClient& client, const std::string& id, bool json) {

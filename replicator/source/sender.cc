@@ -91,10 +91,11 @@ Result<void> Sender::settle_oldest() {
   for (size_t i = 0; i < batch.nodes.size(); ++i) {
     Pending& node = batch.nodes[i];
     work_done_ += work_of(node.ranges.bytes());
+    compared_ += node.whole;
+    differed_ += node.whole && resume_at[i] != kNothingNeeded;
     if (resume_at[i] != kNothingNeeded) EPOCHFS_DO(queue_data(node, resume_at[i]));
   }
-  on_progress_({files_, pump_->counters().bytes_read, bytes_sent_ + pump_->counters().bytes_sent},
-               work_done_);
+  on_progress_(counters(), work_done_);
   return {};
 }
 
@@ -152,9 +153,13 @@ Result<void> Sender::finish() {
   send_names();
   send_listed();
   window_.drain();
-  on_progress_({files_, pump_->counters().bytes_read, bytes_sent_ + pump_->counters().bytes_sent},
-               work_done_);
+  on_progress_(counters(), work_done_);
   return {};
+}
+
+SenderCounters Sender::counters() const {
+  return {files_, pump_->counters().bytes_read, bytes_sent_ + pump_->counters().bytes_sent,
+          compared_, differed_};
 }
 
 void Sender::count(uint64_t words) { bytes_sent_ += words * sizeof(capnp::word); }

@@ -19,6 +19,8 @@ struct SenderCounters {
   uint64_t files = 0;       // nodes announced
   uint64_t bytes_read = 0;
   uint64_t bytes_sent = 0;
+  uint64_t compared = 0;    // regular files that were announced as a whole,
+  uint64_t differed = 0;    // and those that the target did not hold already
 };
 
 class Sender {
@@ -69,6 +71,7 @@ class Sender {
   void send_names();
   void send_listed();
   void count(uint64_t message_words);
+  SenderCounters counters() const;
 
   EpochReader& reader_;
   rpc::Transfer::Client transfer_;
@@ -81,7 +84,7 @@ class Sender {
   std::deque<Batch> in_flight_;
   std::vector<std::tuple<FileId, std::string, FileId>> names_;
   std::vector<FileId> listed_;
-  uint64_t files_ = 0, bytes_sent_ = 0, work_done_ = 0;
+  uint64_t files_ = 0, bytes_sent_ = 0, work_done_ = 0, compared_ = 0, differed_ = 0;
 };
 
 }  // namespace epochfs

@@ -254,13 +254,18 @@ struct SourceSession::Impl {
       auto r = registry.get(id);
       if (!r) return {};
       const uint64_t asked = registry.progress(id).idle_asked;
-      bool full = full_due || r->cursor == EpochId{0} || r->walk_since != EpochId{0};
-      if (!full) {
-        EPOCHFS_TRY(bool complete, replicate_changes(context));
-        full = !complete;
+      std::optional<std::string> everything;  // has to be compared: why
+      if (r->cursor == EpochId{0}) {
+        everything = "it is the first copy";
+      } else if (full_due) {
+        everything = "the target holds another state than was known";
+      } else if (r->walk_since != EpochId{0}) {
+        everything = "a comparison was broken off";
+      } else {
+        EPOCHFS_TRY(everything, replicate_changes(context));
       }
-      if (full) {
-        EPOCHFS_DO(replicate_everything(context, full_due ? unknown_base : r->cursor));
+      if (everything) {
+        EPOCHFS_DO(replicate_everything(context, full_due ? unknown_base : r->cursor, *everything));
         full_due = false;
       }
       registry.set_progress(id, [&](Progress& p) {

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "journal/cursors.h"
+#include "journal/reader.h"
 
 namespace epochfs {
 namespace {
@@ -160,6 +161,70 @@ void note_sealed(TransferContext& c, EpochId epoch) {
   c.registry.set_progress(c.relationship, [&](Progress& p) { p.sealed = epoch; });
 }
 
+// What the newest gap of a change set says.
+std::string reason_of_gap(const Volume& volume, const ChangeSet& set) {
+  std::string reason = "records are no longer there";
+  if (set.gap_lsn == Lsn{0}) return reason;
+  (void)JournalReader(volume).read(set.gap_lsn, [&](const Record& r) {
+    if (r.lsn != set.gap_lsn || r.type != RecordType::kGap) return false;
+    switch (GapReason(r.mode)) {
+      case GapReason::kMachineStopped: reason = "the machine stopped"; break;
+      case GapReason::kJournalFull: reason = "the journal was full"; break;
+      case GapReason::kJournalDamaged: reason = "the journal was damaged"; break;
+    }
+    return false;
+  });
+  return reason;
+}
+
+// Says how a transfer of everything fares, and once what came of it. One that was broken
+// off goes on under the reason and from the moment with which it began.
+class ComparisonMeter {
+ public:
+  ComparisonMeter(TransferContext& c, const std::string& reason) : c_(c) {
+    change([&](Progress::Comparison& compared) {
+      const bool goes_on = compared.began_ns != 0 && compared.ended_ns == 0;
+      if (!goes_on) compared = {.began_ns = now_ns(), .reason = reason};
+      sent_before_ = compared.bytes_sent;
+      compared.files = compared.differed = 0;  // all are looked at anew
+    });
+  }
+
+  // For the senders: what the walk compares, and what is sent besides.
+  void walked(const SenderCounters& now) { walked_ = now, show(); }
+  void completed(const SenderCounters& now) { completed_ = now, show(); }
+
+  void done() {
+    Progress::Comparison result;
+    change([&](Progress::Comparison& compared) {
+      compared.ended_ns = now_ns();
+      result = compared;
+    });
+    fmt::print(stderr, "epochfs serve: relationship {}: everything was compared with the target, "
+                       "since {}: {} files in {:.1f} s, {} differed, {} bytes sent\n",
+               c_.relationship, result.reason, result.files,
+               double(result.ended_ns - result.began_ns) / 1e9, result.differed,
+               result.bytes_sent);
+  }
+
+ private:
+  void show() {
+    change([&](Progress::Comparison& compared) {
+      compared.files = walked_.compared;
+      compared.differed = walked_.differed;
+      compared.bytes_sent = sent_before_ + walked_.bytes_sent + completed_.bytes_sent;
+    });
+  }
+  template <typename Change>
+  void change(const Change& change) {
+    c_.registry.set_progress(c_.relationship, [&](Progress& p) { change(p.compared); });
+  }
+
+  TransferContext& c_;
+  uint64_t sent_before_ = 0;
+  SenderCounters walked_, completed_;
+};
+
 }  // namespace
 
 Result<void> advance_cursor(TransferContext& c, EpochId epoch, uint64_t state_hash,
@@ -176,15 +241,16 @@ Result<void> advance_cursor(TransferContext& c, EpochId epoch, uint64_t state_ha
   return {};
 }
 
-Result<bool> replicate_changes(TransferContext& c) {
+Result<std::optional<std::string>> replicate_changes(TransferContext& c) {
+  const std::optional<std::string> complete;
   auto relationship = c.registry.get(c.relationship);
   if (!relationship) return fail("relationship is gone");
   EPOCHFS_TRY(PinnedEpoch pinned, c.volume.pin(c.loop, relationship->cursor));
   note_sealed(c, pinned.epoch);
-  if (pinned.nothing_changed) return true;
+  if (pinned.nothing_changed) return complete;
   EPOCHFS_TRY(ChangeSet set,
               c.volume.fold(relationship->cursor, pinned.epoch, Fold::Cancel::kDrop));
-  if (set.gap) return false;
+  if (set.gap) return std::optional(reason_of_gap(c.volume.volume(), set));
 
   Plan plan;
   plan.epoch = pinned.epoch;
@@ -200,15 +266,16 @@ Result<bool> replicate_changes(TransferContext& c) {
   EPOCHFS_DO(send_change_set(*sender, set));
   EPOCHFS_DO(commit(c, transfer, plan));
   c.registry.set_progress(c.relationship, [](Progress& p) { ++p.epochs_sent; });
-  return true;
+  return complete;
 }
 
-Result<void> replicate_everything(TransferContext& c, EpochId base) {
+Result<void> replicate_everything(TransferContext& c, EpochId base, const std::string& reason) {
   auto relationship = c.registry.get(c.relationship);
   if (!relationship) return fail("relationship is gone");
   ProgressMeter meter(c, base == EpochId{0} ? Progress::Phase::kInitialCopy
                                             : Progress::Phase::kReplicating,
                       Walk::measure(c.volume.backing_dir()));
+  ComparisonMeter comparison(c, reason);
   Plan plan;
   plan.full = true;
   plan.base = base;
@@ -218,7 +285,12 @@ Result<void> replicate_everything(TransferContext& c, EpochId base) {
   EPOCHFS_TRY(auto transfer, begin(c, plan));
 
   EpochReader live(c.volume.backing_dir(), nullptr);
-  EPOCHFS_TRY(auto walker, Sender::make(live, transfer, c.loop, meter.follow()));
+  EPOCHFS_TRY(auto walker,
+              Sender::make(live, transfer, c.loop,
+                           [&, follow = meter.follow()](const auto& now, uint64_t work) mutable {
+                             follow(now, work);
+                             comparison.walked(now);
+                           }));
   Walk walk(live, *walker);
   struct statx a;
   FileHandle root;
@@ -243,13 +315,19 @@ Result<void> replicate_everything(TransferContext& c, EpochId base) {
     if (strays) continue;
 
     EpochReader reader(c.volume.backing_dir(), pinned.preimages.get());
-    EPOCHFS_TRY(auto sender, Sender::make(reader, transfer, c.loop, meter.follow()));
+    EPOCHFS_TRY(auto sender,
+                Sender::make(reader, transfer, c.loop,
+                             [&, follow = meter.follow()](const auto& now, uint64_t work) mutable {
+                               follow(now, work);
+                               comparison.completed(now);
+                             }));
     EPOCHFS_DO(send_change_set(*sender, set));
     plan.epoch = pinned.epoch;
     plan.barrier_time_ns = pinned.barrier_time_ns;
     plan.state_hash = chain_state_hash(relationship->state_hash, c.relationship, plan.epoch);
     EPOCHFS_DO(commit(c, transfer, plan));
     c.registry.set_progress(c.relationship, [](Progress& p) { ++p.epochs_sent; });
+    comparison.done();
     return {};
   }
 }

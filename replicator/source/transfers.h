@@ -20,12 +20,13 @@ struct TransferContext {
 };
 
 // Ships what changed since the relationship's cursor, if anything did, and moves
-// the cursor. False: records are missing, and a full transfer is due.
-Result<bool> replicate_changes(TransferContext& context);
+// the cursor. Otherwise it returns why records are missing: a full transfer is due.
+Result<std::optional<std::string>> replicate_changes(TransferContext& context);
 
 // Baseline or reconciliation, exact at the epoch that it ends with. `base` is
-// what the target holds now.
-Result<void> replicate_everything(TransferContext& context, EpochId base);
+// what the target holds now, `reason` why everything is compared with that.
+Result<void> replicate_everything(TransferContext& context, EpochId base,
+                                  const std::string& reason);
 
 // Notes that the target holds `epoch` now: relationship first, then the journal's
 // cursor, which only ever lags behind.

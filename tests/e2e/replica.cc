@@ -25,7 +25,10 @@ ReplicaStatus status_of(const Host& host, const std::string& id) {
           .last_error = status.getLastError(), .recovery_epoch = status.getRecoveryEpoch(),
           .sealed_epoch = status.getSealedEpoch(), .epochs_sent = status.getEpochsSent(),
           .files_sent = status.getFilesSent(), .bytes_sent = status.getBytesSent(),
-          .percent = status.getPercent()};
+          .percent = status.getPercent(), .compared_reason = status.getComparedReason(),
+          .compared_ended_ns = status.getComparedEndedNs(),
+          .files_compared = status.getFilesCompared(),
+          .files_differed = status.getFilesDiffered()};
 }
 
 Arguments Replica::create_arguments(const Arguments& more) const {

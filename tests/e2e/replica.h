@@ -20,6 +20,9 @@ struct ReplicaStatus {
   std::string state, detail, last_error;
   uint64_t recovery_epoch = 0, sealed_epoch = 0, epochs_sent = 0, files_sent = 0, bytes_sent = 0;
   float percent = -1;
+  // Of the last comparison of everything.
+  std::string compared_reason;
+  uint64_t compared_ended_ns = 0, files_compared = 0, files_differed = 0;
 };
 ReplicaStatus status_of(const Host& host, const std::string& id);
 
