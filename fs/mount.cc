@@ -82,9 +82,10 @@ Result<CommandLine> parse(const Arguments& arguments) {
 // What recovery did about files whose bytes a power cut may have taken.
 std::string suspects_text(const RecoveryReport& recovery) {
   if (!recovery.machine_stopped) return "";
+  const std::string how_many =
+      recovery.all_suspect ? "any" : std::to_string(recovery.suspects);
   std::string text = fmt::format(", and relationships will reconcile; bytes of {} files may be "
-                                 "missing: they have a new ctime and are compared",
-                                 recovery.suspects);
+                                 "missing: they have a new ctime and are compared", how_many);
   if (recovery.suspects_unmarked > 0) {
     text += fmt::format("; {} more could not be given one: compare them by hand, or touch them",
                         recovery.suspects_unmarked);

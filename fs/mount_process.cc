@@ -319,7 +319,7 @@ Result<void> MountProcess::open_journal() {
   SuspectMarker marker;
   if (is_privileged()) {  // others open nothing by handle
     marker = [root](const FileId& file, const FileHandle& handle) {
-      return give_new_ctime(root, file, handle);
+      return file ? give_new_ctime(root, file, handle) : give_all_new_ctimes(root);
     };
   }
   EPOCHFS_TRY(journal_, Journal::open(Storage::system(), *volume_, lookup, recovery_, marker));

@@ -12,4 +12,8 @@ namespace epochfs {
 // Takes root.
 Result<bool> give_new_ctime(int backing_dir, const FileId& file, const FileHandle& handle);
 
+// The same of every regular file below the directory, but for other file systems. An
+// error: of the first that failed; the others have theirs.
+Result<bool> give_all_new_ctimes(int backing_dir);
+
 }  // namespace epochfs

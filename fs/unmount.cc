@@ -47,7 +47,8 @@ Result<void> unmount(const std::string& dir) {
   if (ended) return {};
   EPOCHFS_TRY(int pid, volume.holder());
   return fail(fmt::format("unmount {}: it is unmounted here, but process {} goes on: the file "
-                          "system is mounted or in use elsewhere", path, pid), 0,
+                          "system is mounted or in use elsewhere, or the disk takes its time to "
+                          "write what is left", path, pid), 0,
               ExitStatus::kTimedOut);
 }
 

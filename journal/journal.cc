@@ -37,6 +37,11 @@ bool changes_data(const Record& r) {
   }
 }
 
+// Changes before it have no records, and were not lost together with what they changed.
+bool hides_changes(const Record& r) {
+  return r.type == RecordType::kGap && GapReason(r.mode) != GapReason::kMachineStopped;
+}
+
 // Unlike the wall clock it never jumps.
 uint64_t steady_ns() {
   auto since_start = std::chrono::steady_clock::now().time_since_epoch();
@@ -337,12 +342,16 @@ Result<void> Journal::mark_suspects(const SuspectMarker& marker, RecoveryReport&
   const uint64_t segment = settled_ / segment_bytes_ * segment_bytes_;
   EPOCHFS_TRY([[maybe_unused]] Lsn end, JournalReader(volume_).read_all(
       Lsn{segment}, [&](const Record& r) {
-        if (r.lsn < settled() || !changes_data(r) || !seen.insert(r.file).second) return true;
+        if (r.lsn < settled()) return true;
+        report.all_suspect = hides_changes(r);
+        if (report.all_suspect) return false;
+        if (!changes_data(r) || !seen.insert(r.file).second) return true;
         auto marked = marker(r.file, r.handle);
         report.suspects += marked && *marked;
         report.suspects_unmarked += !marked;
         return true;
       }, nullptr));
+  if (report.all_suspect) report.suspects_unmarked += !marker({}, {});
   return {};
 }
 

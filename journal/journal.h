@@ -50,7 +50,7 @@ using NameLookup =
 
 // How recovery makes a file be compared, whose bytes power loss may have taken although
 // size and times are those of the lost bytes: it gets a new ctime. False: there is no such
-// regular file any more.
+// regular file any more. Without a file: all that there are.
 using SuspectMarker = std::function<Result<bool>(const FileId& file, const FileHandle& handle)>;
 
 struct RecoveryReport {
@@ -62,6 +62,7 @@ struct RecoveryReport {
   uint64_t bytes_skipped = 0;  // no records, between or after valid ones
   uint64_t suspects = 0;       // files whose bytes may be missing: they have a new ctime
   uint64_t suspects_unmarked = 0;  // such that could not be given one
+  bool all_suspect = false;    // nobody knows which, so all have, or an error came (unmarked)
   uint64_t milliseconds = 0;
 };
 
@@ -121,7 +122,8 @@ class Journal {
   // Tries again to get room for the next segment, now that some may be free.
   void look_for_room();
 
-  Lsn tail() const { return Lsn{tail_.load(std::memory_order_relaxed)}; }
+  // What every record before it tells had been done when this was read.
+  Lsn tail() const { return Lsn{tail_.load(std::memory_order_acquire)}; }
   Lsn open_epoch_begin() const { return Lsn{epoch_begin_.load(std::memory_order_relaxed)}; }
 
   // Ends cleanly: everything durable, marked clean. No append may follow. The

@@ -9,6 +9,7 @@
 #include "journal/cursors.h"
 #include "journal/in_flight.h"
 #include "journal/labels.h"
+#include "journal/settled.h"
 
 namespace epochfs {
 namespace {
@@ -155,6 +156,22 @@ Result<Checked> check_in_flight(const Volume& volume, Left left, const Tell& tel
           "a slot is filled although the last mount ended by itself");
   }
   return checked;
+}
+
+Result<Checked> check_settled(const Volume& volume, const Tell& tell) {
+  if (::faccessat(volume.dir(), kSettledFile, F_OK, 0) != 0) return Checked{};  // none yet
+  EPOCHFS_TRY(auto settled, read_settled(volume.dir()));
+  // A mount may be writing it.
+  if (!settled) {
+    EPOCHFS_TRY(settled, read_settled(volume.dir()));
+  }
+  if (!settled) {
+    tell({.file = kSettledFile, .problem = "the mark is damaged",
+          .lost = "up to where the backing directory was known to be durable",
+          .remedy = "mount it: the mark is made anew, and should the machine have stopped, more "
+                    "files are compared than need be"});
+  }
+  return Checked{.files = 1, .entries = settled ? 1u : 0u};
 }
 
 Result<Checked> check_cursors(const Volume& volume, const Tell& tell) {

@@ -70,6 +70,7 @@ class LogCheck {
 Result<Checked> check_manifest(const Volume& volume, const LogCheck& log, Left left,
                                const Tell& tell);
 Result<Checked> check_in_flight(const Volume& volume, Left left, const Tell& tell);
+Result<Checked> check_settled(const Volume& volume, const Tell& tell);
 Result<Checked> check_cursors(const Volume& volume, const Tell& tell);
 Result<Checked> check_checkpoints(const Volume& volume, const Tell& tell);
 Result<Checked> check_labels(const Volume& volume, const Tell& tell);

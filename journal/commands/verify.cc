@@ -18,7 +18,8 @@ namespace po = boost::program_options;
 const CommandHelp kHelp = {
     "epochfs journal verify DIR-or-journal [--json]",
     "Checks every checksum and every invariant of a journal: segments, records and their order,\n"
-    "epochs against the manifest, in-flight slots, cursors, checkpoints, pre-image logs. Prints what\n"
+    "epochs against the manifest, in-flight slots, the mark of what is\n"
+    "settled, cursors, checkpoints, pre-image logs. Prints what\n"
     "it finds: file and offset, what is lost, what to do; with --json one object a line. Of a\n"
     "mounted volume, what is behind its newest barrier may be just being written and is not\n"
     "complained of. Reads the whole journal, and changes nothing.\n"
@@ -95,6 +96,8 @@ Result<ExitStatus> verify(const OpenedJournal& journal, bool json) {
   report.count("epochs", manifest);
   EPOCHFS_TRY(Checked slots, check_in_flight(volume, left, tell));
   report.count("in flight", slots);
+  EPOCHFS_TRY(Checked settled, check_settled(volume, tell));
+  report.count("settled", settled);
   EPOCHFS_TRY(Checked cursors, check_cursors(volume, tell));
   report.count("cursors", cursors);
   EPOCHFS_TRY(Checked checkpoints, check_checkpoints(volume, tell));

@@ -452,6 +452,7 @@ TEST_F(JournalCommands, VerifyNamesEveryFileThatIsDamaged) {
        "slot 0"},
       {"in-flight size", [&] { std::filesystem::resize_file(at("in-flight"), 9000); },
        "9000 bytes"},
+      {"what is settled", [&] { poke(at("settled"), 9, "x"); }, "the mark is damaged"},
       {"a cursor", [&] { write_all(at("cursors/abc"), "x"); }, "not a number"},
       {"a checkpoint", [&] { poke(at("checkpoints/0000000000000001-0000000000000001"), 130, "x"); },
        "checkpoints/0000000000000001-0000000000000001"},

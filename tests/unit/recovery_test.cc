@@ -179,6 +179,34 @@ TEST_F(Recovery, SuspectsThatAreGoneOrRefuseAreToldApart) {
   EXPECT_EQ(report_.suspects_unmarked, 3u);
 }
 
+// What was not recorded may have been compared and shipped all the same.
+TEST_F(Recovery, RecordsThatWereMissingBeforeMakeAllSuspects) {
+  open();
+  append(1, 3);
+  Record gap;
+  gap.type = RecordType::kGap;
+  gap.mode = uint32_t(GapReason::kJournalFull);
+  journal_->append(gap);
+  append(4, 5);
+  stop_machine();
+  open();
+  EXPECT_TRUE(report_.all_suspect);
+  EXPECT_EQ(suspects_.back(), 0u) << "all of them";
+  stop_machine();
+  marks_ = fail("no", EROFS);
+  open();
+  EXPECT_TRUE(report_.all_suspect);
+  EXPECT_GE(report_.suspects_unmarked, 1u);
+  must(journal_->note_settled(journal_->tail()));
+  marks_ = true;
+  stop_machine();
+  open();
+  EXPECT_FALSE(report_.all_suspect);
+  stop_machine();
+  open();
+  EXPECT_FALSE(report_.all_suspect) << "what a stop left is on the disk";
+}
+
 TEST_F(Recovery, MissingOrDamagedMarkOfWhatIsSettledMakesAllSuspects) {
   const std::string mark = volume_.path() + "/settled";
   open();

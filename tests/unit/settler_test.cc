@@ -169,6 +169,26 @@ TEST_F(SuspectsTest, ImmutableFileGetsOneToo) {
   EXPECT_EQ(::ioctl(fd.get(), FS_IOC_SETFLAGS, &flags), 0);
 }
 
+TEST_F(SuspectsTest, AllGetOneInEveryDirectory) {
+  ASSERT_EQ(::mkdir((dir_ / "a").c_str(), 0700), 0);
+  ASSERT_EQ(::mkdir((dir_ / "a/b").c_str(), 0), 0);
+  const std::vector<std::string> names = {"one", "a/two", "a/b/three"};
+  std::vector<Seen> before;
+  for (const std::string& name : names) {
+    write_all(dir_ / name, "bytes");
+    before.push_back(look(name));
+  }
+  ASSERT_EQ(::symlink("one", (dir_ / "link").c_str()), 0);
+  std::this_thread::sleep_for(20ms);
+  EXPECT_TRUE(must(give_all_new_ctimes(root_.get())));
+  for (size_t i = 0; i < names.size(); ++i) {
+    const Seen after = look(names[i]);
+    EXPECT_FALSE(same_time(before[i].st.st_ctim, after.st.st_ctim)) << names[i];
+    EXPECT_TRUE(same_time(before[i].st.st_mtim, after.st.st_mtim)) << names[i];
+    EXPECT_EQ(before[i].st.st_mode, after.st.st_mode) << names[i];
+  }
+}
+
 TEST_F(SuspectsTest, WhatIsGoneOrAnotherOrNoRegularFileIsLeftAlone) {
   write_all(dir_ / "gone", "bytes");
   Seen gone = look("gone");
