@@ -374,7 +374,6 @@ Result<void> Journal::close() {
 bool Journal::prepare(uint64_t index, bool ahead) {
   if (index >= kPositionLimit / segment_bytes_) return false;
   bool made = false;
-  std::function<void()> segments_come;
   {
     std::lock_guard lock(prepare_mutex_);
     // The preparer may come late, when the segment is full and retired already.
@@ -384,14 +383,14 @@ bool Journal::prepare(uint64_t index, bool ahead) {
     // The open epoch takes up the whole ring: it is to be sealed.
     made = !present && make_segment(index, ahead);
     short_of_room_ = !made;
-    segments_come = segments_come_;
   }
-  segments_come();
+  std::lock_guard lock(listener_mutex_);
+  segments_come_();
   return made;
 }
 
 void Journal::when_segments_come(std::function<void()> wanted) {
-  std::lock_guard lock(prepare_mutex_);
+  std::lock_guard lock(listener_mutex_);
   segments_come_ = std::move(wanted);
 }
 

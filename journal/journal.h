@@ -116,6 +116,7 @@ class Journal {
 
   // `wanted` is called, by any thread and never for long, when another segment has been
   // begun, and when there is no room for one: somebody should see what can go.
+  // Returns when nobody is in the one before it.
   void when_segments_come(std::function<void()> wanted);
   // There is no room for the next segment, though there may be some in this one.
   bool short_of_room() const { return short_of_room_.load(std::memory_order_relaxed); }
@@ -192,7 +193,8 @@ class Journal {
   uint64_t wanted_segment_ = 0;           // the preparer's next job
   std::atomic<uint64_t> retry_at_ns_{0};  // no room: not before this time again
   std::atomic<bool> short_of_room_{false};
-  std::function<void()> segments_come_ = [] {};  // with prepare_mutex_ held
+  std::mutex listener_mutex_;  // alone, to call it and to change it
+  std::function<void()> segments_come_ = [] {};
   bool stop_ = false;
   std::thread preparer_;
 
