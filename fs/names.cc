@@ -166,6 +166,15 @@ int give_name(const Inode& file, const Inode& parent, const char* name) {
   return ::linkat(AT_FDCWD, path.c_str(), parent.fd(), name, AT_SYMLINK_FOLLOW) == 0 ? 0 : -errno;
 }
 
+// The first name of a file that was made without one. It is new to every target then,
+// whenever it was made, since a file without a name is replicated nowhere: recorded as
+// what it is for them. The kernel holds the file's own lock, so nobody else counts.
+void set_first_name(Record& record, const struct statx& a) {
+  if (a.stx_nlink != 1) return;
+  record.type = RecordType::kCreate;
+  record.mode = a.stx_mode;
+}
+
 void link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent_node, const char* name) {
   Filesystem& fs = filesystem(req);
   Inode file, parent;
@@ -175,6 +184,7 @@ void link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent_node, const char* n
   Record intent = name_intent(req, RecordType::kLink, parent, name);
   set_file(intent, file.id, file.handle);
   const Touched touched[] = {touch(parent), touch(file)};
+  struct statx a;
   {
     WorkerThread& thread = fs.workers.current();
     Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, touched);
@@ -182,10 +192,12 @@ void link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent_node, const char* n
       WorkerThread::Spending spending(thread, fuse_req_ctx(req)->uid);
       error = give_name(file, parent, name);
     }
-    if (error == 0) mutation.commit();
+    if (error == 0) {
+      error = attributes_of(file.fd(), a);
+      if (error == 0) set_first_name(mutation.record(), a);
+      mutation.commit();
+    }
   }
-  struct statx a;
-  if (error == 0) error = attributes_of(file.fd(), a);
   if (error != 0) return reply(req, error);
   reply_entry(req, make_entry(fs, a, file.handle, file.path));
 }

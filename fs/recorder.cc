@@ -12,7 +12,8 @@ namespace {
 constexpr ByteRange kAllBytes{0, ByteRange::kEndOfFile};
 
 // A file that came to be in the open epoch is new in every byte, also in those
-// that nobody has written: who ships it ships all of it.
+// that nobody has written: who ships it ships all of it. One that was made without a
+// name comes to be once more when it gets one.
 bool makes_a_file(RecordType type) {
   return type == RecordType::kCreate || type == RecordType::kTemporary;
 }
