@@ -54,6 +54,8 @@ Result<SourceFilePtr> EpochReader::open(const FileId& id, const FileHandle& hand
   file->mode = attributes.getMode();
   file->size = attributes.getSize();
   file->links = attributes.getLinks();
+  // Open, or about to get its first name: no target has it, or is to keep it.
+  if (file->links == 0) return SourceFilePtr();
   if (!is_regular(file->mode) || file->size == 0) return file;
   opened = open_handle(backing_dir_, handle, O_RDONLY | O_NOATIME | O_NOFOLLOW);
   if (opened < 0) return fail("open " + named(id), -opened);

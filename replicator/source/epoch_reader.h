@@ -31,7 +31,8 @@ class EpochReader {
   EpochReader(int backing_dir, PreImageReader* preimages)
       : backing_dir_(backing_dir), preimages_(preimages) {}
 
-  // Opens a file and reads its attributes. Null: it is gone, and no epoch needs it.
+  // Opens a file and reads its attributes. Null: it is gone, or has no name at the epoch,
+  // and no target needs it.
   Result<SourceFilePtr> open(const FileId& id, const FileHandle& handle,
                              rpc::Attributes::Builder attributes);
 
