@@ -40,6 +40,7 @@ Housekeeper::Housekeeper(Volume& volume, Journal& journal, Recorder& recorder, P
       may_block_(options.when_full == WhenFull::kBlock) {
   status_.quota_bytes = options.quota_bytes;
   journal_.when_segments_come([this] { wake(); });
+  pins_.when_logs_grow(options.quota_bytes / 8, [this] { wake(); });
 }
 
 Housekeeper::~Housekeeper() {
@@ -51,6 +52,7 @@ Housekeeper::~Housekeeper() {
   woken_.notify_all();
   if (thread_.joinable()) thread_.join();
   journal_.when_segments_come([] {});
+  pins_.when_logs_grow(0, {});
   recorder_.hold(false);
 }
 
@@ -237,7 +239,7 @@ Result<void> Housekeeper::relieve(EpochId oldest, const CursorMap& cursors) {
     (void)fold_what_is_sealed(oldest, recorder_.last_sealed()->epoch, cursors);
     EPOCHFS_TRY(over, still_over());
   }
-  while (over && pins_.give_up_largest(quota / 2)) {
+  while (over && pins_.log_bytes() > quota / 2 && pins_.give_up_largest(0)) {
     EPOCHFS_TRY(over, still_over());
   }
   const bool block = may_block_;

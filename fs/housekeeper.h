@@ -1,6 +1,7 @@
 // Housekeeper: what lets the journal's space follow what changed, and not how often?
 //
-// A thread of its own, woken by every new segment and by cursors that moved:
+// A thread of its own, woken by every new segment, by pre-images as they become more, and
+// by cursors that moved:
 // - epochs are sealed when one grows past a segment, so that there is something to fold;
 // - once the records that somebody may still need fill a segment, they are folded into
 //   checkpoints (journal/checkpoints.h), which the pins then use in place of what they

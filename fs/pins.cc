@@ -93,7 +93,25 @@ std::shared_ptr<const Pins::PinList> Pins::list() const {
 void Pins::save_for_pins(const Touched& touched) {
   if (!touched.id) return;
   auto pins = list();  // keeps a pin that is dropped meanwhile
-  for (const auto& pin : *pins) pin->save(touched);
+  uint64_t bytes = 0;
+  for (const auto& pin : *pins) {
+    pin->save(touched);
+    bytes += pin->given_up() ? 0 : pin->log_bytes();
+  }
+  if (growth_ != 0) tell_of_growth(bytes);
+}
+
+void Pins::when_logs_grow(uint64_t by, std::function<void()> f) {
+  growth_ = by;
+  when_logs_grow_ = std::move(f);
+}
+
+void Pins::tell_of_growth(uint64_t bytes) {
+  uint64_t told = told_at_.load(std::memory_order_relaxed);
+  if (bytes >= told && bytes - told < growth_) return;
+  // Whoever moves the mark calls. It follows what shrinks, too.
+  if (!told_at_.compare_exchange_strong(told, bytes, std::memory_order_relaxed)) return;
+  if (bytes > told) when_logs_grow_();
 }
 
 void Pins::cursors_are(const std::vector<EpochId>& cursors) {

@@ -84,6 +84,9 @@ class Pins {
   void adopt(const std::vector<CheckpointPtr>& checkpoints) { layers_.adopt(checkpoints); }
   // Of all pins' logs.
   uint64_t log_bytes() const;
+  // f is called whenever they have grown by about so many bytes: by any worker, inside the
+  // barrier, so it must be short. Before the first mutation, and (with 0) after the last.
+  void when_logs_grow(uint64_t by, std::function<void()> f);
   // Gives up the pin whose log is the largest, if it has more than `least` bytes: its
   // reader merges forward, and the log's room is free when it has let go. False: none has.
   bool give_up_largest(uint64_t least);
@@ -97,12 +100,17 @@ class Pins {
 
   Pins(UniqueFd logs_dir, int backing_dir);
   void save_for_pins(const Touched& touched);
+  void tell_of_growth(uint64_t log_bytes);
   std::shared_ptr<const PinList> list() const;
 
   UniqueFd logs_dir_;
   const int backing_dir_;
   DirtyLayers layers_;
   std::atomic<uint64_t> logs_made_{0};
+
+  uint64_t growth_ = 0;  // 0: nobody wants to know
+  std::function<void()> when_logs_grow_;
+  std::atomic<uint64_t> told_at_{0};
 
   std::atomic<size_t> pinned_{0};
   mutable std::mutex pins_mutex_;
