@@ -148,6 +148,14 @@ int64_t seconds_left(const Progress& p, uint64_t now_ns) {
   return int64_t(spent * double(p.work_total - p.work_done) / double(p.work_done) + 0.5);
 }
 
+// What an administrator should know who wonders why it takes so long.
+std::string merged_forward(const Progress& p) {
+  if (p.merged_forward == 0) return "";
+  return fmt::format("; began again with a newer epoch ({}), since more was overwritten meanwhile "
+                     "than the journal has room to save",
+                     p.merged_forward == 1 ? "once" : fmt::format("{} times", p.merged_forward));
+}
+
 Shown shown(const Relationship& r, const Progress& p, uint64_t now_ns) {
   const auto now = BlackoutSchedule::TimePoint(
       std::chrono::duration_cast<BlackoutSchedule::TimePoint::duration>(
@@ -167,12 +175,12 @@ Shown shown(const Relationship& r, const Progress& p, uint64_t now_ns) {
   if (p.unreachable) return {"Target Unreachable", p.error + "; retrying"};
   if (!p.error.empty()) return {"Failed", p.error + "; will retry"};
   if (p.phase == Progress::Phase::kInitialCopy || (source && r.cursor == EpochId{0})) {
-    return {"Initial Copy", fmt::format("{:.1f} %", percent_of(p))};
+    return {"Initial Copy", fmt::format("{:.1f} %", percent_of(p)) + merged_forward(p)};
   }
-  if (p.phase == Progress::Phase::kReplicating) {
+  if (p.phase == Progress::Phase::kReplicating || p.merged_forward > 0) {
     std::string detail = fmt::format("{:.1f} %", percent_of(p));
     if (int64_t left = seconds_left(p, now_ns); left >= 0) detail += fmt::format(", {} s left", left);
-    return {"Replicating", detail};
+    return {"Replicating", detail + merged_forward(p)};
   }
   return {"Up to Date", ""};
 }

@@ -233,7 +233,8 @@ struct SourceSession::Impl {
     if (outcome.isFailed()) return fail("target: " + std::string(outcome.getFailed()));
     note_connected();
 
-    TransferContext context{registry, storage, loop, **volume, opened.getSession(), id};
+    TransferContext context{registry, storage, loop, io->provider->getTimer(), **volume,
+                            opened.getSession(), id};
     EPOCHFS_TRY(bool same, reconcile(context, opened.getState()));
     auto broken = broken_when((*volume)->on_disconnect(), "the mount has ended")
                       .exclusiveJoin(broken_when(connection->network->onDisconnect(),
@@ -303,6 +304,16 @@ struct SourceSession::Impl {
     });
   }
 
+  // That the volume was gone when it was last looked for need not be so any more.
+  void note_mounted() {
+    auto r = registry.get(id);
+    if (!r || registry.progress(id).mounted || !journal_path_of(r->source_directory)) return;
+    registry.set_progress(id, [](Progress& p) {
+      p.mounted = true;
+      p.error.clear();
+    });
+  }
+
   // One try; true: it ended well or for a good reason, so the next may come at once.
   bool attempt() {
     auto r = registry.get(id);
@@ -343,6 +354,7 @@ struct SourceSession::Impl {
     kj::Duration retry = kFirstRetry;
     while (!stop && registry.get(id)) {
       if (!may_connect()) {
+        note_mounted();
         pause(until_next_look());
         continue;
       }

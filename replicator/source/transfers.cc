@@ -3,11 +3,17 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "journal/cursors.h"
 #include "journal/reader.h"
 
 namespace epochfs {
 namespace {
+
+// Between epochs that are given up one after the other. The first pause is the second time.
+constexpr auto kFirstPause = 250 * kj::MILLISECONDS;
+constexpr auto kLastPause = 5 * kj::SECONDS;
 
 struct Plan {
   EpochId epoch{}, base{}, walk_since{};
@@ -157,6 +163,16 @@ Result<EpochId> begin_walk(TransferContext& c) {
   return begin_new_walk(c);
 }
 
+// An epoch was given up; the caller pins the next. `times`: in a row, before this one.
+void merge_forward(TransferContext& c, unsigned& times) {
+  c.registry.set_progress(c.relationship, [](Progress& p) { ++p.merged_forward; });
+  if (times > 0) {
+    const kj::Duration pause = kFirstPause * (1 << std::min(times - 1, 8u));
+    c.loop.wait(c.timer.afterDelay(std::min<kj::Duration>(pause, kLastPause)));
+  }
+  ++times;
+}
+
 void note_sealed(TransferContext& c, EpochId epoch) {
   c.registry.set_progress(c.relationship, [&](Progress& p) { p.sealed = epoch; });
 }
@@ -238,19 +254,26 @@ Result<void> advance_cursor(TransferContext& c, EpochId epoch, uint64_t state_ha
   }));
   EPOCHFS_DO(write_cursor(c.storage, c.volume.volume().dir(), c.relationship, {epoch}));
   c.volume.cursors_changed(c.loop);
+  c.registry.set_progress(c.relationship, [](Progress& p) { p.merged_forward = 0; });
   return {};
 }
 
-Result<std::optional<std::string>> replicate_changes(TransferContext& c) {
-  const std::optional<std::string> complete;
+namespace {
+
+struct Shipped {
+  enum { kAll, kUnknown, kGivenUp } how = kAll;
+  std::string reason;  // of kUnknown
+};
+
+Result<Shipped> ship_changes(TransferContext& c) {
   auto relationship = c.registry.get(c.relationship);
   if (!relationship) return fail("relationship is gone");
   EPOCHFS_TRY(PinnedEpoch pinned, c.volume.pin(c.loop, relationship->cursor));
   note_sealed(c, pinned.epoch);
-  if (pinned.nothing_changed) return complete;
+  if (pinned.nothing_changed) return Shipped{};
   EPOCHFS_TRY(ChangeSet set,
               c.volume.fold(relationship->cursor, pinned.epoch, Fold::Cancel::kDrop));
-  if (set.gap) return std::optional(reason_of_gap(c.volume.volume(), set));
+  if (set.gap) return Shipped{Shipped::kUnknown, reason_of_gap(c.volume.volume(), set)};
 
   Plan plan;
   plan.epoch = pinned.epoch;
@@ -263,10 +286,24 @@ Result<std::optional<std::string>> replicate_changes(TransferContext& c) {
   EPOCHFS_TRY(auto transfer, begin(c, plan));
   EpochReader reader(c.volume.backing_dir(), pinned.preimages.get());
   EPOCHFS_TRY(auto sender, Sender::make(reader, transfer, c.loop, meter.follow()));
-  EPOCHFS_DO(send_change_set(*sender, set));
+  if (auto sent = send_change_set(*sender, set); !sent) {
+    if (pinned.preimages->given_up()) return Shipped{Shipped::kGivenUp, {}};
+    return tl::unexpected(sent.error());
+  }
   EPOCHFS_DO(commit(c, transfer, plan));
   c.registry.set_progress(c.relationship, [](Progress& p) { ++p.epochs_sent; });
-  return complete;
+  return Shipped{};
+}
+
+}  // namespace
+
+Result<std::optional<std::string>> replicate_changes(TransferContext& c) {
+  for (unsigned given_up = 0;;) {
+    EPOCHFS_TRY(Shipped shipped, ship_changes(c));
+    if (shipped.how == Shipped::kAll) return std::optional<std::string>();
+    if (shipped.how == Shipped::kUnknown) return std::optional(shipped.reason);
+    merge_forward(c, given_up);
+  }
 }
 
 Result<void> replicate_everything(TransferContext& c, EpochId base, const std::string& reason) {
@@ -298,7 +335,7 @@ Result<void> replicate_everything(TransferContext& c, EpochId base, const std::s
     return fail("identify backing directory", -code);
   }
   EPOCHFS_DO(walk.tree(plan.root, root));
-  for (;;) {
+  for (unsigned given_up = 0;;) {
     EPOCHFS_DO(walker->finish());
     EPOCHFS_TRY(PinnedEpoch pinned, c.volume.pin(c.loop, plan.walk_since));
     note_sealed(c, pinned.epoch);
@@ -321,7 +358,11 @@ Result<void> replicate_everything(TransferContext& c, EpochId base, const std::s
                                follow(now, work);
                                comparison.completed(now);
                              }));
-    EPOCHFS_DO(send_change_set(*sender, set));
+    if (auto sent = send_change_set(*sender, set); !sent) {
+      if (!pinned.preimages->given_up()) return sent;
+      merge_forward(c, given_up);
+      continue;
+    }
     plan.epoch = pinned.epoch;
     plan.barrier_time_ns = pinned.barrier_time_ns;
     plan.state_hash = chain_state_hash(relationship->state_hash, c.relationship, plan.epoch);

@@ -9,11 +9,18 @@
 
 namespace epochfs {
 
+// An epoch whose pre-images the mount has given up, for want of room, cannot be shipped
+// exactly any more. That is no failure: it is merged forward, which is to say that a newer
+// one is cut and shipped in its place, at once the first time, and after a pause where it
+// keeps happening. The target holds what it held, and of what it has received it keeps what
+// the newer epoch did not change.
+
 // What a session's transfers work with. Borrowed, all of it.
 struct TransferContext {
   Registry& registry;
   Storage& storage;
   Interruptible& loop;
+  kj::Timer& timer;
   VolumeLink& volume;
   rpc::Session::Client session;
   std::string relationship;

@@ -110,6 +110,9 @@ TEST_F(RegistryTest, FirstMatchingStateIsShown) {
   EXPECT_EQ(state_of(r, p), "Up to Date");
   p.phase = Progress::Phase::kReplicating;
   EXPECT_EQ(state_of(r, p), "Replicating");
+  p.phase = Progress::Phase::kIdle;
+  p.merged_forward = 1;  // between two epochs that are given up
+  EXPECT_EQ(state_of(r, p), "Replicating");
   r.cursor = EpochId{0};
   EXPECT_EQ(state_of(r, p), "Initial Copy");
   p.error = "disk full";
