@@ -14,6 +14,7 @@
 #include <filesystem>
 
 #include "journal/unix.h"
+#include "tests/e2e/host.h"
 
 namespace epochfs::testing {
 namespace {
@@ -250,6 +251,45 @@ std::string not_a_cut(const std::vector<std::unique_ptr<Chain>>& chains, const s
     }
   }
   return "";
+}
+
+ChainWriters::ChainWriters(std::string root, Random& random, int writers)
+    : root_(std::move(root)), random_(random), writers_(writers) {
+  for (int w = 0; w < writers; ++w) {
+    for (const Chain::Way& way : Chain::ways()) {
+      chains_.push_back(std::make_unique<Chain>(way, fmt::format("{}-{}", way.name, w)));
+    }
+  }
+}
+
+void ChainWriters::start() {
+  stop_ = false;
+  for (int w = 0; w < writers_; ++w) {
+    threads_.emplace_back([this, w, seed = random_.u64()] {
+      Random random(seed);
+      const size_t kinds = Chain::ways().size();
+      while (!stop_) {
+        Chain& chain = *chains_[size_t(w) * kinds + random.below(kinds)];
+        if (chain.step(clock_, root_) != 0) return;  // the mount has gone
+        ++steps_;
+      }
+    });
+  }
+}
+
+void ChainWriters::stop() {
+  stop_ = true;
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+}
+
+void ChainWriters::resume() {
+  for (auto& chain : chains_) chain->resume(clock_, root_);
+}
+
+void ChainWriters::let_them_write(uint64_t steps) {
+  const uint64_t until = steps_ + steps;
+  eventually("the writers write", [&] { return steps_ >= until; });
 }
 
 }  // namespace epochfs::testing

@@ -18,7 +18,10 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
+
+#include "tests/e2e/random.h"
 
 namespace epochfs::testing {
 
@@ -73,5 +76,36 @@ class Chain {
 // Else why not. The chains must be at rest.
 std::string not_a_cut(const std::vector<std::unique_ptr<Chain>>& chains, const std::string& root,
                       uint64_t since);
+
+// Threads that make steps of chains, each of a chain of every kind.
+class ChainWriters {
+ public:
+  ChainWriters(std::string root, Random& random, int writers);
+  ~ChainWriters() { stop(); }
+
+  void start();
+  void stop();
+  // After the mount had gone, and is back: before start().
+  void resume();
+  // Returns when they have made so many steps more.
+  void let_them_write(uint64_t steps);
+
+  Clock& clock() { return clock_; }
+  const std::vector<std::unique_ptr<Chain>>& chains() const { return chains_; }
+  // Of a tree that was taken of theirs; they must be at rest.
+  std::string not_a_cut(const std::string& root, uint64_t since) const {
+    return testing::not_a_cut(chains_, root, since);
+  }
+
+ private:
+  const std::string root_;
+  Random& random_;
+  const int writers_;
+  Clock clock_;
+  std::vector<std::unique_ptr<Chain>> chains_;
+  std::vector<std::thread> threads_;
+  std::atomic<bool> stop_{false};
+  std::atomic<uint64_t> steps_{0};
+};
 
 }  // namespace epochfs::testing

@@ -247,6 +247,9 @@ void Host::kill_daemon() {
   daemon_.reset();
 }
 
+void Host::freeze_daemon() { daemon_->signal(SIGSTOP); }
+void Host::thaw_daemon() { daemon_->signal(SIGCONT); }
+
 std::string Host::daemon_said() const {
   return earlier_daemons_said_ + (daemon_ ? daemon_->said() : "");
 }

@@ -61,6 +61,9 @@ class Host {
   void start_daemon_elsewhere();  // on another port
   void stop_daemon();  // as the administrator does; it must end well
   void kill_daemon();  // SIGKILL
+  // It stops where it is, and goes on: a host that is very slow for a while.
+  void freeze_daemon();
+  void thaw_daemon();
   // Another address than the host's own, as --listen takes it and as others reach it.
   void listen_on(std::string listen, std::string address);
   bool daemon_runs() const { return daemon_ && daemon_->running(); }

@@ -101,6 +101,26 @@ void Replica::await_target_state(const std::string& wanted) const {
   return same_tree(snapshot(source_directory_), snapshot(target_directory_));
 }
 
+void Replica::expect_at_rest(const std::function<std::string()>& why_not) const {
+  source_.must({"relationship", "disable", id_});
+  await_state("Off");
+  constexpr Milliseconds kAtRest{1000};  // applying does not pause for so long
+  std::string why;
+  TreeSnapshot seen;
+  auto seen_at = std::chrono::steady_clock::now();
+  eventually("the target holds one epoch", [&] {
+    why = why_not();
+    if (why.empty()) return true;
+    if (TreeSnapshot now = snapshot(target_directory_); !same_tree(seen, now)) {
+      seen = std::move(now);
+      seen_at = std::chrono::steady_clock::now();
+    }
+    return std::chrono::steady_clock::now() - seen_at > kAtRest;
+  });
+  EXPECT_EQ(why, "") << target_directory_ << " at epoch " << status().recovery_epoch;
+  source_.must({"relationship", "enable", id_});
+}
+
 void TwoHosts::SetUp() {
   if (auto why = Host::why_not()) GTEST_SKIP() << *why;
   a_ = std::make_unique<Host>("a");
@@ -121,25 +141,8 @@ void TwoHosts::establish() {
 }
 
 void TwoHosts::expect_at_an_epoch(const std::function<std::string()>& why_not) {
-  const uint64_t epoch = replica().barrier();
-  replica().wait_for_epoch(epoch);
-  a().must({"relationship", "disable", replica().id()});
-  replica().await_state("Off");
-  constexpr Milliseconds kAtRest{1000};  // applying does not pause for so long
-  std::string why;
-  TreeSnapshot seen;
-  auto seen_at = std::chrono::steady_clock::now();
-  eventually("the target holds one epoch", [&] {
-    why = why_not();
-    if (why.empty()) return true;
-    if (TreeSnapshot now = snapshot(copy()); !same_tree(seen, now)) {
-      seen = std::move(now);
-      seen_at = std::chrono::steady_clock::now();
-    }
-    return std::chrono::steady_clock::now() - seen_at > kAtRest;
-  });
-  EXPECT_EQ(why, "") << "epoch " << epoch;
-  a().must({"relationship", "enable", replica().id()});
+  replica().wait_for_epoch(replica().barrier());
+  replica().expect_at_rest(why_not);
 }
 
 }  // namespace epochfs::testing

@@ -63,6 +63,11 @@ class Replica {
   // As they are now.
   ::testing::AssertionResult is_equal() const;
 
+  // Looks at the target where it happens to stand: disables the relationship meanwhile.
+  // `why_not` says what is wrong with what the target holds; it is asked again while that
+  // still changes, since what was committed before may still be being applied.
+  void expect_at_rest(const std::function<std::string()>& why_not) const;
+
  private:
   Host& source_;
   Host& target_;
@@ -86,9 +91,7 @@ class TwoHosts : public ::testing::Test {
   void establish();
 
   // Looks at the target at one epoch while others go on changing the source: cuts it, has
-  // it shipped, and disables the relationship. `why_not` says what is wrong with what the
-  // target holds; it is asked again while that still changes, since what was committed
-  // before may still be being applied. Enables the relationship again.
+  // it shipped, and looks (Replica::expect_at_rest).
   void expect_at_an_epoch(const std::function<std::string()>& why_not);
 
  private:
