@@ -11,8 +11,8 @@
 // a restart the journal's checkpoints and records fill it again. Where a checkpoint
 // has been made of frozen layers, it takes their place.
 //
-// Memory: about 100 bytes a file and 70 for each separate dirty range, counted
-// once for each layer that holds it; of checkpoints, none but the kernel's cache.
+// Memory: about 80 bytes a file with one dirty range, which is nearly every file, and 64
+// more for each where there are several, counted once for each layer that holds it; of checkpoints, none but the kernel's cache.
 //
 // Threads: dirty() and dirty_all() from any, inside the barrier's shared side;
 // restore() before them; seal() inside a cut; the rest from any.

@@ -1,11 +1,15 @@
 // ByteRanges: which bytes of one file are meant? A set of disjoint half-open
 // ranges; adding coalesces neighbours, so appending a gigabyte 4 KiB at a time
 // is one range.
+//
+// There can be one of these for each of ten million files, and most hold one range:
+// that one takes no memory of its own. Only several make a tree.
 #pragma once
 
 #include <algorithm>
 #include <boost/icl/interval_set.hpp>
 #include <functional>
+#include <memory>
 
 #include "journal/types.h"
 
@@ -16,37 +20,80 @@ class ByteRanges {
   using Set = boost::icl::interval_set<uint64_t, std::less, Interval>;
 
  public:
+  ByteRanges() = default;
+  ByteRanges(const ByteRanges& o)
+      : one_(o.one_), many_(o.many_ ? std::make_unique<Set>(*o.many_) : nullptr) {}
+  ByteRanges(ByteRanges&& o) noexcept
+      : one_(std::exchange(o.one_, {})), many_(std::move(o.many_)) {}
+  ByteRanges& operator=(ByteRanges o) noexcept {
+    one_ = o.one_;
+    many_ = std::move(o.many_);
+    return *this;
+  }
+
   void add(ByteRange r) {
-    if (!r.empty()) set_.add(Interval(r.begin, r.end));
+    if (r.empty()) return;
+    if (!many_ && (one_.empty() || (r.begin <= one_.end && one_.begin <= r.end))) {
+      one_ = one_.empty() ? r : ByteRange{std::min(one_.begin, r.begin), std::max(one_.end, r.end)};
+      return;
+    }
+    several().add(Interval(r.begin, r.end));
+    settle();
   }
-  void add(const ByteRanges& o) { set_ += o.set_; }
+  void add(const ByteRanges& o) {
+    if (!o.many_) return add(o.one_);
+    several() += *o.many_;
+    settle();
+  }
   void subtract(ByteRange r) {
-    if (!r.empty()) set_.subtract(Interval(r.begin, r.end));
+    if (r.empty() || !touches(r)) return;
+    several().subtract(Interval(r.begin, r.end));
+    settle();
   }
-  void subtract(const ByteRanges& o) { set_ -= o.set_; }
+  void subtract(const ByteRanges& o) {
+    if (!o.many_) return subtract(o.one_);
+    several() -= *o.many_;
+    settle();
+  }
   // The part of this set that lies within r.
   ByteRanges within(ByteRange r) const {
     ByteRanges out;
-    if (!r.empty()) out.set_ = set_ & Interval(r.begin, r.end);
+    if (r.empty()) return out;
+    if (!many_) {
+      out.add({std::max(one_.begin, r.begin), std::min(one_.end, r.end)});
+      return out;
+    }
+    out.many_ = std::make_unique<Set>(*many_ & Interval(r.begin, r.end));
+    out.settle();
     return out;
   }
   ByteRanges within(const ByteRanges& o) const {
+    if (!o.many_) return within(o.one_);
+    if (!many_) return o.within(one_);
     ByteRanges out;
-    out.set_ = set_ & o.set_;
+    out.many_ = std::make_unique<Set>(*many_ & *o.many_);
+    out.settle();
     return out;
   }
   bool touches(ByteRange r) const {
-    return !r.empty() && boost::icl::intersects(set_, Interval(r.begin, r.end));
+    if (r.empty()) return false;
+    if (!many_) return !one_.empty() && r.begin < one_.end && one_.begin < r.end;
+    return boost::icl::intersects(*many_, Interval(r.begin, r.end));
   }
-  bool empty() const { return set_.empty(); }
-  void clear() { set_.clear(); }
-  size_t count() const { return boost::icl::interval_count(set_); }
+  bool empty() const { return !many_ && one_.empty(); }
+  void clear() {
+    one_ = {};
+    many_.reset();
+  }
+  size_t count() const { return many_ ? boost::icl::interval_count(*many_) : one_.empty() ? 0 : 1; }
   uint64_t bytes() const {
     uint64_t n = 0;
-    for (const auto& i : set_) n += i.upper() - i.lower();
+    for_each([&](ByteRange r) { n += r.length(); });
     return n;
   }
-  bool operator==(const ByteRanges& o) const { return set_ == o.set_; }
+  bool operator==(const ByteRanges& o) const {
+    return one_ == o.one_ && !many_ == !o.many_ && (!many_ || *many_ == *o.many_);
+  }
 
   // Rounds every range outward to multiples of `grain` (a power of two). Only adds.
   void coarsen(uint64_t grain) {
@@ -67,11 +114,32 @@ class ByteRanges {
   // Calls f(ByteRange) for every range, ascending.
   template <typename F>
   void for_each(F&& f) const {
-    for (const auto& i : set_) f(ByteRange{i.lower(), i.upper()});
+    if (!many_) {
+      if (!one_.empty()) f(one_);
+      return;
+    }
+    for (const auto& i : *many_) f(ByteRange{i.lower(), i.upper()});
   }
 
  private:
-  Set set_;
+  // For a change that may make several of one. settle() afterwards.
+  Set& several() {
+    if (many_) return *many_;
+    many_ = std::make_unique<Set>();
+    if (!one_.empty()) many_->add(Interval(one_.begin, one_.end));
+    one_ = {};
+    return *many_;
+  }
+  // Several are in the tree, one or none is not: equal sets look the same.
+  void settle() {
+    const auto first = many_->begin();
+    if (first != many_->end() && std::next(first) != many_->end()) return;
+    one_ = first == many_->end() ? ByteRange{} : ByteRange{first->lower(), first->upper()};
+    many_.reset();
+  }
+
+  ByteRange one_;              // while there is one; empty while there is none, or several
+  std::unique_ptr<Set> many_;  // two at least
 };
 
 }  // namespace epochfs

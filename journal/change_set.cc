@@ -148,14 +148,18 @@ void Fold::add(const Record& r) {
 }
 
 ChangeSet Fold::finish(Cancel cancel) {
-  std::unordered_map<FileId, bool> named;  // fresh files that have a name in the end
+  std::vector<FileId> named;  // fresh files that have a name in the end
   for (const auto& [key, change] : set_.names) {
-    if (change.after) named[change.after] = true;
+    if (!change.after) continue;
+    auto file = set_.files.find(change.after);
+    if (file != set_.files.end() && file->second.fresh) named.push_back(change.after);
   }
+  std::sort(named.begin(), named.end());
   // A fresh file without a name is gone, or was never reachable. One that is
   // uncertain may have names that the records do not tell.
   std::erase_if(set_.files, [&](const auto& entry) {
-    return entry.second.fresh && !entry.second.whole && !named.count(entry.first);
+    return entry.second.fresh && !entry.second.whole &&
+           !std::binary_search(named.begin(), named.end(), entry.first);
   });
   std::erase_if(set_.names, [&](const auto& entry) {
     const NameChange& change = entry.second;

@@ -3,6 +3,8 @@
 // bytes or attributes changed. What cancels out leaves nothing behind.
 //
 // It holds no bytes and reads no files: extents are read when they are shipped.
+//
+// Memory: tests/bench/change_set measures it.
 #pragma once
 
 #include <map>
@@ -11,6 +13,7 @@
 
 #include "journal/byte_ranges.h"
 #include "journal/record.h"
+#include "journal/stored_handle.h"
 
 namespace epochfs {
 
@@ -30,18 +33,18 @@ struct NameChange {
 };
 
 struct FileChange {
-  FileHandle handle;
+  StoredHandle handle;
   bool fresh = false;    // came to be within the range: all of it is new
   bool whole = false;    // not to be trusted in any part, although it may be old
-  ByteRanges data;       // dirty bytes; [x, kEndOfFile) reaches to wherever it ends
-  Lsn last_data{};       // newest record that touched its bytes: the version of its data
-
   // For a fold that others are put behind (Keep::kLinks); of no meaning to who ships.
   bool touched = false;  // bytes or attributes may have changed, not only a name
-  int64_t links = 0;     // names that it got, less those that it lost
+  ByteRanges data;       // dirty bytes; [x, kEndOfFile) reaches to wherever it ends
+  Lsn last_data{};       // newest record that touched its bytes: the version of its data
+  int64_t links = 0;     // as `touched`: names that it got, less those that it lost
 
   bool operator==(const FileChange&) const = default;
 };
+static_assert(sizeof(FileChange) == 64, "there are as many as files that changed");
 
 // What `newer`, of the range that follows, makes of `older`. Too much at most.
 void append(FileChange& older, const FileChange& newer);

@@ -111,9 +111,9 @@ FileChange decode(const FileEntry& e, std::span<const std::byte> in) {
   out.touched = e.flags & kTouched;
   out.links = e.links;
   out.last_data = Lsn{e.last_data};
-  out.handle.type = e.handle_type;
-  out.handle.size = uint8_t(e.handle_bytes);
-  std::memcpy(out.handle.bytes.data(), in.data() + sizeof e, e.handle_bytes);
+  FileHandle handle{.type = e.handle_type, .size = uint8_t(e.handle_bytes)};
+  std::memcpy(handle.bytes.data(), in.data() + sizeof e, e.handle_bytes);
+  out.handle = handle;
   const auto ranges = in.subspan(sizeof e + aligned(e.handle_bytes), e.ranges * sizeof(ByteRange));
   for (size_t at = 0; at < ranges.size(); at += sizeof(ByteRange)) {
     out.data.add(load<ByteRange>(ranges.subspan(at)));
@@ -354,12 +354,13 @@ void CheckpointWriter::add(const FileId& id, const FileChange& change) {
   e.last_data = value(change.last_data);
   e.links = change.links;
   e.ranges = uint32_t(data.count());
-  e.handle_type = change.handle.type;
-  e.handle_bytes = change.handle.size;
+  const FileHandle handle = change.handle;
+  e.handle_type = handle.type;
+  e.handle_bytes = handle.size;
   e.bytes = uint32_t(sizeof e + aligned(e.handle_bytes) + e.ranges * sizeof(ByteRange));
   entry_.assign(sizeof e + aligned(e.handle_bytes), std::byte{0});
   std::memcpy(entry_.data(), &e, sizeof e);
-  std::memcpy(entry_.data() + sizeof e, change.handle.bytes.data(), e.handle_bytes);
+  std::memcpy(entry_.data() + sizeof e, handle.bytes.data(), e.handle_bytes);
   data.for_each([&](ByteRange range) {
     const auto bytes = bytes_of(range);
     entry_.insert(entry_.end(), bytes.begin(), bytes.end());

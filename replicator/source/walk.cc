@@ -77,18 +77,20 @@ Result<void> Walk::directory(const Directory& d) {
 
 Result<void> Walk::entry(const FileId& parent, int dir, const char* name) {
   struct statx a;
-  FileChange change;
-  int code = identify(dir, name, a, change.handle);
+  FileHandle handle;
+  int code = identify(dir, name, a, handle);
   if (code == -ENOENT) return {};  // removed meanwhile
   if (code != 0) return fail(fmt::format("stat {} in inode {}", escape(name), parent.inode), -code);
   if (device_of(a) != device_) return {};
   FileId id = file_id(a);
   if (is_directory(a.stx_mode)) {
     sender_.name(parent, name, id);
-    pending_.push_back({id, change.handle});
+    pending_.push_back({id, handle});
     return {};
   }
   if (!sent(id)) {
+    FileChange change;
+    change.handle = handle;
     change.whole = true;
     EPOCHFS_TRY(bool there, sender_.file(id, change));
     if (!there) return {};

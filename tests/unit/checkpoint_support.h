@@ -16,9 +16,11 @@ inline FileChange random_change(Random& random) {
   c.touched = random.one_in(2);
   c.links = int64_t(random.below(7)) - 3;
   c.last_data = Lsn{random.u64()};
-  c.handle.type = int32_t(random.below(1000)) - 500;
-  c.handle.size = uint8_t(random.below(FileHandle::kMaxBytes + 1));
-  for (size_t i = 0; i < c.handle.size; ++i) c.handle.bytes[i] = uint8_t(random.u64());
+  FileHandle handle;
+  handle.type = int32_t(random.below(1000)) - 500;
+  handle.size = uint8_t(random.below(FileHandle::kMaxBytes + 1));
+  for (size_t i = 0; i < handle.size; ++i) handle.bytes[i] = uint8_t(random.u64());
+  c.handle = handle;
   for (uint64_t n = random.below(5); n > 0; --n) {
     const uint64_t begin = random.u64() >> 1;
     c.data.add({begin, begin + 1 + random.below(1 << 20)});
