@@ -12,7 +12,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kSealTimeout = 5s;
-constexpr auto kLookAgainAfter = 1s;  // while room is short: others may free some
+constexpr auto kLookAgainAfter = 1s;  // while room is short, or was: others may free some
 
 }  // namespace
 
@@ -79,7 +79,9 @@ void Housekeeper::wake() {
 void Housekeeper::run() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    const bool hard_up = journal_.short_of_room() || status().blocking;
+    const HousekeepingStatus seen = status();
+    const bool hard_up =
+        journal_.short_of_room() || seen.blocking || seen.pressure != Pressure::kNone;
     auto due = [this] { return stop_ || wanted_; };
     if (hard_up) {
       woken_.wait_for(lock, kLookAgainAfter, due);

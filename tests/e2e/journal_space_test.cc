@@ -74,9 +74,11 @@ TEST_F(JournalSpaceTest, OverwritesDuringALongPauseTakeNoRoom) {
   // Some 12 MB of records.
   ASSERT_TRUE(rewrite("busy", 120'000, [](uint64_t i) { return (i % 64) * 4096; }));
   EXPECT_LE(space().bytes, kQuota + (1 << 20));
-  EXPECT_EQ(space().pressure, "none");
   EXPECT_GE(space().checkpoints, 1u);
-  EXPECT_EQ(space().status, 0);
+  eventually("it is well within its quota again", [&] {
+    const Space now = space();
+    return now.pressure == "none" && now.status == 0;
+  });
   go_on();
   EXPECT_TRUE(replica().becomes_equal());
   EXPECT_LT(replica().status().bytes_sent - before.bytes_sent, 1u << 20) << "no more than changed";
