@@ -137,11 +137,6 @@ class CostTest : public TwoHosts {
     replica().establish();
     ASSERT_TRUE(replica().becomes_equal());
   }
-  void pause() {
-    a().must({"relationship", "disable", replica().id()});
-    replica().await_state("Off");
-  }
-  void go_on() { a().must({"relationship", "enable", replica().id()}); }
   // As many records as make the mount put a checkpoint in their place.
   void fill_journal() {
     const UniqueFd fd = open_file("busy", O_CREAT);
@@ -228,7 +223,7 @@ TEST_F(FirstNameTest, ComesBehindACheckpoint) {
   const UniqueFd before = make_nameless(3);
   replica().wait_for_epoch(replica().barrier());
   forget_cost();
-  pause();
+  replica().pause();
   const UniqueFd within = make_nameless(5), named_late = make_nameless(7);
   fill_journal();
   write_to(before, bytes_of(7, 1000), 50'000);
@@ -236,7 +231,7 @@ TEST_F(FirstNameTest, ComesBehindACheckpoint) {
   give_name(within, "within");
   fill_journal();
   give_name(named_late, "named-late");
-  go_on();
+  replica().go_on();
   EXPECT_LT(cost(), 300'000 + 2 * kNothing);
 }
 
@@ -247,7 +242,7 @@ class NetEffectTest : public CostTest, public ::testing::WithParamInterface<bool
   bool checkpoints() const { return GetParam(); }
   void begin() {
     ASSERT_TRUE(replica().becomes_equal());
-    pause();
+    replica().pause();
     forget_cost();
   }
   void in_between() {
@@ -255,7 +250,7 @@ class NetEffectTest : public CostTest, public ::testing::WithParamInterface<bool
   }
   uint64_t cost_of_all() {
     in_between();
-    go_on();
+    replica().go_on();
     return cost();
   }
 };

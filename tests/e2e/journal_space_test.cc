@@ -30,11 +30,6 @@ class JournalSpaceTest : public TwoHosts {
     replica().establish();
     ASSERT_TRUE(replica().becomes_equal());
   }
-  void pause() {
-    a().must({"relationship", "disable", replica().id()});
-    replica().await_state("Off");
-  }
-  void go_on() { a().must({"relationship", "enable", replica().id()}); }
 
   struct Space {
     uint64_t bytes = 0, checkpoints = 0, lost = 0;
@@ -70,7 +65,7 @@ TEST_F(JournalSpaceTest, OverwritesDuringALongPauseTakeNoRoom) {
   write_large_file(data() + "/untouched", 20 << 20, 1);
   ASSERT_TRUE(replica().becomes_equal());
   const ReplicaStatus before = replica().status();
-  pause();
+  replica().pause();
   // Some 12 MB of records.
   ASSERT_TRUE(rewrite("busy", 120'000, [](uint64_t i) { return (i % 64) * 4096; }));
   EXPECT_LE(space().bytes, kQuota + (1 << 20));
@@ -79,7 +74,7 @@ TEST_F(JournalSpaceTest, OverwritesDuringALongPauseTakeNoRoom) {
     const Space now = space();
     return now.pressure == "none" && now.status == 0;
   });
-  go_on();
+  replica().go_on();
   EXPECT_TRUE(replica().becomes_equal());
   EXPECT_LT(replica().status().bytes_sent - before.bytes_sent, 1u << 20) << "no more than changed";
 }
@@ -94,7 +89,7 @@ TEST_F(JournalSpaceTest, CheckpointsTellTheSameAsTheRecords) {
   mutator.run(300);
   ASSERT_TRUE(replica().becomes_equal());
   for (int round = 0; round < 3; ++round) {
-    pause();
+    replica().pause();
     for (int part = 0; part < 6; ++part) {
       mutator.run(150);
       ASSERT_TRUE(rewrite("busy", 12'000, [&](uint64_t) { return random.below(4000) * 4096; }));
@@ -109,7 +104,7 @@ TEST_F(JournalSpaceTest, CheckpointsTellTheSameAsTheRecords) {
     }
     EXPECT_GE(space().checkpoints, 1u);
     const auto before = replica().status();
-    go_on();
+    replica().go_on();
     ASSERT_TRUE(replica().becomes_equal()) << "round " << round;
     EXPECT_GT(replica().status().epochs_sent, before.epochs_sent);
   }
@@ -152,11 +147,11 @@ TEST_F(JournalSpaceTest, EpochsOutOfCheckpointsAreExact) {
   };
   eventually("two rounds are written", [&] { return rounds > 1; });
   for (int look = 0; look < 3; ++look) {
-    pause();
+    replica().pause();
     const uint64_t now = rounds;
     eventually("more than a journal's worth is written", [&] { return rounds > now + 4; });
     EXPECT_GE(space().checkpoints, 1u);
-    go_on();
+    replica().go_on();
     expect_at_an_epoch(why_not);
   }
   stop = true;
@@ -171,7 +166,7 @@ TEST_F(JournalSpaceTest, ScatteredChangesDegradeToCoarserExtentsAndArriveAll) {
     ASSERT_EQ(::ftruncate(fd.get(), 8 << 20), 0);
   }
   ASSERT_TRUE(replica().becomes_equal());
-  pause();
+  replica().pause();
   // A range each: sixteen bytes of checkpoint.
   Random random;
   for (int part = 0; part < 25 && space().pressure != "coarser extents"; ++part) {
@@ -181,7 +176,7 @@ TEST_F(JournalSpaceTest, ScatteredChangesDegradeToCoarserExtentsAndArriveAll) {
   EXPECT_EQ(space().status, 3);
   EXPECT_LE(space().bytes, kQuota + (1 << 20));
   EXPECT_EQ(space().lost, 0u);
-  go_on();
+  replica().go_on();
   EXPECT_TRUE(replica().becomes_equal());
   eventually("the pressure is over", [&] {
     write_file(data() + "/more", std::to_string(space().bytes));
@@ -191,7 +186,7 @@ TEST_F(JournalSpaceTest, ScatteredChangesDegradeToCoarserExtentsAndArriveAll) {
 
 TEST_F(JournalSpaceTest, TooManyChangedFilesEndInAComparisonOfTheTree) {
   establish_with({"--journal-quota", "4M"});
-  pause();
+  replica().pause();
   UniqueFd root(::open(data().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   for (int i = 0; i < 60'000 && (i % 5000 || space().pressure != "whole tree"); ++i) {
     UniqueFd fd(::openat(root.get(), fmt::format("a file with a long name, number {}", i).c_str(),
@@ -201,13 +196,13 @@ TEST_F(JournalSpaceTest, TooManyChangedFilesEndInAComparisonOfTheTree) {
   EXPECT_EQ(space().pressure, "whole tree");
   EXPECT_LE(space().bytes, kQuota + (1 << 20));
   EXPECT_EQ(space().lost, 0u);
-  go_on();
+  replica().go_on();
   EXPECT_TRUE(replica().becomes_equal());
 }
 
 TEST_F(JournalSpaceTest, BlocksApplicationsWhereThatWasAskedFor) {
   establish_with({"--journal-quota", "4M", "--when-full", "block"});
-  pause();
+  replica().pause();
   std::atomic<uint64_t> written{0};
   std::atomic<bool> stop{false};
   std::thread writer([&] {
@@ -222,16 +217,16 @@ TEST_F(JournalSpaceTest, BlocksApplicationsWhereThatWasAskedFor) {
   });
   // New in the pause, so all of it counts, and one range does; what is there already is
   // told in ranges once it is replicated.
-  go_on();
+  replica().go_on();
   replica().wait_until_idle();
-  pause();
+  replica().pause();
   eventually("it blocks", [&] { return space().blocking; });
   EXPECT_EQ(space().status, 3);
   const uint64_t held_at = written;
   EXPECT_EQ(a().epochfs({"barrier", data()}).status, 0) << "a barrier is no change";
   EXPECT_LE(written, held_at + 100'000);
   EXPECT_EQ(space().lost, 0u);
-  go_on();
+  replica().go_on();
   eventually("it goes on", [&] { return !space().blocking && written > held_at; });
   stop = true;
   writer.join();
@@ -249,7 +244,7 @@ TEST_F(JournalSpaceTest, QuotaThatIsTooSmallForTheJournalIsRefused) {
 
 TEST_F(JournalSpaceTest, DamagedCursorStopsNoMount) {
   establish_with({});
-  pause();
+  replica().pause();
   const std::string cursor = a().journal(data()) + "/cursors/" + replica().id();
   a().unmount(data());
   write_file(cursor, "no number\n");
@@ -259,7 +254,7 @@ TEST_F(JournalSpaceTest, DamagedCursorStopsNoMount) {
     const Outcome outcome = a().epochfs({"status", data()});
     return outcome.status == 3 && outcome.out.find(replica().id()) != std::string::npos;
   });
-  go_on();
+  replica().go_on();
   EXPECT_TRUE(replica().becomes_equal()) << "the daemon writes it anew";
   write_file(data() + "/file", "written again");
   EXPECT_TRUE(replica().becomes_equal());

@@ -101,9 +101,15 @@ void Replica::await_target_state(const std::string& wanted) const {
   return same_tree(snapshot(source_directory_), snapshot(target_directory_));
 }
 
-void Replica::expect_at_rest(const std::function<std::string()>& why_not) const {
+void Replica::pause() const {
   source_.must({"relationship", "disable", id_});
   await_state("Off");
+}
+
+void Replica::go_on() const { source_.must({"relationship", "enable", id_}); }
+
+void Replica::expect_at_rest(const std::function<std::string()>& why_not) const {
+  pause();
   constexpr Milliseconds kAtRest{1000};  // applying does not pause for so long
   std::string why;
   TreeSnapshot seen;
@@ -118,7 +124,7 @@ void Replica::expect_at_rest(const std::function<std::string()>& why_not) const 
     return std::chrono::steady_clock::now() - seen_at > kAtRest;
   });
   EXPECT_EQ(why, "") << target_directory_ << " at epoch " << status().recovery_epoch;
-  source_.must({"relationship", "enable", id_});
+  go_on();
 }
 
 void TwoHosts::SetUp() {

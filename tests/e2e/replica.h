@@ -51,6 +51,10 @@ class Replica {
   void wait_for_epoch(uint64_t epoch, Milliseconds timeout = Host::kPatience) const;
   void wait_until_idle(Milliseconds timeout = Host::kPatience) const;
 
+  // No data moves after pause() has returned, until go_on().
+  void pause() const;
+  void go_on() const;
+
   ReplicaStatus status() const { return status_of(source_, id_); }
   ReplicaStatus target_status() const { return status_of(target_, id_); }
   std::string state() const { return status().state; }

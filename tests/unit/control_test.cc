@@ -13,7 +13,7 @@
 #include "journal/labels.h"
 #include "journal/unix_rpc.h"
 #include "schema/control.capnp.h"
-#include "tests/unit/journal_support.h"
+#include "tests/unit/mount_support.h"
 
 namespace epochfs {
 namespace {
@@ -21,20 +21,10 @@ namespace {
 using namespace epochfs::testing;
 using namespace std::chrono_literals;
 
-class Control : public JournalTest {
+class Control : public MountedJournalTest {
  protected:
   void SetUp() override {
-    ASSERT_EQ(::mkdir((dir_ / "backing").c_str(), 0755), 0);
-    backing_ = must(open_directory(dir_ / "backing"));
-    open();
-    pins_ = must(Pins::create(volume_, backing_.get()));
-    pins_->restore({}, {}, EpochId{0});
-    recorder_ = std::make_unique<Recorder>(*journal_, barrier_, *pins_, backing_.get());
-    checkpoints_ = must(Checkpoints::open(storage_, volume_));
-    settler_ = std::make_unique<Settler>(storage_, *journal_, volume_.dir());
-    housekeeper_ = std::make_unique<Housekeeper>(volume_, *journal_, *recorder_, *pins_,
-                                                 *checkpoints_, *settler_, HousekeepingOptions{});
-    worker_ = *recorder_->add_worker();
+    MountedJournalTest::SetUp();
     server_ = must(ControlServer::start({
         .mountpoint = "/mnt/data",
         .backing_path = dir_ / "backing",
@@ -54,10 +44,7 @@ class Control : public JournalTest {
   void TearDown() override {
     disconnect();
     server_.reset();
-    recorder_->remove_worker(worker_);
-    housekeeper_.reset();
-    recorder_.reset();
-    pins_.reset();
+    MountedJournalTest::TearDown();
   }
   std::string socket() { return volume_.path() + "/" + kControlSocket; }
   void connect() {
@@ -109,14 +96,6 @@ class Control : public JournalTest {
   std::unique_ptr<kj::AsyncIoContext> io_owner_ =
       std::make_unique<kj::AsyncIoContext>(kj::setupAsyncIo());
   kj::AsyncIoContext& io_ = *io_owner_;
-  UniqueFd backing_;
-  Barrier barrier_;
-  std::unique_ptr<Pins> pins_;
-  std::unique_ptr<Recorder> recorder_;
-  std::unique_ptr<Checkpoints> checkpoints_;
-  std::unique_ptr<Settler> settler_;
-  std::unique_ptr<Housekeeper> housekeeper_;
-  Worker worker_;
   std::function<Result<void>()> flush_ = [] { return Result<void>(); };
   std::unique_ptr<ControlServer> server_;
   std::unique_ptr<UnixRpcClient> client_;

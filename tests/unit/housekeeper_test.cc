@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include "journal/fold_epochs.h"
-#include "tests/unit/journal_support.h"
+#include "tests/unit/mount_support.h"
 
 namespace epochfs {
 namespace {
@@ -13,30 +13,8 @@ namespace {
 using namespace epochfs::testing;
 using namespace std::chrono_literals;
 
-class HousekeeperTest : public JournalTest {
+class HousekeeperTest : public MountedJournalTest {
  protected:
-  void SetUp() override {
-    ASSERT_EQ(::mkdir((dir_ / "backing").c_str(), 0755), 0);
-    backing_ = must(open_directory(dir_ / "backing"));
-    open();
-    pins_ = must(Pins::create(volume_, backing_.get()));
-    pins_->restore({}, {}, EpochId{0});
-    recorder_ = std::make_unique<Recorder>(*journal_, barrier_, *pins_, backing_.get());
-    checkpoints_ = must(Checkpoints::open(storage_, volume_));
-    settler_ = std::make_unique<Settler>(storage_, *journal_, backing_.get());
-    worker_ = *recorder_->add_worker();
-    keep({.keep = {.bytes = 0}});
-  }
-  void TearDown() override {
-    recorder_->remove_worker(worker_);
-    housekeeper_.reset();
-    recorder_.reset();
-  }
-  void keep(const HousekeepingOptions& options) {
-    housekeeper_.reset();
-    housekeeper_ = std::make_unique<Housekeeper>(volume_, *journal_, *recorder_, *pins_,
-                                                 *checkpoints_, *settler_, options);
-  }
   void write(uint64_t inode, uint64_t page = 0) {
     const Record r = write_of(inode, page * 4096, page * 4096 + 1);
     const Touched touched[] = {{.id = r.file, .data = r.range}};
@@ -52,15 +30,6 @@ class HousekeeperTest : public JournalTest {
     must(housekeeper_->cursors_changed());
   }
   Pressure pressure() { return housekeeper_->status().pressure; }
-
-  UniqueFd backing_;
-  Barrier barrier_;
-  std::unique_ptr<Pins> pins_;
-  std::unique_ptr<Recorder> recorder_;
-  std::unique_ptr<Checkpoints> checkpoints_;
-  std::unique_ptr<Settler> settler_;
-  std::unique_ptr<Housekeeper> housekeeper_;
-  Worker worker_;
 };
 
 TEST_F(HousekeeperTest, SealsAnEpochThatGrowsPastASegment) {
