@@ -62,8 +62,10 @@ Result<SourceFilePtr> EpochReader::open(const FileId& id, const FileHandle& hand
   file->fd.reset(opened);
   struct stat st;
   if (::fstat(opened, &st) != 0) return fail_errno("stat " + named(id));
+  // Blocks that suffice are no proof: those of xattrs, or behind the end, count too.
   file->dense = uint64_t(st.st_blocks) * 512 >= uint64_t(st.st_size) &&
-                uint64_t(st.st_size) >= file->size;
+                uint64_t(st.st_size) >= file->size &&
+                ::lseek(opened, 0, SEEK_HOLE) >= st.st_size;
   return file;
 }
 
