@@ -2,97 +2,75 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
-#include <cstdlib>
-
-#include "journal/unix.h"
+#include "tests/e2e/files.h"
+#include "tests/e2e/host.h"
 
 namespace epochfs::testing {
 namespace {
 
 constexpr Milliseconds kPatience{120'000};
-constexpr const char* kOuterSize = "3G";  // sparse, all of it
-constexpr const char* kInnerSize = "600M";
+
+}  // namespace
 
 std::string must_run(std::vector<std::string> argv) {
   const Command command{.argv = std::move(argv)};
-  Outcome outcome = run(command, kPatience);
+  Outcome outcome = testing::run(command, kPatience);
   if (outcome.status != 0) throw Failure(as_typed(command) + ": " + outcome.err);
   if (outcome.out.ends_with("\n")) outcome.out.pop_back();
   return outcome.out;
 }
 
-bool there_is(const std::string& program) {
-  return run({.argv = {"sh", "-c", "command -v " + program}}, kPatience).status == 0;
+void make_file_system(std::vector<std::string> mkfs, const std::string& image) {
+  mkfs.push_back(image);
+  const Command command{.argv = std::move(mkfs)};
+  // mkfs.btrfs looks at every mount of the machine, and gives up where it finds one whose
+  // program another test has just killed.
+  Outcome outcome;
+  eventually(as_typed(command) + " finds no dead mount", [&] {
+    outcome = testing::run(command, kPatience);
+    return outcome.err.find("Transport endpoint is not connected") == std::string::npos;
+  });
+  if (outcome.status != 0) throw Failure(as_typed(command) + ": " + outcome.err);
 }
 
-// Memory, where there is some: nothing that happens to it is to last.
-std::string folder_for_images() {
-  const char* given = std::getenv("TMPDIR");
-  if (given && *given) return given;
-  return ::access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/var/tmp";
-}
-
-}  // namespace
-
-std::optional<std::string> Disk::why_not(const std::string& type) {
-  for (const std::string& program : {std::string("mkfs.xfs"), "mkfs." + type,
-                                     std::string("losetup"), std::string("truncate")}) {
-    if (!there_is(program)) return "there is no " + program;
+std::optional<std::string> Disk::why_not(const std::string& tool) {
+  if (::access("/dev/loop-control", R_OK | W_OK) != 0) return "there are no loop devices";
+  const std::string look = "command -v " + tool;
+  if (testing::run({.argv = {"sh", "-c", look}}, kPatience).status != 0) {
+    return "there is no " + tool;
   }
-  if (run({.argv = {"losetup", "--find"}}, kPatience).status != 0) return "no loop device is free";
   return std::nullopt;
 }
 
-Disk::Disk(Host& host, const std::string& name, const std::string& type) : type_(type) {
-  outer_ = host.make_directory(name + "-images");
-  path_ = host.make_directory(name);
-  std::string image = folder_for_images() + "/epochfs-disk.XXXXXX";
-  UniqueFd made(::mkstemp(image.data()));
-  if (!made) throw_errno("make " + image);
-  try {
-    must_run({"truncate", "--size", kOuterSize, image});
-    must_run({"mkfs.xfs", "-q", "-m", "reflink=1", image});
-    must_run({"mount", "-o", "loop", image, outer_});
-  } catch (...) {
-    ::unlink(image.c_str());
-    throw;
-  }
-  ::unlink(image.c_str());
-  must_run({"truncate", "--size", kInnerSize, outer_ + "/disk"});
-  must_run(type == "ext4" ? std::vector<std::string>{"mkfs.ext4", "-q", outer_ + "/disk"}
-                          : std::vector<std::string>{"mkfs." + type, "-q", outer_ + "/disk"});
-  loop_ = must_run({"losetup", "--find", "--show", outer_ + "/disk"});
-  attach();
+Disk::Disk(const std::string& folder, const std::string& name, uint64_t bytes,
+           std::vector<std::string> make, const std::string& options)
+    : path_(folder + "/" + name) {
+  const std::string image = path_ + ".image";
+  UniqueFd file(::open(image.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!file || ::ftruncate(file.get(), off_t(bytes)) != 0) throw_errno("make " + image);
+  make_file_system(std::move(make), image);
+  testing::make_directory(path_);
+  // The loop device goes with the mount.
+  must_run({"mount", "-o", "loop" + (options.empty() ? "" : "," + options), image, path_});
 }
 
-// From now on the loop device goes with the mount.
-void Disk::attach() {
-  const Outcome mounted = run({.argv = {"mount", "-t", type_, loop_, path_}}, kPatience);
-  must_run({"losetup", "--detach", loop_});
-  if (mounted.status != 0) throw Failure("mount " + loop_ + ": " + mounted.err);
+Disk::~Disk() {
+  if (::umount2(path_.c_str(), UMOUNT_NOFOLLOW) != 0) ::umount2(path_.c_str(), MNT_DETACH);
 }
 
-void Disk::cut() {
-  UniqueFd from(::open((outer_ + "/disk").c_str(), O_RDONLY | O_CLOEXEC));
-  UniqueFd to(::open((outer_ + "/cut").c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  if (!from || !to) throw_errno("open images");
-  if (::ioctl(to.get(), FICLONE, from.get()) != 0) throw_errno("clone the image");
+std::string Disk::device() const {
+  return must_run({"findmnt", "--noheadings", "--output", "SOURCE", "--mountpoint", path_});
 }
 
-void Disk::restart() {
-  eventually(path_ + " is no longer in use", [&] {
-    return run({.argv = {"umount", path_}}, kPatience).status == 0;
-  });
-  must_run({"mv", outer_ + "/cut", outer_ + "/disk"});
-  // The same device again: XFS tells its file systems apart by that.
-  eventually(loop_ + " is free", [&] {
-    return run({.argv = {"losetup", loop_, outer_ + "/disk"}}, kPatience).status == 0;
-  });
-  attach();
+bool Disk::remount(const std::string& option) {
+  const unsigned long flags = option == "ro" ? MS_REMOUNT | MS_RDONLY : MS_REMOUNT;
+  if (::mount(nullptr, path_.c_str(), nullptr, flags, nullptr) == 0) return true;
+  if (errno != EBUSY) throw_errno("remount " + path_);
+  return false;
 }
 
 }  // namespace epochfs::testing

@@ -1,38 +1,40 @@
-// Disk: what would a power cut leave? A file system in an image that a loop device makes
-// a disk of. The image lies on an XFS of its own, where a copy by reflink is taken in one
-// moment: what it holds then is what had reached the disk, and nothing that the kernel
-// still keeps in memory.
-//
-// Nothing outlives the test: images have no name outside of the XFS, loop devices go with
-// their last mount, and mounts lie in the host's folder, which its guard clears.
+// Disk: a small file system of its own, in a file, for what an application's own disk
+// must not suffer: being full, over quota or read-only.
 #pragma once
 
 #include <optional>
 #include <string>
 
-#include "tests/e2e/host.h"
+#include "tests/e2e/process.h"
 
 namespace epochfs::testing {
 
+// What the program prints, without the last newline. Throws Failure where it fails.
+std::string must_run(std::vector<std::string> argv);
+
+// Runs mkfs with that image. Throws Failure.
+void make_file_system(std::vector<std::string> mkfs, const std::string& image);
+
 class Disk {
  public:
-  // Why there can be no such disk here, for GTEST_SKIP; nullopt: there can.
-  static std::optional<std::string> why_not(const std::string& type);
+  // Makes a file system of that type on `bytes` below `folder`, and mounts it there.
+  // Throws Failure.
+  Disk(const std::string& folder, const std::string& name, uint64_t bytes,
+       std::vector<std::string> make, const std::string& options);
+  ~Disk();
+  Disk(const Disk&) = delete;
+  Disk& operator=(const Disk&) = delete;
 
-  // type: ext4, xfs or btrfs. Mounted on `name` in the host's folder.
-  Disk(Host& host, const std::string& name, const std::string& type);
+  // Why there can be none here; nullopt: it can. `tool` makes the file system.
+  static std::optional<std::string> why_not(const std::string& tool);
 
   const std::string& path() const { return path_; }
-
-  // Notes what a power cut at this very moment would leave. Any thread.
-  void cut();
-  // Takes the disk away as it is, and mounts what cut() has noted. Nobody may use it.
-  void restart();
+  std::string device() const;  // that it is on
+  // "ro" or "rw". False where a file is open for writing.
+  bool remount(const std::string& option);
 
  private:
-  void attach();
-
-  std::string type_, outer_, path_, loop_;
+  std::string path_;
 };
 
 }  // namespace epochfs::testing

@@ -1,6 +1,6 @@
 // Does a power cut lose nothing that was fsynced, and does no difference between source
 // and target go unnoticed? Data, journal and daemon's state of the source lie on a disk
-// (disk.h) whose power is cut; the target goes on.
+// (power_cut_disk.h) whose power is cut; the target goes on.
 #include <capnp/compat/json.h>
 #include <capnp/message.h>
 #include <fcntl.h>
@@ -20,9 +20,9 @@
 
 #include "journal/unix.h"
 #include "schema/control.capnp.h"
-#include "tests/e2e/disk.h"
 #include "tests/e2e/files.h"
 #include "tests/e2e/operation.h"
+#include "tests/e2e/power_cut_disk.h"
 #include "tests/e2e/random.h"
 #include "tests/e2e/replica.h"
 
@@ -263,10 +263,10 @@ class PowerLossTest : public ::testing::Test {
  protected:
   void start_on(const std::string& type) {
     if (auto why = Host::why_not()) GTEST_SKIP() << *why;
-    if (auto why = Disk::why_not(type)) GTEST_SKIP() << *why;
+    if (auto why = PowerCutDisk::why_not(type)) GTEST_SKIP() << *why;
     a_ = std::make_unique<Host>("a");
     b_ = std::make_unique<Host>("b");
-    disk_ = std::make_unique<Disk>(*a_, "disk", type);
+    disk_ = std::make_unique<PowerCutDisk>(*a_, "disk", type);
     make_directory(disk_->path() + "/state");
     make_directory(disk_->path() + "/data");
     if (::symlink((disk_->path() + "/state").c_str(), a_->state().c_str()) != 0) {
@@ -316,7 +316,7 @@ class PowerLossTest : public ::testing::Test {
   }
 
   std::unique_ptr<Host> a_, b_;
-  std::unique_ptr<Disk> disk_;
+  std::unique_ptr<PowerCutDisk> disk_;
   std::unique_ptr<Replica> replica_;
 };
 

@@ -8,8 +8,8 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "tests/e2e/disk.h"
 #include "tests/e2e/files.h"
-#include "tests/e2e/posix/disk.h"
 #include "tests/e2e/posix/posix.h"
 #include "tests/e2e/tree.h"
 
