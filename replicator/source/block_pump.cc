@@ -21,8 +21,9 @@ std::string named(const SourceFile& file) { return fmt::format("inode {}", file.
 }  // namespace
 
 BlockPump::BlockPump(EpochReader& reader, rpc::Transfer::Client transfer, Window& window,
-                     Interruptible& loop)
-    : reader_(reader), transfer_(kj::mv(transfer)), window_(window), loop_(loop) {
+                     Interruptible& loop, std::function<void(uint64_t)> on_sent)
+    : reader_(reader), transfer_(kj::mv(transfer)), window_(window), loop_(loop),
+      on_sent_(std::move(on_sent)) {
   filling_.buffer.reset(new char[kGenerationBytes]);
   reading_.buffer.reset(new char[kGenerationBytes]);
   compressed_.reset(new char[kChunkBytes]);
@@ -30,8 +31,10 @@ BlockPump::BlockPump(EpochReader& reader, rpc::Transfer::Client transfer, Window
 
 Result<std::unique_ptr<BlockPump>> BlockPump::make(EpochReader& reader,
                                                    rpc::Transfer::Client transfer, Window& window,
-                                                   Interruptible& loop) {
-  std::unique_ptr<BlockPump> self(new BlockPump(reader, kj::mv(transfer), window, loop));
+                                                   Interruptible& loop,
+                                                   std::function<void(uint64_t)> on_sent) {
+  std::unique_ptr<BlockPump> self(
+      new BlockPump(reader, kj::mv(transfer), window, loop, std::move(on_sent)));
   if (int code = io_uring_queue_init(kRingEntries, &self->ring_, 0); code < 0) {
     return fail("set up io_uring; allow it with: sysctl kernel.io_uring_disabled=0", -code);
   }
@@ -174,12 +177,14 @@ Result<void> BlockPump::send(Generation& generation) {
 void BlockPump::send_message(Generation& generation, size_t first, size_t count) {
   auto request = transfer_.blocksRequest(capnp::MessageSize{kMessageBytes / 8 + 1024, 0});
   auto blocks = request.initBlocks(unsigned(count));
+  uint64_t covered = 0;
   for (size_t i = 0; i < count; ++i) {
     const Chunk& chunk = generation.chunks[first + i];
     auto block = blocks[unsigned(i)];
     set_file_id(block.initId(), chunk.file->id.inode, chunk.file->id.birth_ns);
     block.setOffset(chunk.range.begin);
     block.setLength(chunk.range.length());
+    covered += chunk.range.length();
     if (chunk.hole) {
       block.getPayload().setHole();
       continue;
@@ -194,6 +199,7 @@ void BlockPump::send_message(Generation& generation, size_t first, size_t count)
   const uint64_t size = request.totalSize().wordCount * sizeof(capnp::word);
   counters_.bytes_sent += size;
   window_.add(request.send().ignoreResult(), size);
+  on_sent_(covered);
 }
 
 size_t BlockPump::compress(const Chunk& chunk, const char* bytes) {

@@ -30,9 +30,11 @@ class BlockPump {
   static constexpr size_t kGenerationBytes = 4 << 20;  // read at once; twice that in memory
   static constexpr size_t kMessageBytes = 1 << 20;   // of one call, about
 
-  // Borrows reader, window and loop.
+  // Borrows reader, window and loop. on_sent is told of each message: how many bytes of
+  // the files it covers, holes among them. The call may still be unanswered.
   static Result<std::unique_ptr<BlockPump>> make(EpochReader& reader, rpc::Transfer::Client transfer,
-                                                 Window& window, Interruptible& loop);
+                                                 Window& window, Interruptible& loop,
+                                                 std::function<void(uint64_t)> on_sent);
   ~BlockPump();
 
   // Queues a range of the file; holes are found and sent as such. Sends earlier
@@ -59,7 +61,7 @@ class BlockPump {
   };
 
   BlockPump(EpochReader& reader, rpc::Transfer::Client transfer, Window& window,
-            Interruptible& loop);
+            Interruptible& loop, std::function<void(uint64_t)> on_sent);
   Result<void> add_chunk(const SourceFilePtr& file, ByteRange range, bool hole);
   Result<void> turn();
   void submit(Generation& generation);
@@ -74,6 +76,7 @@ class BlockPump {
   rpc::Transfer::Client transfer_;
   Window& window_;
   Interruptible& loop_;
+  std::function<void(uint64_t)> on_sent_;
   PumpCounters counters_;
   io_uring ring_{};
   bool ring_ready_ = false;

@@ -17,16 +17,28 @@ void set_id(rpc::FileId::Builder out, const FileId& id) {
 }  // namespace
 
 Sender::Sender(EpochReader& reader, rpc::Transfer::Client transfer, Interruptible& loop,
-               std::function<void(const SenderCounters&, uint64_t)> on_progress)
+               std::function<void(const SenderCounters&)> on_progress)
     : reader_(reader), transfer_(kj::mv(transfer)), loop_(loop),
       on_progress_(std::move(on_progress)), window_(loop) {}
 
 Result<std::unique_ptr<Sender>> Sender::make(
     EpochReader& reader, rpc::Transfer::Client transfer, Interruptible& loop,
-    std::function<void(const SenderCounters&, uint64_t)> on_progress) {
+    std::function<void(const SenderCounters&)> on_progress) {
   std::unique_ptr<Sender> self(new Sender(reader, transfer, loop, std::move(on_progress)));
-  EPOCHFS_TRY(self->pump_, BlockPump::make(reader, kj::mv(transfer), self->window_, loop));
+  auto on_sent = [sender = self.get()](uint64_t bytes) {
+    sender->sent_.work_done += bytes;
+    sender->on_progress_(sender->counters());
+  };
+  EPOCHFS_TRY(self->pump_, BlockPump::make(reader, kj::mv(transfer), self->window_, loop, on_sent));
   return self;
+}
+
+uint64_t Sender::foreseen_work_of(const FileChange& change) {
+  uint64_t bytes = 0;
+  change.data.for_each([&](ByteRange range) {
+    if (range.end != ByteRange::kEndOfFile) bytes += range.length();
+  });
+  return work_of(bytes);
 }
 
 Result<bool> Sender::file(const FileId& id, const FileChange& change) {
@@ -43,8 +55,10 @@ Result<bool> Sender::file(const FileId& id, const FileChange& change) {
     node.whole ? node.ranges.add(all) : node.ranges.add(change.data.within(all));
   }
   filling_bytes_ += attributes.totalSize().wordCount * sizeof(capnp::word);
+  ++sent_.files;
+  const uint64_t foreseen = foreseen_work_of(change), work = work_of(node.ranges.bytes());
+  sent_.work_unforeseen += work > foreseen ? work - foreseen : 0;
   filling_.nodes.push_back(std::move(node));
-  ++files_;
   if (filling_.nodes.size() >= kNodesInBatch || filling_bytes_ >= kBatchBytes) {
     send_nodes();
     if (in_flight_.size() > kBatchesInFlight) EPOCHFS_DO(settle_oldest());
@@ -90,19 +104,21 @@ Result<void> Sender::settle_oldest() {
   }
   for (size_t i = 0; i < batch.nodes.size(); ++i) {
     Pending& node = batch.nodes[i];
-    work_done_ += work_of(node.ranges.bytes());
-    compared_ += node.whole;
-    differed_ += node.whole && resume_at[i] != kNothingNeeded;
-    if (resume_at[i] != kNothingNeeded) EPOCHFS_DO(queue_data(node, resume_at[i]));
+    sent_.compared += node.whole;
+    sent_.differed += node.whole && resume_at[i] != kNothingNeeded;
+    const ByteRanges needed = node.ranges.within({resume_at[i], ByteRange::kEndOfFile});
+    // The rest of its work is done as the bytes go.
+    sent_.work_done += work_of(node.ranges.bytes() - needed.bytes());
+    EPOCHFS_DO(queue_data(node.file, needed));
   }
-  on_progress_(counters(), work_done_);
+  on_progress_(counters());
   return {};
 }
 
-Result<void> Sender::queue_data(Pending& node, uint64_t resume_at) {
+Result<void> Sender::queue_data(const SourceFilePtr& file, const ByteRanges& ranges) {
   Result<void> outcome;
-  node.ranges.within({resume_at, ByteRange::kEndOfFile}).for_each([&](ByteRange range) {
-    if (outcome) outcome = pump_->add(node.file, range);
+  ranges.for_each([&](ByteRange range) {
+    if (outcome) outcome = pump_->add(file, range);
   });
   return outcome;
 }
@@ -153,15 +169,17 @@ Result<void> Sender::finish() {
   send_names();
   send_listed();
   window_.drain();
-  on_progress_(counters(), work_done_);
+  on_progress_(counters());
   return {};
 }
 
 SenderCounters Sender::counters() const {
-  return {files_, pump_->counters().bytes_read, bytes_sent_ + pump_->counters().bytes_sent,
-          compared_, differed_};
+  SenderCounters all = sent_;
+  all.bytes_read += pump_->counters().bytes_read;
+  all.bytes_sent += pump_->counters().bytes_sent;
+  return all;
 }
 
-void Sender::count(uint64_t words) { bytes_sent_ += words * sizeof(capnp::word); }
+void Sender::count(uint64_t words) { sent_.bytes_sent += words * sizeof(capnp::word); }
 
 }  // namespace epochfs

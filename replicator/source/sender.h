@@ -14,21 +14,23 @@
 
 namespace epochfs {
 
-// What has been sent so far; called after every batch.
+// What has been sent so far; told after every batch of nodes and message of blocks.
 struct SenderCounters {
   uint64_t files = 0;       // nodes announced
   uint64_t bytes_read = 0;
   uint64_t bytes_sent = 0;
+  uint64_t work_done = 0;        // see work_of
+  uint64_t work_unforeseen = 0;  // of the files so far, beyond what their changes said
   uint64_t compared = 0;    // regular files that were announced as a whole,
   uint64_t differed = 0;    // and those that the target did not hold already
 };
 
 class Sender {
  public:
-  // Borrows all. on_progress gets the counters and the work done (see work_of).
+  // Borrows all. on_progress gets the counters.
   static Result<std::unique_ptr<Sender>> make(
       EpochReader& reader, rpc::Transfer::Client transfer, Interruptible& loop,
-      std::function<void(const SenderCounters&, uint64_t work_done)> on_progress);
+      std::function<void(const SenderCounters&)> on_progress);
 
   // Announces a file. `change` says which bytes go along: all of it where it is
   // fresh or whole, its data ranges otherwise. Returns false when the file is
@@ -44,6 +46,8 @@ class Sender {
   // Share of a file in the work of a transfer, in bytes: its data, and a constant
   // for what every file costs.
   static uint64_t work_of(uint64_t bytes) { return bytes + 4096; }
+  // What is known of it before the file is opened: nothing of how large a new one is.
+  static uint64_t foreseen_work_of(const FileChange& change);
 
  private:
   static constexpr size_t kNodesInBatch = 128;
@@ -64,10 +68,10 @@ class Sender {
   };
 
   Sender(EpochReader& reader, rpc::Transfer::Client transfer, Interruptible& loop,
-         std::function<void(const SenderCounters&, uint64_t)> on_progress);
+         std::function<void(const SenderCounters&)> on_progress);
   void send_nodes();
   Result<void> settle_oldest();
-  Result<void> queue_data(Pending& node, uint64_t resume_at);
+  Result<void> queue_data(const SourceFilePtr& file, const ByteRanges& ranges);
   void send_names();
   void send_listed();
   void count(uint64_t message_words);
@@ -76,7 +80,7 @@ class Sender {
   EpochReader& reader_;
   rpc::Transfer::Client transfer_;
   Interruptible& loop_;
-  std::function<void(const SenderCounters&, uint64_t)> on_progress_;
+  std::function<void(const SenderCounters&)> on_progress_;
   Window window_;
   std::unique_ptr<BlockPump> pump_;
   Batch filling_;
@@ -84,7 +88,7 @@ class Sender {
   std::deque<Batch> in_flight_;
   std::vector<std::tuple<FileId, std::string, FileId>> names_;
   std::vector<FileId> listed_;
-  uint64_t files_ = 0, bytes_sent_ = 0, work_done_ = 0, compared_ = 0, differed_ = 0;
+  SenderCounters sent_;  // but for what the pump counts
 };
 
 }  // namespace epochfs

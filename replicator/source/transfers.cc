@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "journal/cursors.h"
 #include "journal/reader.h"
@@ -77,10 +78,10 @@ Result<void> commit(TransferContext& c, rpc::Transfer::Client& transfer, const P
 // Shows how far the transfer is, and adds what it sent to the totals.
 class ProgressMeter {
  public:
-  ProgressMeter(TransferContext& c, Progress::Phase phase, uint64_t work_total) : c_(c) {
+  ProgressMeter(TransferContext& c, Progress::Phase phase) : c_(c) {
     c_.registry.set_progress(c_.relationship, [&](Progress& p) {
       p.phase = phase;
-      p.work_total = work_total;
+      p.work_total = 0;
       p.work_done = 0;
       p.transfer_began_ns = now_ns();
     });
@@ -91,35 +92,40 @@ class ProgressMeter {
   }
 
   // For a Sender. Several senders of one transfer add up.
-  std::function<void(const SenderCounters&, uint64_t)> follow() {
-    return [this, before = SenderCounters{}, done = uint64_t{0}](const SenderCounters& now,
-                                                                 uint64_t work) mutable {
+  std::function<void(const SenderCounters&)> follow(const ChangeSet& set) {
+    uint64_t work = 0;
+    for (const auto& [id, change] : set.files) work += Sender::foreseen_work_of(change);
+    expect(work);
+    return [this, meter = meter(), unforeseen = uint64_t{0}](const SenderCounters& now) mutable {
+      expect(now.work_unforeseen - std::exchange(unforeseen, now.work_unforeseen));
+      meter(now);
+    };
+  }
+  std::function<void(const SenderCounters&)> follow_walk(uint64_t work) {
+    expect(work);
+    return meter();
+  }
+
+ private:
+  void expect(uint64_t work) {
+    if (work == 0) return;
+    c_.registry.set_progress(c_.relationship, [&](Progress& p) { p.work_total += work; });
+  }
+
+  std::function<void(const SenderCounters&)> meter() {
+    return [this, before = SenderCounters{}](const SenderCounters& now) mutable {
       c_.registry.set_progress(c_.relationship, [&](Progress& p) {
         p.files_sent += now.files - before.files;
         p.bytes_read += now.bytes_read - before.bytes_read;
         p.bytes_sent += now.bytes_sent - before.bytes_sent;
-        p.work_done += work - done;
+        p.work_done += now.work_done - before.work_done;
       });
       before = now;
-      done = work;
     };
   }
 
- private:
   TransferContext& c_;
 };
-
-uint64_t work_of(const ChangeSet& set) {
-  uint64_t work = 0;
-  for (const auto& [id, change] : set.files) {
-    uint64_t bytes = 0;
-    change.data.for_each([&](ByteRange r) {
-      if (r.end != ByteRange::kEndOfFile) bytes += r.length();
-    });
-    work += Sender::work_of(bytes);
-  }
-  return work;
-}
 
 // Files first: a name may then never be without its file on the target's side of
 // the connection.
@@ -282,10 +288,10 @@ Result<Shipped> ship_changes(TransferContext& c) {
   plan.state_hash = chain_state_hash(relationship->state_hash, c.relationship, plan.epoch);
   plan.root = c.volume.volume().info().identity.root;
 
-  ProgressMeter meter(c, Progress::Phase::kReplicating, work_of(set));
+  ProgressMeter meter(c, Progress::Phase::kReplicating);
   EPOCHFS_TRY(auto transfer, begin(c, plan));
   EpochReader reader(c.volume.backing_dir(), pinned.preimages.get());
-  EPOCHFS_TRY(auto sender, Sender::make(reader, transfer, c.loop, meter.follow()));
+  EPOCHFS_TRY(auto sender, Sender::make(reader, transfer, c.loop, meter.follow(set)));
   if (auto sent = send_change_set(*sender, set); !sent) {
     if (pinned.preimages->given_up()) return Shipped{Shipped::kGivenUp, {}};
     return tl::unexpected(sent.error());
@@ -310,8 +316,8 @@ Result<void> replicate_everything(TransferContext& c, EpochId base, const std::s
   auto relationship = c.registry.get(c.relationship);
   if (!relationship) return fail("relationship is gone");
   ProgressMeter meter(c, base == EpochId{0} ? Progress::Phase::kInitialCopy
-                                            : Progress::Phase::kReplicating,
-                      Walk::measure(c.volume.backing_dir()));
+                                            : Progress::Phase::kReplicating);
+  auto of_walk = meter.follow_walk(Walk::measure(c.volume.backing_dir()));
   ComparisonMeter comparison(c, reason);
   Plan plan;
   plan.full = true;
@@ -324,8 +330,8 @@ Result<void> replicate_everything(TransferContext& c, EpochId base, const std::s
   EpochReader live(c.volume.backing_dir(), nullptr);
   EPOCHFS_TRY(auto walker,
               Sender::make(live, transfer, c.loop,
-                           [&, follow = meter.follow()](const auto& now, uint64_t work) mutable {
-                             follow(now, work);
+                           [&, follow = std::move(of_walk)](const auto& now) {
+                             follow(now);
                              comparison.walked(now);
                            }));
   Walk walk(live, *walker);
@@ -354,8 +360,8 @@ Result<void> replicate_everything(TransferContext& c, EpochId base, const std::s
     EpochReader reader(c.volume.backing_dir(), pinned.preimages.get());
     EPOCHFS_TRY(auto sender,
                 Sender::make(reader, transfer, c.loop,
-                             [&, follow = meter.follow()](const auto& now, uint64_t work) mutable {
-                               follow(now, work);
+                             [&, follow = meter.follow(set)](const auto& now) {
+                               follow(now);
                                comparison.completed(now);
                              }));
     if (auto sent = send_change_set(*sender, set); !sent) {

@@ -73,7 +73,13 @@ TEST_F(BlackoutTest, StopsInTheMiddleOfAFileAndLosesNoProgress) {
   const uint64_t epoch = replica().barrier();
   const uint64_t before = bytes_sent();
   a().must({"relationship", "enable", replica().id()});
-  eventually("some of the file is sent", [&] { return bytes_sent() > before + (50 << 20); });
+  ReplicaStatus begun;
+  eventually("some of the file is sent", [&] {
+    begun = replica().status();
+    return begun.bytes_sent > before + (50 << 20);
+  });
+  EXPECT_NEAR(begun.percent, 100.0 * double(begun.bytes_sent - before) / double(kBytes), 5)
+      << "of a single file, too, is said how much is done";
   edit(window_that_covers_now());
   replica().await_state("Blackout Window");
   // Within a second.
