@@ -8,6 +8,7 @@
 
 #include "fs/commands.h"
 #include "fs/mount_client.h"
+#include "journal/space_text.h"
 
 namespace epochfs {
 namespace {
@@ -45,20 +46,12 @@ void print_space(rpc::JournalSpace::Reader s) {
   line("space", "{:.1f} MiB of segments, {:.1f} in {} checkpoints, {:.1f} of pre-images: {}",
        mib(s.getSegmentBytes()), mib(s.getCheckpointBytes()), s.getCheckpoints(),
        mib(s.getPreImageBytes()), quota);
-  const std::string pressure = s.getPressure();
-  if (pressure != "none" && !pressure.empty()) {
-    line("room is short", "{}, since {:%Y-%m-%d %H:%M:%S}", pressure,
-         fmt::localtime(time_t(s.getPressureSinceNs() / 1'000'000'000)));
-  }
-  if (s.getBlocking()) line("blocking", "applications wait until the journal has room");
-  if (s.hasError() && s.getError().size() > 0) line("housekeeping", "{}", s.getError().cStr());
+  for (const auto& [name, text] : space_warnings(s)) line(name, "{}", text);
 }
 
 // Something that the administrator should look at.
 bool is_unhealthy(rpc::MountInfo::Reader m) {
-  const std::string pressure = m.getSpace().getPressure();
-  return m.getRecordsLost() != 0 || m.getSpace().getBlocking() || m.getSpace().getError().size() > 0 ||
-         (!pressure.empty() && pressure != "none");
+  return m.getRecordsLost() != 0 || !space_warnings(m.getSpace()).empty();
 }
 
 void print_lines(rpc::MountInfo::Reader m) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "journal/cursors.h"
+#include "journal/unix_rpc.h"
 #include "journal/volume.h"
 #include "replicator/peers.h"
 #include "replicator/transport.h"
@@ -12,6 +13,7 @@ namespace epochfs {
 namespace {
 
 constexpr auto kEndTimeout = 5 * kj::SECONDS;
+constexpr auto kMountTimeout = 1 * kj::SECONDS;
 
 void write_failure(rpc::Failure::Builder out, const Error& e) {
   out.setMessage(e.message());
@@ -142,10 +144,28 @@ class ControlServer final : public rpc::Daemon::Server {
       write_failure(call.getResults().initFailure(), r.error());
     }
     auto out = call.getResults().initStatuses(unsigned(shown.size()));
+    auto asked = kj::heapArrayBuilder<kj::Promise<void>>(shown.size());
     for (unsigned i = 0; i < shown.size(); ++i) {
-      describe(shown[i], c_.registry.progress(shown[i].id), now_ns(), out[i]);
+      const Progress progress = c_.registry.progress(shown[i].id);
+      describe(shown[i], progress, now_ns(), out[i]);
+      asked.add(progress.journal.empty() ? kj::Promise<void>(kj::READY_NOW)
+                                         : add_space(progress.journal, call, i));
     }
-    return kj::READY_NOW;
+    return kj::joinPromises(asked.finish());
+  }
+
+  // What the mount says of its journal's space. Nothing where it does not answer.
+  kj::Promise<void> add_space(const std::string& journal, StatusContext call, unsigned index) {
+    auto client = UnixRpcClient::connect(*c_.io.lowLevelProvider, journal + "/" + kControlSocket);
+    if (!client) return kj::READY_NOW;
+    auto answer = c_.io.provider->getTimer().timeoutAfter(
+        kMountTimeout, (*client)->bootstrap<rpc::Mount>().infoRequest().send());
+    return answer.then(
+        [call, index](capnp::Response<rpc::Mount::InfoResults>&& reply) mutable {
+          auto statuses = call.getResults().getStatuses();
+          statuses[index].setSpace(reply.getInfo().getSpace());
+        },
+        [](kj::Exception&&) {}).attach(kj::mv(*client));
   }
 
   kj::Promise<void> remove(RemoveContext call) override {

@@ -24,6 +24,7 @@ struct Progress {
   enum class Phase { kIdle, kInitialCopy, kReplicating };
 
   bool mounted = true;       // source: the volume is there
+  std::string journal;       // its folder; empty: not seen yet, or gone
   bool connected = false;    // to the peer
   Phase phase = Phase::kIdle;
   std::string error;         // why the last try failed; empty: it did not

@@ -165,6 +165,8 @@ struct Status {
   filesCompared @20 :UInt64;     # regular ones
   filesDiffered @21 :UInt64;     # of those, by size, mtime or ctime
   comparedBytesSent @22 :UInt64; # on the wire
+
+  space @23 :JournalSpace;       # source: of the mount, where it answers
 }
 
 interface Daemon {

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <iostream>
 
+#include "journal/space_text.h"
 #include "replicator/commands/client.h"
 #include "replicator/commands/commands.h"
 
@@ -18,7 +19,7 @@ namespace po = boost::program_options;
 bool unhealthy(rpc::Status::Reader s) {
   auto state = std::string(s.getState());
   return state == "Ended" || state == "Disconnected" || state == "Target Unreachable" ||
-         state == "Failed";
+         state == "Failed" || !space_warnings(s.getSpace()).empty();
 }
 
 std::string local_time(uint64_t ns) {
@@ -55,6 +56,7 @@ void print_lines(rpc::Status::Reader s) {
   fmt::print("  {:<16}{} epochs, {} files, {} bytes read, {} on the wire\n", "sent",
              s.getEpochsSent(), s.getFilesSent(), s.getBytesRead(), s.getBytesSent());
   if (s.getComparedBeganNs() != 0) fmt::print("  {:<16}{}\n", "all compared", comparison_text(s));
+  for (const auto& [name, text] : space_warnings(s.getSpace())) fmt::print("  {:<16}{}\n", name, text);
 }
 
 Result<ExitStatus> show_once(DaemonClient& client, const std::string& id, bool json) {
@@ -80,8 +82,9 @@ Result<ExitStatus> status(const Arguments& arguments) {
   const CommandHelp help = {
       "epochfs status [ID] [--watch] [--json]\n       epochfs status DIR [--json]",
       "Shows how relationships fare, or how the mount of DIR does (with a slash in it, as in\n"
-      "./data), and which abilities of the kernel it uses. Exit status: 3 where one has ended, is disconnected,\n"
-      "has failed or cannot reach its target; 4 where there is none."};
+      "./data), and which abilities of the kernel it uses. Exit status: 3 where one has ended,\n"
+      "is disconnected, has failed or cannot reach its target, or where room in the journal\n"
+      "is short; 4 where there is none."};
   po::options_description options;
   options.add_options()("watch,w", "show it anew every second, until interrupted")(
       "json", "one JSON object a line")("id", po::value<std::string>()->default_value(""), "");

@@ -216,7 +216,7 @@ struct SourceSession::Impl {
 
     auto volume = VolumeLink::connect(*io->lowLevelProvider, loop, r.source_directory);
     if (!volume) {
-      registry.set_progress(id, [](Progress& p) { p.mounted = false; });
+      note_unmounted();
       return tl::unexpected(volume.error());
     }
     if ((*volume)->volume().info().lineage != r.lineage) {
@@ -305,12 +305,23 @@ struct SourceSession::Impl {
   }
 
   // That the volume was gone when it was last looked for need not be so any more.
-  void note_mounted() {
+  void look_for_volume() {
     auto r = registry.get(id);
-    if (!r || registry.progress(id).mounted || !journal_path_of(r->source_directory)) return;
-    registry.set_progress(id, [](Progress& p) {
+    const Progress known = registry.progress(id);
+    if (!r || (known.mounted && !known.journal.empty())) return;
+    auto journal = journal_path_of(r->source_directory);
+    if (!journal) return;
+    registry.set_progress(id, [&](Progress& p) {
+      if (!p.mounted) p.error.clear();
       p.mounted = true;
-      p.error.clear();
+      p.journal = *journal;
+    });
+  }
+
+  void note_unmounted() {
+    registry.set_progress(id, [](Progress& p) {
+      p.mounted = false;
+      p.journal.clear();
     });
   }
 
@@ -318,6 +329,7 @@ struct SourceSession::Impl {
   bool attempt() {
     auto r = registry.get(id);
     const std::string terms = terms_of(*r);
+    look_for_volume();
     Interruptible loop(io->waitScope, leave_off(terms));
     std::string text;
     bool unreachable = false;
@@ -334,7 +346,7 @@ struct SourceSession::Impl {
       text = text_of(*e);
       // Which of the two connections broke, the directory tells.
       if (auto mounted = journal_path_of(r->source_directory); !mounted) {
-        registry.set_progress(id, [](Progress& p) { p.mounted = false; });
+        note_unmounted();
         note_failure(mounted.error().message(), false);
         return false;
       }
@@ -354,7 +366,7 @@ struct SourceSession::Impl {
     kj::Duration retry = kFirstRetry;
     while (!stop && registry.get(id)) {
       if (!may_connect()) {
-        note_mounted();
+        look_for_volume();
         pause(until_next_look());
         continue;
       }

@@ -174,6 +174,14 @@ TEST_F(JournalSpaceTest, ScatteredChangesDegradeToCoarserExtentsAndArriveAll) {
   }
   EXPECT_EQ(space().pressure, "coarser extents");
   EXPECT_EQ(space().status, 3);
+  // The relationship says so too, by a daemon that has not yet had to do with the mount.
+  a().kill_daemon();
+  a().start_daemon();
+  eventually("the relationship's status says so", [&] {
+    const Outcome shown = a().epochfs({"status", replica().id()});
+    return shown.status == 3 &&
+           shown.out.find("room is short   coarser extents, since ") != std::string::npos;
+  });
   EXPECT_LE(space().bytes, kQuota + (1 << 20));
   EXPECT_EQ(space().lost, 0u);
   replica().go_on();
@@ -222,6 +230,9 @@ TEST_F(JournalSpaceTest, BlocksApplicationsWhereThatWasAskedFor) {
   replica().pause();
   eventually("it blocks", [&] { return space().blocking; });
   EXPECT_EQ(space().status, 3);
+  const ReplicaStatus shown = replica().status();
+  EXPECT_TRUE(shown.blocking);
+  EXPECT_EQ(shown.exit_status, 3);
   const uint64_t held_at = written;
   EXPECT_EQ(a().epochfs({"barrier", data()}).status, 0) << "a barrier is no change";
   EXPECT_LE(written, held_at + 100'000);

@@ -28,7 +28,9 @@ ReplicaStatus status_of(const Host& host, const std::string& id) {
           .percent = status.getPercent(), .compared_reason = status.getComparedReason(),
           .compared_ended_ns = status.getComparedEndedNs(),
           .files_compared = status.getFilesCompared(),
-          .files_differed = status.getFilesDiffered()};
+          .files_differed = status.getFilesDiffered(),
+          .pressure = status.getSpace().getPressure(), .blocking = status.getSpace().getBlocking(),
+          .exit_status = outcome.status};
 }
 
 Arguments Replica::create_arguments(const Arguments& more) const {

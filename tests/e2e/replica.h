@@ -23,6 +23,10 @@ struct ReplicaStatus {
   // Of the last comparison of everything.
   std::string compared_reason;
   uint64_t compared_ended_ns = 0, files_compared = 0, files_differed = 0;
+  // Of the journal at the source.
+  std::string pressure;
+  bool blocking = false;
+  int exit_status = 0;
 };
 ReplicaStatus status_of(const Host& host, const std::string& id);
 
