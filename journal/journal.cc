@@ -620,8 +620,8 @@ Result<void> Journal::publish(const SealedEpoch& sealed) {
   retire_before(value(sealed.seal) / segment_bytes_);
   if (cut_short_ == value(sealed.epoch)) {
     if (write_gap_if_owed()) cut_short_ = 0;
-    return fail(fmt::format("seal epoch {} in journal {}: records are missing", value(sealed.epoch),
-                            volume_.path()),
+    return fail(fmt::format("seal epoch {} in journal {}: some of its records found no room; make "
+                            "some, and try again", value(sealed.epoch), volume_.path()),
                 ENOSPC);
   }
   return manifest_->append({&sealed, 1});

@@ -11,6 +11,7 @@
 
 #include "journal/unix.h"
 #include "schema/control.capnp.h"
+#include "tests/e2e/disk.h"
 #include "tests/e2e/files.h"
 #include "tests/e2e/mutator.h"
 #include "tests/e2e/random.h"
@@ -241,6 +242,39 @@ TEST_F(JournalSpaceTest, BlocksApplicationsWhereThatWasAskedFor) {
   eventually("it goes on", [&] { return !space().blocking && written > held_at; });
   stop = true;
   writer.join();
+  EXPECT_TRUE(replica().becomes_equal());
+}
+
+// The disk of the journal, not of the data, is filled by somebody else.
+TEST_F(JournalSpaceTest, AFullDiskStopsNoApplicationAndLosesNoDifference) {
+  if (auto why = Disk::why_not("mkfs.ext4")) GTEST_SKIP() << *why;
+  Disk disk(a().folder(), "journal-disk", 40 << 20, {"mkfs.ext4", "-q"}, "");
+  establish_with({"--journal", disk.path() + "/journal", "--journal-quota", "16M"});
+  replica().pause();
+  {
+    UniqueFd filler(::open((disk.path() + "/filler").c_str(), O_WRONLY | O_CREAT, 0600));
+    const std::string bytes(64 << 10, 'x');
+    while (::write(filler.get(), bytes.data(), bytes.size()) > 0) continue;
+    ASSERT_EQ(errno, ENOSPC);
+  }
+  UniqueFd root(::open(data().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  for (int i = 0; i < 60'000 && (i % 5000 || space().lost == 0); ++i) {
+    UniqueFd fd(::openat(root.get(), fmt::format("a file with a long name, number {}", i).c_str(),
+                         O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+    ASSERT_TRUE(fd) << i;
+    ASSERT_EQ(::write(fd.get(), &i, sizeof i), ssize_t(sizeof i));
+  }
+  EXPECT_GT(space().lost, 0u);
+  EXPECT_EQ(space().status, 3);
+  EXPECT_EQ(replica().status().exit_status, 3);
+
+  ASSERT_EQ(::unlink((disk.path() + "/filler").c_str()), 0);
+  eventually("an epoch can be sealed again",
+             [&] { return a().epochfs({"barrier", data()}).status == 0; });
+  replica().go_on();
+  EXPECT_TRUE(replica().becomes_equal());
+  EXPECT_EQ(replica().status().compared_reason, "the journal was full");
+  write_file(data() + "/later", "arrives as a change");
   EXPECT_TRUE(replica().becomes_equal());
 }
 
