@@ -3,6 +3,7 @@
 // byte of an input says whether its checksums, and its length, are right.
 #include "journal/checkpoint.h"
 
+#include "tests/fuzz/memory_folder.h"
 #include "tests/fuzz/sealing.h"
 #include "tests/fuzz/target.h"
 #include "tests/unit/checkpoint_support.h"
@@ -21,13 +22,6 @@ struct NoSync : Storage {
   }
 };
 
-// A folder in memory for all inputs of this process.
-const testing::TemporaryDirectory& folder() {
-  ::setenv("TMPDIR", "/dev/shm", 1);
-  static const testing::TemporaryDirectory dir;
-  return dir;
-}
-
 void check(const Checkpoint& c) {
   // Its maps put in order what is not, and drop what is there twice: the counts would tell.
   const testing::CheckpointContent content = testing::content_of(c);
@@ -39,7 +33,7 @@ void check(const Checkpoint& c) {
   EPOCHFS_CHECK(!c.find({UINT64_MAX, UINT64_MAX - 1}) || content.files.size() > 0);
 
   NoSync storage;
-  static const UniqueFd dir = testing::must(open_directory(folder().path()));
+  static const UniqueFd dir = testing::must(open_directory(fuzz::memory_folder().path()));
   auto writer = testing::must(CheckpointWriter::create(storage, dir.get(), c.info()));
   for (const auto& [id, change] : content.files) writer->add(id, change);
   for (const auto& [key, change] : content.names) writer->add(key, change);

@@ -14,6 +14,7 @@
 #include "journal/in_flight.h"
 #include "journal/journal.h"
 #include "journal/log_view.h"
+#include "tests/fuzz/memory_folder.h"
 #include "tests/fuzz/sealing.h"
 #include "tests/fuzz/target.h"
 
@@ -154,14 +155,8 @@ void seal(uint8_t file, Content& content) {
   }
 }
 
-const std::string& folder_path() {
-  ::setenv("TMPDIR", "/dev/shm", 1);
-  static const testing::TemporaryDirectory dir;
-  return dir.path();
-}
-
 void write(Folder folder) {
-  const std::string& path = folder_path();
+  const std::string& path = fuzz::memory_folder().path();
   std::filesystem::remove_all(path + "/volume");
   for (const char* name : {kSegmentsDir, kCursorsDir, kPreimagesDir}) {
     std::filesystem::create_directories(path + "/volume/" + name);
@@ -343,7 +338,7 @@ void recover(Volume& volume, const Result<Seen>& before) {
 
 void one(std::string_view input) {
   write(parse(input));
-  auto volume = Volume::open(folder_path() + "/volume");
+  auto volume = Volume::open(fuzz::memory_folder().path() + "/volume");
   if (!ok(volume)) return;
   const auto seen = read(*volume);
   ok(seen);

@@ -3,6 +3,7 @@
 // input says whether its entries get checksums, and numbers, that are right.
 
 #include "journal/epochs.h"
+#include "tests/fuzz/memory_folder.h"
 #include "tests/fuzz/sealing.h"
 #include "tests/fuzz/target.h"
 
@@ -16,13 +17,6 @@ struct NoSync : Storage {
   Result<void> sync_data(const char*, int, std::string_view) override { return {}; }
   Result<void> sync_directory(const char*, int, std::string_view) override { return {}; }
 };
-
-// A folder in memory for all inputs of this process.
-const testing::TemporaryDirectory& folder() {
-  ::setenv("TMPDIR", "/dev/shm", 1);
-  static const testing::TemporaryDirectory dir;
-  return dir;
-}
 
 template <typename T>
 void check_error(const Result<T>& result) {
@@ -112,9 +106,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (data[0] & kNumberEntries) std::memcpy(entry.data(), &number, sizeof number);
     if (data[0] & kSealEntries) fuzz::seal_before(entry, kEntry - 8);
   }
-  epochfs::testing::write_all(folder() / kEpochsFile,
+  epochfs::testing::write_all(fuzz::memory_folder() / kEpochsFile,
                               {reinterpret_cast<const char*>(in.data()), in.size()});
-  static const UniqueFd dir = epochfs::testing::must(open_directory(folder().path()));
+  static const UniqueFd dir = epochfs::testing::must(open_directory(fuzz::memory_folder().path()));
   read(dir.get(), in.size());
   append(dir.get());
   return 0;
