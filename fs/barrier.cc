@@ -169,6 +169,13 @@ void Barrier::calm_again() {
 
 Barrier::Drained Barrier::drain(Clock::time_point closed_at, std::chrono::milliseconds timeout) {
   Drained drained;
+#ifdef EPOCHFS_WITHOUT_BARRIER  // by this the tests prove that they would notice
+  closed_.store(0);
+  while (count_inside() < 2 && Clock::now() - closed_at < std::chrono::milliseconds(20)) {
+  }
+  drained.done = true;
+  return drained;
+#endif
   for (int looks = 0;; ++looks) {
     // Read before looking: who leaves after the look changes it.
     const uint32_t seen = leaving_.load();

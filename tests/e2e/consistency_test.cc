@@ -1,5 +1,9 @@
 // Is every epoch that a target holds a cut in the order in which changes returned?
+#include <fmt/format.h>
+
+#include <cstdlib>
 #include <filesystem>
+#include <optional>
 
 #include "tests/e2e/chains.h"
 #include "tests/e2e/files.h"
@@ -15,12 +19,17 @@ class ConsistencyTest : public TwoHosts {
  protected:
   // Of an epoch that is cut while the writers write.
   void check_an_epoch() {
+    EXPECT_EQ(wrong_with_an_epoch(), "") << "epoch " << replica().status().recovery_epoch;
+  }
+  std::string wrong_with_an_epoch(Milliseconds patience = Host::kPatience) {
     const uint64_t since = writers_->clock().tick();
-    expect_at_an_epoch([&] {
+    replica().wait_for_epoch(replica().barrier(), patience);
+    std::string wrong = replica().wrong_at_rest([&] {
       writers_->stop();
       return writers_->not_a_cut(copy(), since);
     });
     writers_->start();
+    return wrong;
   }
 
   void SetUp() override {
@@ -107,6 +116,49 @@ TEST_F(ConsistencyTest, AMixOfTwoStatesIsNoCut) {
     EXPECT_EQ(writers_->not_a_cut(data(), since), "") << name;
   }
 }
+
+// ---- the proof that this can fail ----
+
+// A program that was built without what makes epochs cuts; the environment names it.
+class BrokenProgram : public ConsistencyTest, public ::testing::WithParamInterface<const char*> {
+ protected:
+  void SetUp() override {
+    const char* broken = std::getenv(GetParam());
+    if (!broken) GTEST_SKIP() << GetParam() << " names no program";
+    program_ = std::getenv("EPOCHFS_PROGRAM");
+    ::setenv("EPOCHFS_PROGRAM", broken, 1);
+    ConsistencyTest::SetUp();
+  }
+  void TearDown() override {
+    ConsistencyTest::TearDown();
+    if (program_) ::setenv("EPOCHFS_PROGRAM", program_->c_str(), 1);
+  }
+
+  std::optional<std::string> program_;
+};
+
+TEST_P(BrokenProgram, IsFoundOut) {
+  establish();
+  writers_->start();
+  std::string wrong;
+  int round = 0;
+  for (; round < 300 && wrong.empty(); ++round) {
+    writers_->let_them_write(100 + random_->below(300));
+    try {
+      wrong = wrong_with_an_epoch(Milliseconds(20'000));
+    } catch (const Failure&) {
+      // What makes no tree at all, the target does not even take.
+      wrong = replica().status().last_error;
+      if (wrong.empty()) throw;
+    }
+  }
+  EXPECT_NE(wrong, "") << "in " << round << " epochs";
+  fmt::print("found out at epoch {} of this test: {}\n", round, wrong);
+}
+
+INSTANTIATE_TEST_SUITE_P(Of, BrokenProgram,
+                         ::testing::Values("EPOCHFS_WITHOUT_BARRIER", "EPOCHFS_WITHOUT_PREIMAGES"),
+                         [](const auto& info) { return std::string(info.param + 8); });
 
 }  // namespace
 }  // namespace epochfs::testing

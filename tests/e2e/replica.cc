@@ -111,6 +111,11 @@ void Replica::pause() const {
 void Replica::go_on() const { source_.must({"relationship", "enable", id_}); }
 
 void Replica::expect_at_rest(const std::function<std::string()>& why_not) const {
+  EXPECT_EQ(wrong_at_rest(why_not), "")
+      << target_directory_ << " at epoch " << status().recovery_epoch;
+}
+
+std::string Replica::wrong_at_rest(const std::function<std::string()>& why_not) const {
   pause();
   constexpr Milliseconds kAtRest{1000};  // applying does not pause for so long
   std::string why;
@@ -125,8 +130,8 @@ void Replica::expect_at_rest(const std::function<std::string()>& why_not) const 
     }
     return std::chrono::steady_clock::now() - seen_at > kAtRest;
   });
-  EXPECT_EQ(why, "") << target_directory_ << " at epoch " << status().recovery_epoch;
   go_on();
+  return why;
 }
 
 void TwoHosts::SetUp() {

@@ -75,6 +75,7 @@ class Replica {
   // `why_not` says what is wrong with what the target holds; it is asked again while that
   // still changes, since what was committed before may still be being applied.
   void expect_at_rest(const std::function<std::string()>& why_not) const;
+  std::string wrong_at_rest(const std::function<std::string()>& why_not) const;
 
  private:
   Host& source_;
