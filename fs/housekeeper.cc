@@ -1,10 +1,12 @@
 #include "fs/housekeeper.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "journal/reader.h"
+#include "journal/unix.h"
 
 namespace epochfs {
 namespace {
@@ -12,6 +14,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kSealTimeout = 5s;
+constexpr uint64_t kWorthTellingLess = 4;  // checkpoints of this part of a segment
 constexpr auto kLookAgainAfter = 1s;  // while room is short, or was: others may free some
 
 }  // namespace
@@ -22,15 +25,17 @@ const char* pressure_name(Pressure pressure) {
     case Pressure::kNear: return "near its quota";
     case Pressure::kExtents: return "coarser extents";
     case Pressure::kFiles: return "whole files";
+    case Pressure::kSubtrees: return "subtrees";
     case Pressure::kTree: return "whole tree";
   }
   return "?";
 }
 
-Housekeeper::Housekeeper(Volume& volume, Journal& journal, Recorder& recorder, Pins& pins,
-                         Checkpoints& checkpoints, Settler& settler,
+Housekeeper::Housekeeper(Volume& volume, int backing_dir, Journal& journal, Recorder& recorder,
+                         Pins& pins, Checkpoints& checkpoints, Settler& settler,
                          const HousekeepingOptions& options)
     : volume_(volume),
+      backing_dir_(backing_dir),
       journal_(journal),
       recorder_(recorder),
       pins_(pins),
@@ -212,6 +217,27 @@ void Housekeeper::set_pressure(Pressure pressure) {
   status_.since_ns = now_ns();
 }
 
+// False: nothing is told less by that.
+bool Housekeeper::mark_subtrees(const CursorMap& cursors) {
+  struct statx a;
+  FileHandle handle;
+  if (identify(backing_dir_, "", a, handle) != 0) return false;
+  auto parent_of = [&](const FileHandle& of) -> std::optional<Subtree> {
+    UniqueFd fd(open_handle(backing_dir_, of, O_PATH | O_DIRECTORY));
+    struct statx parent;
+    Subtree out;
+    if (!fd || identify(fd.get(), "..", parent, out.handle) != 0) return std::nullopt;
+    out.directory = file_id(parent);
+    return out;
+  };
+  const auto subtrees = Subtrees::choose(checkpoints_.all(), file_id(a), parent_of);
+  if (subtrees.marked().empty()) return false;
+  set_pressure(std::max(pressure_, Pressure::kSubtrees));
+  const bool marked = checkpoints_.mark(subtrees, policy(cursors)).has_value();
+  pins_.adopt(checkpoints_.all());
+  return marked;
+}
+
 // Each step gives up more than the one before it, and only while room is short.
 Result<void> Housekeeper::relieve(EpochId oldest, const CursorMap& cursors) {
   EPOCHFS_TRY([[maybe_unused]] EpochId needed, release(oldest));
@@ -251,20 +277,28 @@ Result<void> Housekeeper::relieve(EpochId oldest, const CursorMap& cursors) {
   }
   recorder_.hold(over && block);
   if (block) return {};
+  // Telling less helps only where what is told takes up something.
+  auto worth_telling_less = [&] {
+    return over && checkpoints_.bytes() >= volume_.info().segment_bytes / kWorthTellingLess;
+  };
   for (Pressure step : {Pressure::kExtents, Pressure::kFiles}) {
-    if (!over || pressure_ >= step) continue;
+    if (!worth_telling_less() || pressure_ >= step) continue;
     set_pressure(step);
     (void)checkpoints_.coarsen(policy(cursors));
     pins_.adopt(checkpoints_.all());
     EPOCHFS_TRY(over, still_over());
   }
-  if (over && !checkpoints_.all().empty()) {
+  // Merging an epoch forward costs less than comparing what it changed.
+  while (over && pins_.give_up_largest(0)) {
+    EPOCHFS_TRY(over, still_over());
+  }
+  if (worth_telling_less() && mark_subtrees(cursors)) {
+    EPOCHFS_TRY(over, still_over());
+  }
+  if (worth_telling_less()) {
     set_pressure(Pressure::kTree);
     EPOCHFS_DO(checkpoints_.forget());
     pins_.adopt(checkpoints_.all());
-    EPOCHFS_TRY(over, still_over());
-  }
-  while (over && pins_.give_up_largest(0)) {
     EPOCHFS_TRY(over, still_over());
   }
   return {};

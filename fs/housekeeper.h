@@ -49,6 +49,7 @@ enum class Pressure {
   kNear,     // nine tenths of the quota: nothing is given up yet, but for what is kept to be looked at
   kExtents,  // changed extents are rounded to 16 MiB
   kFiles,    // files that changed count as changed in every byte
+  kSubtrees, // below some directories, only that something changed (journal/subtrees.h)
   kTree,     // anything may have changed: relationships compare source and target
 };
 const char* pressure_name(Pressure pressure);
@@ -68,7 +69,7 @@ struct HousekeepingStatus {
 class Housekeeper {
  public:
   // All must outlive it.
-  Housekeeper(Volume& volume, Journal& journal, Recorder& recorder, Pins& pins,
+  Housekeeper(Volume& volume, int backing_dir, Journal& journal, Recorder& recorder, Pins& pins,
               Checkpoints& checkpoints, Settler& settler, const HousekeepingOptions& options);
   ~Housekeeper();
 
@@ -91,12 +92,14 @@ class Housekeeper {
   Result<void> fold_what_is_sealed(EpochId oldest, EpochId newest, const CursorMap& cursors);
   Result<EpochId> release(EpochId oldest);
   Result<void> relieve(EpochId oldest, const CursorMap& cursors);
+  bool mark_subtrees(const CursorMap& cursors);
   CheckpointPolicy policy(const CursorMap& cursors) const;
   Result<uint64_t> measure();
   bool is_over(uint64_t bytes) const;
   void set_pressure(Pressure pressure);
 
   Volume& volume_;
+  const int backing_dir_;
   Journal& journal_;
   Recorder& recorder_;
   Pins& pins_;

@@ -329,7 +329,7 @@ Result<void> MountProcess::open_journal() {
   EPOCHFS_TRY(auto last, read_last_epoch(volume_->dir()));
   recorder_ = std::make_unique<Recorder>(*journal_, barrier_, *pins_, root, last);
   settler_ = std::make_unique<Settler>(Storage::system(), *journal_, root);
-  housekeeper_ = std::make_unique<Housekeeper>(*volume_, *journal_, *recorder_, *pins_,
+  housekeeper_ = std::make_unique<Housekeeper>(*volume_, root, *journal_, *recorder_, *pins_,
                                                *checkpoints_, *settler_, options_.housekeeping);
   filesystem_ = std::make_unique<Filesystem>(backing_.root, volume_->path(), *recorder_, options_);
   return {};

@@ -15,6 +15,7 @@ void append(FileChange& older, const FileChange& newer) {
   if (newer.handle) older.handle = newer.handle;
   older.whole |= newer.whole;
   older.touched |= newer.touched;
+  older.subtree |= newer.subtree;
   older.links += newer.links;
   older.data.add(newer.data);
   older.data.limit_to(kMaxRangesOfFile);
@@ -28,6 +29,7 @@ void append(NameChange& older, const NameChange& newer) {
 
 void Fold::add(const FileId& id, const FileChange& newer) {
   if (keep_ == Keep::kChanges && !newer.touched) return;
+  set_.subtrees |= newer.subtree;
   auto [at, inserted] = set_.files.try_emplace(id, newer);
   if (!inserted) append(at->second, newer);
 }

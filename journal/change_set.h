@@ -38,6 +38,9 @@ struct FileChange {
   bool whole = false;    // not to be trusted in any part, although it may be old
   // For a fold that others are put behind (Keep::kLinks); of no meaning to who ships.
   bool touched = false;  // bytes or attributes may have changed, not only a name
+  // Of a directory: anything below it may have changed, up to the record at last_data, and
+  // only what came later is told (journal/subtrees.h).
+  bool subtree = false;
   ByteRanges data;       // dirty bytes; [x, kEndOfFile) reaches to wherever it ends
   Lsn last_data{};       // newest record that touched its bytes: the version of its data
   int64_t links = 0;     // as `touched`: names that it got, less those that it lost
@@ -59,6 +62,7 @@ struct ChangeSet {
   Lsn gap_lsn{};
   std::map<NameKey, NameChange> names;
   std::unordered_map<FileId, FileChange> files;  // present: attributes may have changed
+  bool subtrees = false;  // some of the files stand for all that is below them
   uint64_t records = 0;
 
   bool empty() const { return !gap && names.empty() && files.empty(); }

@@ -16,7 +16,7 @@ constexpr char kMagic[8] = {'E', 'P', 'O', 'C', 'H', 'C', 'K', 'P'};
 constexpr size_t kFilesPerIndexEntry = 32;
 constexpr size_t kBufferBytes = 1 << 20;
 constexpr uint32_t kGap = 1;                                          // of the header
-constexpr uint32_t kFresh = 1, kWhole = 2, kTouched = 4;  // of a file
+constexpr uint32_t kFresh = 1, kWhole = 2, kTouched = 4, kSubtree = 8;  // of a file
 constexpr uint16_t kBeforeKnown = 1;                                  // of a name
 
 struct Header {
@@ -109,6 +109,7 @@ FileChange decode(const FileEntry& e, std::span<const std::byte> in) {
   out.fresh = e.flags & kFresh;
   out.whole = e.flags & kWhole;
   out.touched = e.flags & kTouched;
+  out.subtree = e.flags & kSubtree;
   out.links = e.links;
   out.last_data = Lsn{e.last_data};
   FileHandle handle{.type = e.handle_type, .size = uint8_t(e.handle_bytes)};
@@ -348,7 +349,7 @@ void CheckpointWriter::add(const FileId& id, const FileChange& change) {
   data.limit_to(kMaxRangesOfFile);
   FileEntry e{};
   e.flags = (change.fresh ? kFresh : 0) | (change.whole ? kWhole : 0) |
-            (change.touched ? kTouched : 0);
+            (change.touched ? kTouched : 0) | (change.subtree ? kSubtree : 0);
   e.inode = id.inode;
   e.birth_ns = id.birth_ns;
   e.last_data = value(change.last_data);

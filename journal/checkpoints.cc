@@ -78,6 +78,48 @@ void make_coarser(FileChange& change, Coarseness coarseness) {
   }
 }
 
+// What a checkpoint need not tell any more, since a mark stands for it.
+struct Covered {
+  std::vector<FileId> files;  // ascending: got a name below a mark, and none elsewhere
+  std::vector<Subtree> marks;  // ascending: those that stand for something
+};
+
+Covered covered_by(const Subtrees& subtrees, const Checkpoint& checkpoint) {
+  Covered out;
+  auto mark = [&](const Subtree& subtree) {
+    auto at = std::find_if(out.marks.begin(), out.marks.end(), [&](const Subtree& known) {
+      return !(known.directory < subtree.directory);
+    });
+    if (at != out.marks.end() && at->directory == subtree.directory) return;
+    out.marks.insert(at, subtree);
+  };
+  FileId id;
+  FileChange file;
+  for (Checkpoint::Files files(checkpoint); files.next(id, file);) {
+    if (const Subtree* over = subtrees.over(id)) mark(*over);
+  }
+  NameKey key;
+  NameChange change;
+  for (Checkpoint::Names names(checkpoint); names.next(key, change);) {
+    const Subtree* over = subtrees.over(key.parent);
+    if (!over) continue;
+    mark(*over);
+    if (change.after) out.files.push_back(change.after);
+  }
+  std::sort(out.files.begin(), out.files.end());
+  std::vector<FileId> elsewhere;
+  for (Checkpoint::Names names(checkpoint); names.next(key, change);) {
+    const bool also = change.after && !subtrees.over(key.parent) &&
+                      std::binary_search(out.files.begin(), out.files.end(), change.after);
+    if (also) elsewhere.push_back(change.after);
+  }
+  std::sort(elsewhere.begin(), elsewhere.end());
+  std::erase_if(out.files, [&](const FileId& id) {
+    return std::binary_search(elsewhere.begin(), elsewhere.end(), id);
+  });
+  return out;
+}
+
 // Two inputs in ascending order, side by side. f(key, older, newer): one may be null.
 template <typename Input, typename Key, typename Change, typename F>
 void join(Input&& older, Input&& newer, F&& f) {
@@ -340,6 +382,57 @@ Result<void> Checkpoints::coarsen(const CheckpointPolicy& policy) {
     std::lock_guard lock(mutex_);
     all_[i] = std::move(made);
   }
+  return {};
+}
+
+Result<void> Checkpoints::mark(const Subtrees& subtrees, const CheckpointPolicy& policy) {
+  for (size_t i = 0; i < all_.size(); ++i) {
+    if (!all_[i]->info().gap) EPOCHFS_DO(mark_one(i, subtrees, policy));
+  }
+  return {};
+}
+
+Result<void> Checkpoints::mark_one(size_t at, const Subtrees& subtrees,
+                                   const CheckpointPolicy& policy) {
+  const CheckpointPtr old = all_[at];
+  const Covered covered = covered_by(subtrees, *old);
+  if (covered.marks.empty()) return {};
+  EPOCHFS_TRY(auto writer, CheckpointWriter::create(storage_, dir_.get(), old->info()));
+  Filter filter(*writer, policy, old->info(), at == 0);
+  auto next_mark = covered.marks.begin();
+  auto add_marks_up_to = [&](const FileId* id) {  // null: all that are left
+    for (; next_mark != covered.marks.end() && (!id || next_mark->directory <= *id); ++next_mark) {
+      FileChange change;
+      if (auto known = old->find(next_mark->directory)) change = *known;
+      change.handle = next_mark->handle;
+      change.touched = change.subtree = true;
+      change.last_data = old->info().seal;
+      filter.add(next_mark->directory, change);
+    }
+  };
+  FileId id;
+  FileChange file;
+  for (Checkpoint::Files files(*old); files.next(id, file);) {
+    add_marks_up_to(&id);
+    const bool is_mark = next_mark != covered.marks.begin() && (next_mark - 1)->directory == id;
+    // An old file may have names that nobody tells of, and lose the one below the mark.
+    const bool below = subtrees.over(id) ||
+                       (file.fresh && std::binary_search(covered.files.begin(),
+                                                         covered.files.end(), id));
+    if (!is_mark && !below) filter.add(id, file);
+  }
+  add_marks_up_to(nullptr);
+  NameKey key;
+  NameChange name;
+  for (Checkpoint::Names names(*old); names.next(key, name);) {
+    if (!subtrees.over(key.parent)) filter.add(key, name);
+  }
+  EPOCHFS_DO(writer->finish());
+  const CheckpointInfo& info = old->info();
+  EPOCHFS_TRY(auto made, Checkpoint::open(dir_.get(), checkpoint_name(info.first, info.last),
+                                          info.lineage));
+  std::lock_guard lock(mutex_);
+  all_[at] = std::move(made);
   return {};
 }
 

@@ -13,6 +13,7 @@
 #include <mutex>
 
 #include "journal/checkpoint.h"
+#include "journal/subtrees.h"
 #include "journal/volume.h"
 
 namespace epochfs {
@@ -60,6 +61,9 @@ class Checkpoints {
   Result<void> compact(const CheckpointPolicy& policy);
   // Writes those anew that tell more than the policy wants.
   Result<void> coarsen(const CheckpointPolicy& policy);
+  // Writes those anew that tell of what lies below a mark. They tell it no more, but that
+  // the mark stands for it.
+  Result<void> mark(const Subtrees& subtrees, const CheckpointPolicy& policy);
   // Puts one that only says that anything may have changed in the place of all. Where
   // there is no room even for that, none: then nobody knows either.
   Result<void> forget();
@@ -72,6 +76,7 @@ class Checkpoints {
                    const CheckpointPolicy& policy);
   std::optional<size_t> mergeable(const CheckpointPolicy& policy) const;
   Result<void> merge(size_t older, const CheckpointPolicy& policy);
+  Result<void> mark_one(size_t at, const Subtrees& subtrees, const CheckpointPolicy& policy);
   Result<void> remove(const CheckpointPtr& checkpoint);
 
   Storage& storage_;

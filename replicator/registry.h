@@ -45,6 +45,8 @@ struct Progress {
     uint64_t files = 0, differed = 0, bytes_sent = 0;
   };
   Comparison compared;
+  // Of a transfer of subtrees that was broken off: what the target knows it by.
+  EpochId subtrees_since{};
   uint64_t merged_forward = 0;  // epochs given up since the last that was committed
   // `wait --idle` and `replicate`: tickets asked for, and served.
   uint64_t idle_asked = 0, idle_served = 0;

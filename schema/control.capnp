@@ -71,7 +71,7 @@ struct JournalSpace {
   checkpointBytes @2 :UInt64;
   preImageBytes @3 :UInt64;
   checkpoints @4 :UInt64;     # how many
-  pressure @5 :Text;          # none, near its quota, coarser extents, whole files, whole tree
+  pressure @5 :Text;          # none, near its quota, coarser extents, whole files, subtrees, whole tree
   pressureSinceNs @6 :UInt64;
   blocking @7 :Bool;          # applications wait for room
   error @8 :Text;             # why the last look did not do all it wanted; empty: it did

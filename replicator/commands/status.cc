@@ -55,7 +55,7 @@ void print_lines(rpc::Status::Reader s) {
   if (!source) return;
   fmt::print("  {:<16}{} epochs, {} files, {} bytes read, {} on the wire\n", "sent",
              s.getEpochsSent(), s.getFilesSent(), s.getBytesRead(), s.getBytesSent());
-  if (s.getComparedBeganNs() != 0) fmt::print("  {:<16}{}\n", "all compared", comparison_text(s));
+  if (s.getComparedBeganNs() != 0) fmt::print("  {:<16}{}\n", "compared", comparison_text(s));
   for (const auto& [name, text] : space_warnings(s.getSpace())) fmt::print("  {:<16}{}\n", name, text);
 }
 

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <cstring>
+#include <utility>
 
 namespace epochfs {
 namespace {
@@ -42,6 +43,15 @@ Result<void> Walk::tree(const FileId& root, const FileHandle& handle) {
     EPOCHFS_DO(directory(next));
   }
   return {};
+}
+
+Result<void> Walk::tree_anew(const FileId& root, const FileHandle& handle) {
+  auto directories = std::exchange(directories_, {});
+  auto files = std::exchange(files_, {});
+  auto outcome = tree(root, handle);
+  directories_.merge(directories);
+  files_.merge(files);
+  return outcome;
 }
 
 Result<void> Walk::stray(const FileId& file, const FileHandle& handle) {
@@ -100,16 +110,16 @@ Result<void> Walk::entry(const FileId& parent, int dir, const char* name) {
   return {};
 }
 
-uint64_t Walk::measure(int backing_dir) {
+uint64_t Walk::measure(int directory) {
   uint64_t work = 0;
   struct stat root, st;
-  if (::fstat(backing_dir, &root) != 0) return 0;
+  if (::fstat(directory, &root) != 0) return 0;
   std::vector<std::string> pending{"."};
   while (!pending.empty()) {
     std::string path = std::move(pending.back());
     pending.pop_back();
     OpenDirectory dir = read_directory(::openat(
-        backing_dir, path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+        directory, path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!dir) continue;
     while (dirent* e = ::readdir(dir.get())) {
       if (is_dot(e->d_name)) continue;

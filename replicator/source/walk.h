@@ -16,6 +16,8 @@ class Walk {
   // Sends the directory and everything below it, unless it was walked before.
   // Directories of other file systems below are left out.
   Result<void> tree(const FileId& root, const FileHandle& handle);
+  // The same, whatever was walked before.
+  Result<void> tree_anew(const FileId& root, const FileHandle& handle);
 
   // Sends one file that is no directory, and none of its names.
   Result<void> stray(const FileId& file, const FileHandle& handle);
@@ -24,9 +26,9 @@ class Walk {
     return files_.count(file) != 0 || directories_.count(file) != 0;
   }
 
-  // About how much work (Sender::work_of) the whole tree is, by a walk that opens
-  // no file: for percentages, so what it cannot see does not matter.
-  static uint64_t measure(int backing_dir);
+  // About how much work (Sender::work_of) the directory and all below it is, by a walk that
+  // opens no file: for percentages, so what it cannot see does not matter.
+  static uint64_t measure(int directory);
 
  private:
   struct Directory {

@@ -193,6 +193,71 @@ TEST_F(JournalSpaceTest, ScatteredChangesDegradeToCoarserExtentsAndArriveAll) {
   });
 }
 
+// Files come, go and move in one place, more than there is room to tell; a little happens
+// elsewhere, and some moves from the one to the other.
+TEST_F(JournalSpaceTest, ManyChangesInOnePlaceEndInAComparisonOfThatSubtree) {
+  constexpr uint64_t kStill = 2000;
+  Random random;
+  establish_with({"--journal-quota", "4M"});
+  for (const char* name : {"/out", "/work", "/work/quiet", "/work/busy", "/work/busy/tree"}) {
+    make_directory(data() + name);
+  }
+  make_many_files(data() + "/still", 10, kStill);
+  Mutator busy(data() + "/work/busy/tree", random), quiet(data() + "/work/quiet", random);
+  busy.run(300);
+  quiet.run(300);
+  ASSERT_TRUE(replica().becomes_equal());
+  auto file = [&](int round, int n) {
+    return fmt::format("{}/work/busy/{}/file with a long name, number {}", data(), round, n);
+  };
+  int made_before = 0;
+  for (int round = 0; round < 3; ++round) {
+    int made = 0;
+    const uint64_t compared_before = replica().status().compared_ended_ns;
+    replica().pause();
+    make_directory(fmt::format("{}/work/busy/{}", data(), round));
+    for (int n = 0; n < 60'000 && (n % 3000 || space().pressure != "subtrees"); ++n) {
+      write_file(file(round, n), n % 7 ? "" : "something");
+      made = n;
+      if (n % 50 == 0) busy.run(3);
+      if (n % 500 == 0) quiet.run(3);
+      if (n % 1000 == 0) {  // out of it, from before and from now
+        ASSERT_EQ(::rename(file(round, n).c_str(),
+                           fmt::format("{}/out/{}-{}", data(), round, n).c_str()), 0);
+        if (n + 1 < made_before) {
+          ASSERT_EQ(::unlink(file(round - 1, n + 1).c_str()), 0);
+        }
+      }
+    }
+    made_before = made;
+    ASSERT_EQ(space().pressure, "subtrees");
+    EXPECT_LE(space().bytes, kQuota + (1 << 20));
+    if (round == 0) {
+      a().kill_mount(data());
+      a().mount(data(), mount_options_);
+    }
+    // A whole directory leaves it, known to the target or not.
+    if (round > 0) {
+      ASSERT_EQ(::rename(fmt::format("{}/work/busy/{}", data(), round - 1).c_str(),
+                         fmt::format("{}/out/{}", data(), round - 1).c_str()), 0);
+    }
+    std::jthread writer([&] { busy.run(1000); });
+    replica().go_on();
+    if (round == 1) {
+      b().kill_daemon();
+      b().start_daemon();
+    }
+    eventually("it is compared", [&] {
+      return replica().status().compared_ended_ns > compared_before;
+    });
+    writer.join();
+    ASSERT_TRUE(replica().becomes_equal()) << "round " << round;
+    const ReplicaStatus now = replica().status();
+    EXPECT_EQ(now.compared_reason, "the journal had room to tell only where something changed");
+    EXPECT_LT(now.files_compared, snapshot(copy()).size() - kStill) << "of what did not change";
+  }
+}
+
 TEST_F(JournalSpaceTest, TooManyChangedFilesEndInAComparisonOfTheTree) {
   establish_with({"--journal-quota", "4M"});
   replica().pause();

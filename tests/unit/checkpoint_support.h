@@ -14,6 +14,7 @@ inline FileChange random_change(Random& random) {
   c.fresh = random.one_in(3);
   c.whole = random.one_in(5);
   c.touched = random.one_in(2);
+  c.subtree = random.one_in(8);
   c.links = int64_t(random.below(7)) - 3;
   c.last_data = Lsn{random.u64()};
   FileHandle handle;

@@ -33,8 +33,8 @@ class MountedJournalTest : public JournalTest {
   // From now on house is kept like this; by hand, unless it is started.
   void keep(const HousekeepingOptions& options) {
     housekeeper_.reset();
-    housekeeper_ = std::make_unique<Housekeeper>(volume_, *journal_, *recorder_, *pins_,
-                                                 *checkpoints_, *settler_, options);
+    housekeeper_ = std::make_unique<Housekeeper>(volume_, backing_.get(), *journal_, *recorder_,
+                                                 *pins_, *checkpoints_, *settler_, options);
   }
 
   UniqueFd backing_;

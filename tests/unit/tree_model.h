@@ -202,6 +202,8 @@ class TreeModel {
     entries_[{to->life, name2}] = node;
     if (exchange) {
       entries_[{from->life, name}] = other;
+      ++other->attributes;
+      record(out, RecordType::kSetAttributes, other).mode = 1;
     } else if (other) {
       lose_name(other);
     }
