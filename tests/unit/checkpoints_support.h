@@ -3,9 +3,13 @@
 
 #include <fmt/format.h>
 
+#include <functional>
+#include <map>
+
 #include "journal/checkpoints.h"
 #include "journal/fold_epochs.h"
 #include "tests/unit/journal_support.h"
+#include "tests/unit/tree_model.h"
 
 namespace epochfs::testing {
 
@@ -38,6 +42,49 @@ class CheckpointsTest : public JournalTest {
       out.push_back(fmt::format("{}-{}", value(c->info().first), value(c->info().last)));
     }
     return out;
+  }
+  // What a random life does besides: all may be left out but `check`.
+  struct Life {
+    std::function<void(const Record&)> append;
+    std::function<void(const TreeModel::Snapshot& now, const std::vector<EpochId>& cursors)> before_a_seal;
+    std::function<void()> after_checkpoints;
+    // Two states, and the epochs that they are of.
+    std::function<void(const TreeModel::Snapshot& before, const TreeModel::Snapshot& after,
+                       uint64_t since, uint64_t until)> check;
+  };
+  // A random life of a tree, in which cursors move, and checkpoints are made and merged at
+  // random.
+  void live(Random& random, const Life& life) {
+    TemporaryDirectory dir;
+    volume_ = make_volume(dir, kSegment);
+    checkpoints_.reset();
+    open();
+    TreeModel model;
+    model.finish_setup();
+    std::map<uint64_t, TreeModel::Snapshot> at_epoch{{0, model.snapshot()}};
+    std::vector<EpochId> cursors{EpochId{0}};
+    for (int range = 0; range < 25; ++range) {
+      std::deque<Record> records;
+      for (uint64_t i = random.below(40); i > 0; --i) model.step(random, records);
+      for (const Record& r : records) life.append ? life.append(r) : append(r);
+      if (life.before_a_seal) life.before_a_seal(model.snapshot(), cursors);
+      const uint64_t epoch = value(seal_and_publish().epoch);
+      at_epoch[epoch] = model.snapshot();
+      if (random.one_in(4)) cursors.push_back(EpochId{epoch});
+      if (random.one_in(6) && cursors.size() > 1) cursors.erase(cursors.begin());
+      if (random.one_in(3)) {
+        const CheckpointPolicy policy{.boundaries = cursors};
+        must(checkpoints().extend(cursors.front(), EpochId{epoch}, policy));
+        must(checkpoints().compact(policy));
+        must(checkpoints().drop_up_to(cursors.front()));
+        if (life.after_checkpoints) life.after_checkpoints();
+      }
+      for (EpochId since : cursors) {
+        life.check(at_epoch.at(value(since)), at_epoch.at(epoch), value(since), epoch);
+        if (::testing::Test::HasFatalFailure()) FAIL() << "epochs " << value(since) << " to " << epoch;
+      }
+    }
+    kill();
   }
   ChangeSet fold(uint64_t since, uint64_t until, Fold::Cancel cancel = Fold::Cancel::kDrop) {
     return must(fold_epochs(volume_, EpochId{since}, EpochId{until}, cancel));

@@ -5,7 +5,6 @@
 #include <filesystem>
 
 #include "tests/unit/checkpoints_support.h"
-#include "tests/unit/tree_model.h"
 
 namespace epochfs {
 namespace {
@@ -193,43 +192,20 @@ TEST_F(CheckpointsTest, RemnantsOfACrashAreRemoved) {
   EXPECT_EQ(fold(0, 3).names.size(), 3u);
 }
 
-// A random life of a tree, in which cursors move, checkpoints are made and merged at
-// random, and records go: the fold since every cursor is the net effect since then.
 TEST_F(CheckpointsTest, RandomHistoriesFoldToTheirNetEffectWithoutTheirRecords) {
   Random random;
-  for (int history = 0; history < 30; ++history) {
-    TemporaryDirectory dir;
-    volume_ = make_volume(dir, kSegment);
-    checkpoints_.reset();
-    open();
-    TreeModel model;
-    model.finish_setup();
-    std::map<uint64_t, TreeModel::Snapshot> at_epoch{{0, model.snapshot()}};
-    std::vector<EpochId> cursors{EpochId{0}};
-    for (int range = 0; range < 25; ++range) {
-      std::deque<Record> records;
-      for (uint64_t i = random.below(40); i > 0; --i) model.step(random, records);
-      for (const Record& r : records) append(r);
-      if (random.one_in(3)) fill_segment();
-      const uint64_t epoch = value(seal_and_publish().epoch);
-      at_epoch[epoch] = model.snapshot();
-      if (random.one_in(4)) cursors.push_back(EpochId{epoch});
-      if (random.one_in(6) && cursors.size() > 1) cursors.erase(cursors.begin());
-      if (random.one_in(3)) {
-        const CheckpointPolicy policy{.boundaries = cursors};
-        must(checkpoints().extend(cursors.front(), EpochId{epoch}, policy));
-        must(checkpoints().compact(policy));
-        must(checkpoints().drop_up_to(cursors.front()));
-        if (random.one_in(2)) let_records_go();
-      }
-      for (EpochId since : cursors) {
-        check(at_epoch.at(value(since)), at_epoch.at(epoch), fold(value(since), epoch));
-        if (::testing::Test::HasFatalFailure()) {
-          FAIL() << "history " << history << ", epochs " << value(since) << " to " << epoch;
-        }
-      }
-    }
-    kill();
+  for (int history = 0; history < 30 && !HasFatalFailure(); ++history) {
+    live(random, {
+        .before_a_seal = [&](const auto&, const auto&) {
+          if (random.one_in(3)) fill_segment();
+        },
+        .after_checkpoints = [&] {
+          if (random.one_in(2)) let_records_go();
+        },
+        .check = [&](const auto& before, const auto& after, uint64_t since, uint64_t until) {
+          check(before, after, fold(since, until));
+        },
+    });
   }
 }
 

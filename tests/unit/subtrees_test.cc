@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "tests/unit/checkpoints_support.h"
-#include "tests/unit/tree_model.h"
 
 namespace epochfs {
 namespace {
@@ -241,53 +240,27 @@ void check_marked(const TreeModel::Snapshot& before, const TreeModel::Snapshot& 
   }
 }
 
-// As RandomHistoriesFoldToTheirNetEffectWithoutTheirRecords, with marks that come at any
-// moment, by a tree that is ahead of the checkpoints.
+// Marks come at any moment, by a tree that is ahead of the checkpoints.
 TEST_F(SubtreesTest, RandomHistoriesWithMarksMissNothing) {
   Random random;
   size_t marked = 0;
-  for (int history = 0; history < 40; ++history) {
-    TemporaryDirectory dir;
-    volume_ = make_volume(dir, kSegment);
-    checkpoints_.reset();
-    open();
-    TreeModel model;
-    model.finish_setup();
-    std::map<uint64_t, TreeModel::Snapshot> at_epoch{{0, model.snapshot()}};
-    std::vector<EpochId> cursors{EpochId{0}};
-    for (int range = 0; range < 25; ++range) {
-      std::deque<Record> records;
-      for (uint64_t i = random.below(40); i > 0; --i) model.step(random, records);
-      for (const Record& r : records) record(r);
-      const TreeModel::Snapshot now = model.snapshot();
-      if (random.one_in(3)) {
-        parents_.clear();
-        for (const auto& [key, node] : now.names) {
-          if (node.directory) parents_[node.id.inode] = key.parent.inode;
-        }
-        const Subtrees subtrees = choose();
-        marked += subtrees.marked().size();
-        must(checkpoints().mark(subtrees, {.boundaries = cursors}));
-      }
-      const uint64_t epoch = value(seal_and_publish().epoch);
-      at_epoch[epoch] = now;
-      if (random.one_in(4)) cursors.push_back(EpochId{epoch});
-      if (random.one_in(6) && cursors.size() > 1) cursors.erase(cursors.begin());
-      if (random.one_in(3)) {
-        const CheckpointPolicy policy{.boundaries = cursors};
-        must(checkpoints().extend(cursors.front(), EpochId{epoch}, policy));
-        must(checkpoints().compact(policy));
-        must(checkpoints().drop_up_to(cursors.front()));
-      }
-      for (EpochId since : cursors) {
-        check_marked(at_epoch.at(value(since)), at_epoch.at(epoch),
-                     fold(value(since), epoch, Fold::Cancel::kKeep));
-        if (::testing::Test::HasFatalFailure()) {
-          FAIL() << "history " << history << ", epochs " << value(since) << " to " << epoch;
-        }
-      }
-    }
-    kill();
+  for (int history = 0; history < 40 && !HasFatalFailure(); ++history) {
+    live(random, {
+        .append = [&](const Record& r) { record(r); },
+        .before_a_seal = [&](const TreeModel::Snapshot& now, const std::vector<EpochId>& cursors) {
+          if (!random.one_in(3)) return;
+          parents_.clear();
+          for (const auto& [key, node] : now.names) {
+            if (node.directory) parents_[node.id.inode] = key.parent.inode;
+          }
+          const Subtrees subtrees = choose();
+          marked += subtrees.marked().size();
+          must(checkpoints().mark(subtrees, {.boundaries = cursors}));
+        },
+        .check = [&](const auto& before, const auto& after, uint64_t since, uint64_t until) {
+          check_marked(before, after, fold(since, until, Fold::Cancel::kKeep));
+        },
+    });
   }
   EXPECT_GT(marked, 100u);
 }
