@@ -61,7 +61,7 @@ ComparisonMeter::ComparisonMeter(TransferContext& c, const char* what, const std
 void ComparisonMeter::done() {
   Progress::Comparison result;
   change([&](Progress::Comparison& compared) {
-    compared.ended_ns = now_ns();
+    if (compared.ended_ns == 0) compared.ended_ns = now_ns();
     result = compared;
   });
   fmt::print(stderr, "epochfs serve: relationship {}: {} was compared with the target, "

@@ -95,9 +95,14 @@ Result<void> advance_cursor(TransferContext& c, EpochId epoch, uint64_t state_ha
     r.walk_since = EpochId{0};
     return {};
   }));
+  // A comparison that was under way is over, whoever is interrupted from here on.
+  c.registry.set_progress(c.relationship, [](Progress& p) {
+    p.merged_forward = 0;
+    p.subtrees_since = EpochId{0};
+    if (p.compared.began_ns != 0 && p.compared.ended_ns == 0) p.compared.ended_ns = now_ns();
+  });
   EPOCHFS_DO(write_cursor(c.storage, c.volume.volume().dir(), c.relationship, {epoch}));
   c.volume.cursors_changed(c.loop);
-  c.registry.set_progress(c.relationship, [](Progress& p) { p.merged_forward = 0; });
   return {};
 }
 

@@ -119,10 +119,7 @@ Result<void> WalkedTransfer::finish(const PinnedEpoch& pinned) {
   plan_.barrier_time_ns = pinned.barrier_time_ns;
   plan_.state_hash = chain_state_hash(relationship->state_hash, c_.relationship, plan_.epoch);
   EPOCHFS_DO(commit(c_, *transfer_, plan_));
-  c_.registry.set_progress(c_.relationship, [](Progress& p) {
-    ++p.epochs_sent;
-    p.subtrees_since = EpochId{0};
-  });
+  c_.registry.set_progress(c_.relationship, [](Progress& p) { ++p.epochs_sent; });
   comparison_.done();
   return {};
 }
