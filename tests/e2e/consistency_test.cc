@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "tests/e2e/chains.h"
+#include "tests/e2e/disk.h"
 #include "tests/e2e/files.h"
 #include "tests/e2e/random.h"
 #include "tests/e2e/replica.h"
@@ -30,6 +31,20 @@ class ConsistencyTest : public TwoHosts {
     });
     writers_->start();
     return wrong;
+  }
+
+  void kill_daemon_of(Host& victim) {
+    victim.kill_daemon();
+    writers_->let_them_write(300);
+    victim.start_daemon();
+  }
+  void kill_mount() {
+    writers_->let_them_write(300);
+    a().kill_mount(data());
+    writers_->stop();
+    a().mount(data());
+    writers_->resume();
+    writers_->start();
   }
 
   void SetUp() override {
@@ -63,10 +78,7 @@ TEST_F(ConsistencyTest, WithEitherDaemonKilled) {
   writers_->start();
   for (int round = 0; round < 5 && !HasFailure(); ++round) {
     writers_->let_them_write(300 + random_->below(1000));
-    Host& victim = random_->one_in(2) ? a() : b();
-    victim.kill_daemon();
-    writers_->let_them_write(300);
-    victim.start_daemon();
+    kill_daemon_of(random_->one_in(2) ? a() : b());
     check_an_epoch();
   }
   writers_->stop();
@@ -79,17 +91,52 @@ TEST_F(ConsistencyTest, WithTheMountKilled) {
   for (int round = 0; round < 4 && !HasFailure(); ++round) {
     writers_->let_them_write(300 + random_->below(1000));
     check_an_epoch();
-    writers_->let_them_write(300);
-    a().kill_mount(data());
-    writers_->stop();
-    a().mount(data());
-    writers_->resume();
-    writers_->start();
+    kill_mount();
   }
   check_an_epoch();
   writers_->stop();
   EXPECT_TRUE(replica().becomes_equal());
 }
+
+// Source and target on file systems of their own.
+class ConsistencyOn : public ConsistencyTest, public ::testing::WithParamInterface<const char*> {
+ protected:
+  void SetUp() override {
+    if (auto why = Disk::why_not(std::string("mkfs.") + GetParam())) GTEST_SKIP() << *why;
+    ConsistencyTest::SetUp();
+  }
+  std::string make_directory_on(Host& host, const std::string& name) override {
+    const auto& disk = disks_.emplace_back(std::make_unique<Disk>(
+        host.folder(), "disk", kDiskBytes,
+        std::vector<std::string>{std::string("mkfs.") + GetParam(), "-q"}, ""));
+    const std::string path = disk->path() + "/" + name;
+    make_directory(path);
+    return path;
+  }
+
+  static constexpr uint64_t kDiskBytes = 600 << 20;
+  std::vector<std::unique_ptr<Disk>> disks_;
+};
+
+TEST_P(ConsistencyOn, EveryEpochIsACutWhoeverIsKilled) {
+  establish();
+  writers_->start();
+  for (int round = 0; round < 6 && !HasFailure(); ++round) {
+    writers_->let_them_write(300 + random_->below(1000));
+    switch (random_->below(4)) {
+      case 0: kill_daemon_of(a()); break;
+      case 1: kill_daemon_of(b()); break;
+      case 2: kill_mount(); break;
+      default: break;
+    }
+    check_an_epoch();
+  }
+  writers_->stop();
+  EXPECT_TRUE(replica().becomes_equal());
+}
+
+INSTANTIATE_TEST_SUITE_P(Each, ConsistencyOn, ::testing::Values("ext4", "xfs", "btrfs"),
+                         [](const auto& info) { return std::string(info.param); });
 
 // The proof that the check can fail: one file from an earlier state in a later one.
 TEST_F(ConsistencyTest, AMixOfTwoStatesIsNoCut) {

@@ -138,8 +138,12 @@ void TwoHosts::SetUp() {
   if (auto why = Host::why_not()) GTEST_SKIP() << *why;
   a_ = std::make_unique<Host>("a");
   b_ = std::make_unique<Host>("b");
-  replica_ = std::make_unique<Replica>(*a_, a_->make_directory("data"), *b_,
-                                       b_->make_directory("copy"));
+  replica_ = std::make_unique<Replica>(*a_, make_directory_on(*a_, "data"), *b_,
+                                       make_directory_on(*b_, "copy"));
+}
+
+std::string TwoHosts::make_directory_on(Host& host, const std::string& name) {
+  return host.make_directory(name);
 }
 
 void TwoHosts::start_daemons() {

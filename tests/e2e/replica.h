@@ -103,6 +103,9 @@ class TwoHosts : public ::testing::Test {
   // it shipped, and looks (Replica::expect_at_rest).
   void expect_at_an_epoch(const std::function<std::string()>& why_not);
 
+  // Makes the source's and the target's directory: in the host's folder.
+  virtual std::string make_directory_on(Host& host, const std::string& name);
+
  private:
   std::unique_ptr<Host> a_, b_;
   std::unique_ptr<Replica> replica_;
