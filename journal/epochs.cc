@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
 
 #include "journal/volume.h"
@@ -159,12 +160,13 @@ Result<void> EpochManifest::append(std::span<const SealedEpoch> entries) {
     EPOCHFS_DO(pwrite_full(fd_.get(), &e, sizeof e, index++ * sizeof e, "epoch manifest"));
   }
   EPOCHFS_DO(storage_->sync_data("manifest-append", fd_.get(), "epoch manifest"));
-  last_ = entries.back().epoch;
+  std::atomic_ref(last_).store(entries.back().epoch);
   return {};
 }
 
 Result<void> EpochManifest::let_go_before(EpochId oldest_needed, uint64_t keep) {
-  const uint64_t kept_from = value(last_) > keep ? value(last_) - keep : 0;
+  const uint64_t last = value(std::atomic_ref(last_).load());
+  const uint64_t kept_from = last > keep ? last - keep : 0;
   const uint64_t needed_from = std::max<uint64_t>(value(oldest_needed), 1) - 1;
   const uint64_t end = std::min(kept_from, needed_from) / kEntriesInBlock * kBlockBytes;
   if (end <= let_go_) return {};

@@ -47,7 +47,8 @@ class EpochManifest {
   // again.
   Result<void> append(std::span<const SealedEpoch> entries);
   // Gives the room of entries before `oldest_needed` back, but for the newest `keep` and what
-  // shares a block with them. Not durable: some may be there again after a power loss.
+  // shares a block with them. Not durable: some may be there again after a power loss. May
+  // run beside append().
   Result<void> let_go_before(EpochId oldest_needed, uint64_t keep = kKeptEpochs);
   // Drops entries after `last`; recovery only.
   Result<void> truncate_after(EpochId last);
