@@ -17,6 +17,10 @@
 namespace epochfs {
 namespace {
 
+// For a session to end that has been superseded: it may be applying an epoch.
+constexpr auto kPatience = 60 * kj::SECONDS;
+constexpr auto kLookAgain = 20 * kj::MILLISECONDS;
+
 std::string peer_text(const sockaddr_storage& a) {
   char text[INET6_ADDRSTRLEN] = "?";
   if (a.ss_family == AF_INET) {
@@ -96,9 +100,10 @@ void note_recovery_point(Registry& registry, const std::string& id, const Recove
 
 class Peers::Host final : public rpc::ReplicationHost::Server {
  public:
-  Host(Peers& peers, Connection& connection, Wakeup& decisions, std::string peer)
+  Host(Peers& peers, Connection& connection, Wakeup& decisions, kj::Timer& timer,
+       std::string peer)
       : peers_(peers), registry_(peers.registry_), connection_(connection), wakeup_(decisions),
-        peer_(std::move(peer)) {}
+        timer_(timer), peer_(std::move(peer)) {}
   ~Host() {
     if (opened_.empty()) return;
     std::lock_guard lock(peers_.mutex_);
@@ -140,9 +145,8 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
       results.initOutcome().setFailed("the relationship is not accepted");
       return kj::READY_NOW;
     }
-    auto r = registry_.get(std::string(call.getParams().getProposal().getRelationship()));
-    open_target(*r, results);
-    return kj::READY_NOW;
+    call.allowCancellation();
+    return open_when_free(call, timer_.now() + kPatience);
   }
 
   kj::Promise<void> end(EndContext call) override {
@@ -200,14 +204,30 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
     return {rpc::Decision::PENDING, ""};
   }
 
-  void open_target(const Relationship& r, rpc::ReplicationHost::OpenResults::Builder results) {
-    auto opened = Target::open(peers_.storage_, options_of(r));
-    if (!opened) {
-      // The source tries again; by then the earlier session has ended.
-      if (opened.error().kind == Refusal::Kind::kBusy) peers_.supersede(r.id);
-      fill(results.initOutcome(), opened.error());
-      return;
+  // The source's earlier session may still be on its way out, on another thread.
+  kj::Promise<void> open_when_free(OpenContext call, kj::TimePoint until) {
+    auto r = registry_.get(std::string(call.getParams().getProposal().getRelationship()));
+    if (!r) {
+      call.getResults().initOutcome().setFailed("the relationship is gone");
+      return kj::READY_NOW;
     }
+    auto opened = Target::open(peers_.storage_, options_of(*r));
+    if (!opened && opened.error().kind == Refusal::Kind::kBusy && timer_.now() < until) {
+      peers_.supersede(r->id);
+      return timer_.afterDelay(kLookAgain).then([this, call, until]() mutable {
+        return open_when_free(call, until);
+      });
+    }
+    if (opened) {
+      take_over(*r, *std::move(opened), call.getResults());
+    } else {
+      fill(call.getResults().initOutcome(), opened.error());
+    }
+    return kj::READY_NOW;
+  }
+
+  void take_over(const Relationship& r, std::shared_ptr<Target> target,
+                 rpc::ReplicationHost::OpenResults::Builder results) {
     if (!r.established) {
       auto noted = registry_.update(r.id, [](Relationship& changed) -> Result<void> {
         changed.established = true;
@@ -215,7 +235,6 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
       });
       if (!noted) return results.initOutcome().setFailed(noted.error().message());
     }
-    std::shared_ptr<Target> target = std::move(*opened);
     fill(results.initState(), target->state());
     note_recovery_point(registry_, r.id, target->state());
     results.initOutcome().setOk();
@@ -236,6 +255,7 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
   Registry& registry_;
   Connection& connection_;
   Wakeup& wakeup_;
+  kj::Timer& timer_;
   std::string peer_;
   std::string opened_;  // relationship that a session was opened for
 };
@@ -292,7 +312,7 @@ void Peers::serve(Connection& connection, UniqueFd fd, std::string peer) {
     // Signals come from one eventfd; whoever else waits for them is told from here.
     Wakeup decisions;
     decisions.attach(io.unixEventPort);
-    auto server = kj::heap<Host>(*this, connection, decisions, peer);
+    auto server = kj::heap<Host>(*this, connection, decisions, io.provider->getTimer(), peer);
     Host& host = *server;
     capnp::TwoPartyVatNetwork network(*stream, capnp::rpc::twoparty::Side::SERVER,
                                       peer_reader_options());
