@@ -143,13 +143,15 @@ void Pins::compact() {
 
 uint64_t Pins::log_bytes() const {
   uint64_t n = 0;
-  for (const auto& pin : *list()) n += pin->given_up() ? 0 : pin->log_bytes();
+  const auto pins = list();  // must outlive the loop, here as below
+  for (const auto& pin : *pins) n += pin->given_up() ? 0 : pin->log_bytes();
   return n;
 }
 
 bool Pins::give_up_largest(uint64_t least) {
   std::shared_ptr<Pin> largest;
-  for (const auto& pin : *list()) {
+  const auto pins = list();
+  for (const auto& pin : *pins) {
     if (pin->given_up() || pin->log_bytes() <= least) continue;
     if (!largest || pin->log_bytes() > largest->log_bytes()) largest = pin;
   }
@@ -161,7 +163,8 @@ bool Pins::give_up_largest(uint64_t least) {
 // Where a pin ends is where the cursor will stand once it is acknowledged.
 std::vector<EpochId> Pins::ends() const {
   std::vector<EpochId> out;
-  for (const auto& pin : *list()) out.push_back(pin->sealed());
+  const auto pins = list();
+  for (const auto& pin : *pins) out.push_back(pin->sealed());
   return out;
 }
 

@@ -2,6 +2,7 @@
 #include <sys/resource.h>
 #include <sys/xattr.h>
 
+#include <atomic>
 #include <thread>
 #include <vector>
 
@@ -322,6 +323,19 @@ TEST_F(PinsTest, LogsOfAnEarlierProcessAreRemoved) {
   EXPECT_NE(::faccessat(dir.get(), "pin-1", F_OK, 0), 0);
   auto log = pins_->make_log();
   ASSERT_TRUE(log);
+}
+
+TEST_F(PinsTest, WhatThereIsCanBeAskedForWhilePinsComeAndGo) {
+  std::atomic<bool> over{false};
+  std::jthread come_and_go([&] {
+    for (int i = 0; i < 3000; ++i) pins_->unpin(seal_and_pin(0, 1));
+    over = true;
+  });
+  while (!over) {
+    EXPECT_LT(pins_->log_bytes(), 1u << 20);
+    EXPECT_LE(pins_->ends().size(), 1u);
+    EXPECT_FALSE(pins_->give_up_largest(UINT64_MAX));
+  }
 }
 
 }  // namespace
