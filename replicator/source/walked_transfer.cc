@@ -38,7 +38,7 @@ Result<void> WalkedTransfer::run(bool whole_tree) {
     }
     if (more) continue;
     if (auto sent = send(pinned, set); !sent) {
-      if (!pinned.preimages->given_up()) return sent;
+      if (!pinned.preimages || !pinned.preimages->given_up()) return sent;
       merge_forward(c_, given_up);
       continue;
     }
