@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <cstring>
@@ -14,6 +15,10 @@ namespace epochfs {
 namespace {
 
 constexpr size_t kCopyBytes = 256 << 10;  // of a pre-image read at once
+// Blocks are shared, where the file system can, from so many bytes on; if some of them are
+// dirty in the page cache, from so many on.
+constexpr uint64_t kWorthSharing = 256 << 10;
+constexpr uint64_t kWorthWritingBack = 16 << 20;
 constexpr int kReadFlags = O_RDONLY | O_NOATIME | O_NONBLOCK | O_CLOEXEC;
 
 Result<void> empty_directory(int dir) {
@@ -29,6 +34,19 @@ Result<void> empty_directory(int dir) {
     }
   }
   return {};
+}
+
+// As of cachestat(2), which older kernels do not have: then they may be dirty.
+bool has_dirty_pages(int fd, ByteRange range) {
+  constexpr long kCachestat = 451;  // on every architecture
+  const struct {
+    uint64_t offset, length;
+  } asked{range.begin, range.length()};
+  struct {
+    uint64_t cached, dirty, writeback, evicted, recently_evicted;
+  } found{};
+  if (::syscall(kCachestat, fd, &asked, &found, 0) != 0) return true;
+  return found.dirty + found.writeback != 0;
 }
 
 // A quarter of what the process may open: the rest is the mount's own.
@@ -257,9 +275,14 @@ Result<void> Pins::Pin::save_data(const Touched& touched, File& f, ByteRange ran
   return {};
 }
 
+// Sharing blocks writes back first what is dirty of them, so it has to be worth that.
+bool Pins::Pin::share(const FileId& id, int fd, ByteRange range) {
+  if (range.length() < kWorthSharing || !log_->can_clone()) return false;
+  if (range.length() < kWorthWritingBack && has_dirty_pages(fd, range)) return false;
+  return log_->publish_clone(id, fd, range);
+}
+
 Result<void> Pins::Pin::save_range(const FileId& id, int fd, ByteRange range, uint64_t& budget) {
-  auto buffer = std::make_unique_for_overwrite<char[]>(
-      size_t(std::min<uint64_t>(range.length(), kCopyBytes)));
   while (!range.empty()) {
     const off_t data = ::lseek(fd, off_t(range.begin), SEEK_DATA);
     if (data < 0 && errno != ENXIO) return fail_errno("seek data to save");
@@ -270,15 +293,31 @@ Result<void> Pins::Pin::save_range(const FileId& id, int fd, ByteRange range, ui
     const off_t hole = ::lseek(fd, off_t(begin), SEEK_HOLE);
     if (hole < 0) return fail_errno("seek hole to save");
     const uint64_t end = std::min(uint64_t(hole), range.end);
-    while (range.begin < end) {
-      const size_t size = size_t(std::min<uint64_t>(end - range.begin, kCopyBytes));
-      if (size > budget) return fail("save pre-image: too large for one mutation", EFBIG);
-      budget -= size;
-      EPOCHFS_TRY(size_t got, pread_full(fd, buffer.get(), size, range.begin, "data to save"));
-      if (got != size) return fail("save pre-image: the file is shorter than its records say");
-      log_->publish_data(id, range.begin, {buffer.get(), size});
-      range.begin += size;
+    const ByteRange blocks{(begin + kCloneAlignment - 1) / kCloneAlignment * kCloneAlignment,
+                           end / kCloneAlignment * kCloneAlignment};
+    if (blocks.begin < blocks.end && share(id, fd, blocks)) {
+      EPOCHFS_DO(copy_range(id, fd, {begin, blocks.begin}, budget));
+      EPOCHFS_DO(copy_range(id, fd, {blocks.end, end}, budget));
+    } else {
+      EPOCHFS_DO(copy_range(id, fd, {begin, end}, budget));
     }
+    range.begin = end;
+  }
+  return {};
+}
+
+Result<void> Pins::Pin::copy_range(const FileId& id, int fd, ByteRange range, uint64_t& budget) {
+  if (range.empty()) return {};
+  auto buffer = std::make_unique_for_overwrite<char[]>(
+      size_t(std::min<uint64_t>(range.length(), kCopyBytes)));
+  while (!range.empty()) {
+    const size_t size = size_t(std::min<uint64_t>(range.length(), kCopyBytes));
+    if (size > budget) return fail("save pre-image: too large for one mutation", EFBIG);
+    budget -= size;
+    EPOCHFS_TRY(size_t got, pread_full(fd, buffer.get(), size, range.begin, "data to save"));
+    if (got != size) return fail("save pre-image: the file is shorter than its records say");
+    log_->publish_data(id, range.begin, {buffer.get(), size});
+    range.begin += size;
   }
   return {};
 }

@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <xxhash.h>
 
@@ -12,7 +14,7 @@ namespace epochfs {
 namespace {
 
 constexpr char kMagic[8] = {'E', 'P', 'O', 'C', 'H', 'P', 'R', 'E'};
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;  // 1: without clones
 constexpr size_t kHeaderBytes = 4096;
 
 // The first page of a log, shared by both sides.
@@ -24,9 +26,10 @@ struct SharedHeader {
 };
 static_assert(std::atomic<uint64_t>::is_always_lock_free);
 
-enum Kind : uint32_t { kAttributes = 1, kData = 2, kHole = 3 };
+enum Kind : uint32_t { kAttributes = 1, kData = 2, kHole = 3, kClone = 4 };
 
-// What each entry begins with; the payload follows, padded to eight bytes.
+// What each entry begins with; the payload follows, padded to eight bytes. That of a clone
+// has no length in payload_bytes, and no checksum, and begins with the next block.
 struct EntryHeader {
   uint32_t kind;
   uint32_t payload_bytes;
@@ -36,6 +39,9 @@ struct EntryHeader {
 };
 
 constexpr uint64_t aligned(uint64_t n) { return (n + 7) & ~uint64_t{7}; }
+constexpr uint64_t next_block(uint64_t n) {
+  return (n + kCloneAlignment - 1) & ~(kCloneAlignment - 1);
+}
 
 Result<void*> map_header(int fd, int protection) {
   void* map = ::mmap(nullptr, kHeaderBytes, protection, MAP_SHARED, fd, 0);
@@ -98,6 +104,27 @@ void PreImageWriter::publish_data(const FileId& file, uint64_t offset, std::stri
   }
 }
 
+bool PreImageWriter::publish_clone(const FileId& file, int fd, ByteRange range) {
+  EPOCHFS_CHECK(range.begin % kCloneAlignment == 0 && range.end % kCloneAlignment == 0);
+  std::lock_guard lock(mutex_);
+  if (given_up()) return true;
+  const EntryHeader h{kClone, 0, file.inode, file.birth_ns, range.begin, range.length(), 0};
+  const uint64_t payload = next_block(end_ + sizeof h);
+  const file_clone_range clone{.src_fd = fd, .src_offset = range.begin,
+                               .src_length = range.length(), .dest_offset = payload};
+  if (::ioctl(fd_.get(), FICLONERANGE, &clone) != 0) {
+    if (errno != ENOSPC && errno != EINTR) can_clone_.store(false, std::memory_order_relaxed);
+    return false;
+  }
+  if (!pwrite_full(fd_.get(), &h, sizeof h, end_, "pre-image log")) {
+    give_up_locked();
+    return true;
+  }
+  end_ = payload + range.length();
+  header_->tail.store(end_, std::memory_order_release);
+  return true;
+}
+
 void PreImageWriter::publish_hole(const FileId& file, ByteRange range) {
   if (!range.empty()) append(kHole, file, range.begin, range.length(), {});
 }
@@ -130,7 +157,7 @@ Result<std::unique_ptr<PreImageReader>> PreImageReader::open(UniqueFd fd) {
   self->fd_ = std::move(fd);
   self->consumed_ = kHeaderBytes;
   if (std::memcmp(self->header_->magic, kMagic, sizeof kMagic) != 0 ||
-      self->header_->version != kVersion) {
+      self->header_->version > kVersion) {
     return fail("read pre-image log: unknown format", 0, ExitStatus::kCorrupt);
   }
   return self;
@@ -155,9 +182,11 @@ Result<void> PreImageReader::refresh() {
   while (consumed_ < tail) {
     EntryHeader h;
     EPOCHFS_TRY(size_t size, pread_full(fd_.get(), &h, sizeof h, consumed_, "pre-image log"));
-    const uint64_t payload = consumed_ + sizeof h;
-    if (size != sizeof h || h.payload_bytes > kMaxAttributesBytes ||
-        payload + h.payload_bytes > tail || h.length > UINT64_MAX - h.offset ||
+    const uint64_t payload = h.kind == kClone ? next_block(consumed_ + sizeof h)
+                                              : consumed_ + sizeof h;
+    const uint64_t bytes_there = h.kind == kClone ? h.length : h.payload_bytes;
+    if (size != sizeof h || h.payload_bytes > kMaxAttributesBytes || payload > tail ||
+        bytes_there > tail - payload || h.length > UINT64_MAX - h.offset ||
         (h.kind == kData && h.length != h.payload_bytes)) {
       return cut_short();
     }
@@ -169,12 +198,12 @@ Result<void> PreImageReader::refresh() {
         return cut_short();
       }
       if (!file.attributes) file.attributes = std::move(bytes);
-    } else if (h.kind == kData || h.kind == kHole) {
-      file.extents[h.offset] = {h.offset + h.length, h.kind == kData ? payload : 0};
+    } else if (h.kind == kData || h.kind == kHole || h.kind == kClone) {
+      file.extents[h.offset] = {h.offset + h.length, h.kind == kHole ? 0 : payload};
       file.saved.add({h.offset, h.offset + h.length});
       if (h.kind == kHole) file.holes.add({h.offset, h.offset + h.length});
     }
-    consumed_ = payload + aligned(h.payload_bytes);
+    consumed_ = payload + aligned(bytes_there);
   }
   return {};
 }

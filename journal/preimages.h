@@ -23,6 +23,7 @@ namespace epochfs {
 
 constexpr size_t kMaxAttributesBytes = 1 << 20;  // an encoded Attributes message
 constexpr size_t kMaxPreImageBytes = 1 << 20;    // one extent entry; longer ones are split
+constexpr uint64_t kCloneAlignment = 4096;       // XFS and btrfs have blocks of that
 
 // Threads: all methods from any thread; appends are serialized inside.
 class PreImageWriter {
@@ -34,6 +35,11 @@ class PreImageWriter {
   // attributes: a flat Cap'n Proto Attributes message (schema/replication.capnp).
   void publish_attributes(const FileId& file, std::string_view attributes);
   void publish_data(const FileId& file, uint64_t offset, std::string_view bytes);
+  // Shares the blocks of the file with the log, however long the range is. It begins and ends
+  // on kCloneAlignment. False: nothing was published; where the file system cannot, or lies
+  // elsewhere, can_clone() is false from then on.
+  bool publish_clone(const FileId& file, int fd, ByteRange range);
+  bool can_clone() const { return can_clone_.load(std::memory_order_relaxed); }
   // The range held zeros without storage, or lay beyond the end.
   void publish_hole(const FileId& file, ByteRange range);
   // From now on the log is incomplete: the reader gives the epoch up. Its room is free.
@@ -54,6 +60,7 @@ class PreImageWriter {
   UniqueFd fd_;
   Header* header_ = nullptr;
   uint64_t end_ = 0;
+  std::atomic<bool> can_clone_{true};
 };
 
 // Reads a log that is still being written. One thread.
