@@ -36,8 +36,8 @@ Result<void> empty_directory(int dir) {
   return {};
 }
 
-// As of cachestat(2), which older kernels do not have: then they may be dirty.
-bool has_dirty_pages(int fd, ByteRange range) {
+// In the page cache, as of cachestat(2), which older kernels do not have: then all may be.
+uint64_t dirty_bytes(int fd, ByteRange range) {
   constexpr long kCachestat = 451;  // on every architecture
   const struct {
     uint64_t offset, length;
@@ -45,8 +45,8 @@ bool has_dirty_pages(int fd, ByteRange range) {
   struct {
     uint64_t cached, dirty, writeback, evicted, recently_evicted;
   } found{};
-  if (::syscall(kCachestat, fd, &asked, &found, 0) != 0) return true;
-  return found.dirty + found.writeback != 0;
+  if (::syscall(kCachestat, fd, &asked, &found, 0) != 0) return range.length();
+  return (found.dirty + found.writeback) * uint64_t(::sysconf(_SC_PAGESIZE));
 }
 
 // A quarter of what the process may open: the rest is the mount's own.
@@ -275,10 +275,12 @@ Result<void> Pins::Pin::save_data(const Touched& touched, File& f, ByteRange ran
   return {};
 }
 
-// Sharing blocks writes back first what is dirty of them, so it has to be worth that.
+// Sharing blocks writes back first what is dirty of them: it has to be worth that, and must
+// not take longer than a copy may.
 bool Pins::Pin::share(const FileId& id, int fd, ByteRange range) {
   if (range.length() < kWorthSharing || !log_->can_clone()) return false;
-  if (range.length() < kWorthWritingBack && has_dirty_pages(fd, range)) return false;
+  const uint64_t dirty = dirty_bytes(fd, range);
+  if (dirty > (range.length() < kWorthWritingBack ? 0 : kMaxSavedByOneMutation)) return false;
   return log_->publish_clone(id, fd, range);
 }
 

@@ -35,7 +35,7 @@
 
 namespace epochfs {
 
-// What one mutation may copy at most for one pin. It stays inside the barrier
+// What one mutation may copy, or write back, at most for one pin. It stays inside the barrier
 // meanwhile, so a larger pre-image would hold up every application: the pin is
 // given up instead.
 constexpr uint64_t kMaxSavedByOneMutation = 64 << 20;
