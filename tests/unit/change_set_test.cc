@@ -329,7 +329,7 @@ TEST_F(FoldTest, UncertainFreshFileIsKeptThoughItsNameIsGone) {
 
 TEST(FoldModel, RandomHistoriesFoldToTheirNetEffect) {
   Random random;
-  for (int history = 0; history < 400; ++history) {
+  for (int history = 0; history < 4000; ++history) {
     TreeModel model;
     model.finish_setup();
     for (int range = 0; range < 8; ++range) {
@@ -351,7 +351,7 @@ TEST(FoldModel, RandomHistoriesFoldToTheirNetEffect) {
 // as far as names go: what a merge forward relies on.
 TEST(FoldModel, LongRangeTellsTheSameAsItsParts) {
   Random random;
-  for (int history = 0; history < 200; ++history) {
+  for (int history = 0; history < 2000; ++history) {
     TreeModel model;
     model.finish_setup();
     std::deque<Record> records;

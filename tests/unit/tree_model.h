@@ -68,7 +68,7 @@ class TreeModel {
       case 7: return rename(random, out);
       case 8:
       case 9: return write(random, out);
-      case 10: return truncate(random, out);
+      case 10: return random.one_in(2) ? truncate(random, out) : punch(random, out);
       case 11: return random.one_in(2) ? temporary(random, out) : attributes(random, out);
     }
   }
@@ -224,6 +224,14 @@ class TreeModel {
     node->data.resize(size);
     ++node->attributes;
     record(out, RecordType::kTruncate, node).range = {size, ByteRange::kEndOfFile};
+  }
+  void punch(Random& random, std::deque<Record>& out) {
+    NodePtr node = any_file(random);
+    if (!node) return;
+    const uint64_t begin = random.below(40), end = begin + 1 + random.below(20);
+    for (uint64_t i = begin; i < std::min<uint64_t>(end, node->data.size()); ++i) node->data[i] = 0;
+    ++node->attributes;
+    record(out, RecordType::kAllocate, node).range = {begin, end};
   }
   void attributes(Random& random, std::deque<Record>& out) {
     NodePtr node = any_file(random);
