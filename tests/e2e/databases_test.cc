@@ -163,7 +163,7 @@ TEST_F(PostgresTest, StartsInAnyEpoch) {
   Background clients(as_postgres("pgbench", {"-h", socket_of(cluster), "-n", "-c", "4", "-T", "600",
                                              "-P", "1", "postgres"}));
   ASSERT_TRUE(clients.wait_for_line("progress: ", Milliseconds(60'000)));
-  for (int round = 0; round < 5 && !HasFailure(); ++round) {
+  for (int round = 0; round < 10 && !HasFailure(); ++round) {
     ASSERT_TRUE(clients.running()) << clients.said();
     check_an_epoch([&](const std::string& crashed) { return check(crashed + "/pg"); });
   }

@@ -202,7 +202,7 @@ class MergeForwardTest : public TwoHosts {
 
   std::string file() const { return data() + "/file"; }
   // From the last page to the first, so that what a transfer comes to last goes first.
-  bool write_round(uint64_t round, const std::atomic<bool>& stop = false) {
+  bool write_round(uint64_t round, const std::atomic<bool>& stop = false) const {
     UniqueFd fd(::open(file().c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
     for (uint64_t i = kPages; i-- > 0 && !stop;) {
       std::string page = bytes_of(2 * i + 1, kPage);  // not to be compressed
@@ -239,6 +239,27 @@ class MergeForwardTest : public TwoHosts {
     replica().establish();
     ASSERT_TRUE(replica().becomes_equal());
   }
+
+  // Writes round after round, from the second on, until stop() or its end.
+  class Rounds {
+   public:
+    explicit Rounds(const MergeForwardTest& test) : test_(test) {}
+    ~Rounds() { stop(); }
+    void start() {
+      thread_ = std::thread([this] {
+        for (uint64_t round = 2; !stop_; ++round) test_.write_round(round, stop_);
+      });
+    }
+    void stop() {
+      stop_ = true;
+      if (thread_.joinable()) thread_.join();
+    }
+
+   private:
+    const MergeForwardTest& test_;
+    std::atomic<bool> stop_{false};
+    std::thread thread_;
+  };
 
   // What status has shown, at every look while it was watched.
   void watch(const std::function<void()>& during) {
@@ -287,7 +308,7 @@ TEST_F(MergeForwardTest, AnEpochWhosePreImagesFindNoRoomIsGivenUpForANewerOne) {
       // Many times the quota.
       ASSERT_TRUE(write_round(3));
       eventually("the pre-images are gone", [&] { return pre_images_of(a(), data()) < kQuota; });
-      eventually("it has begun again", [&] { return begun_again_.load(); });
+      eventually("it has begun again", [&] { return begun_again_.load(); }, Host::kPatience);
     }
     EXPECT_TRUE(replica().becomes_equal(Milliseconds(20'000)));
   });
@@ -300,14 +321,11 @@ TEST_F(MergeForwardTest, AgainAndAgainWithoutSpinningUntilThereIsTime) {
   establish_with_quota();
   ASSERT_TRUE(write_round(1));
   ASSERT_TRUE(replica().becomes_equal());
-  std::atomic<bool> stop{false};
-  std::thread writer;
+  Rounds writer(*this);
   watch([&] {
     Limping limping(b());
-    writer = std::thread([&] {
-      for (uint64_t round = 2; !stop; ++round) write_round(round, stop);
-    });
-    eventually("it has begun again", [&] { return begun_again_.load(); });
+    writer.start();
+    eventually("it has begun again", [&] { return begun_again_.load(); }, Host::kPatience);
     const uint64_t epoch = replica().status().sealed_epoch;
     for (int look = 0; look < 3; ++look) {
       std::this_thread::sleep_for(Milliseconds(1'500));
@@ -315,8 +333,7 @@ TEST_F(MergeForwardTest, AgainAndAgainWithoutSpinningUntilThereIsTime) {
     }
     EXPECT_LT(replica().status().sealed_epoch - epoch, 200u);
     limping.stop();
-    stop = true;
-    writer.join();
+    writer.stop();
     EXPECT_TRUE(replica().becomes_equal(Milliseconds(30'000)));
   });
   expect_no_noise();
@@ -326,18 +343,14 @@ TEST_F(MergeForwardTest, InTheInitialCopyToo) {
   write_round(1);
   start_daemons();
   a().mount(data(), {"--journal-quota", "32M"});
-  std::atomic<bool> stop{false};
-  std::thread writer;
+  Rounds writer(*this);
   replica().establish();
   watch([&] {
     Limping limping(b());
-    writer = std::thread([&] {
-      for (uint64_t round = 2; !stop; ++round) write_round(round, stop);
-    });
+    writer.start();
     std::this_thread::sleep_for(Milliseconds(8'000));
     limping.stop();
-    stop = true;
-    writer.join();
+    writer.stop();
     EXPECT_TRUE(replica().becomes_equal(Milliseconds(60'000)));
   });
   EXPECT_FALSE(states_.count("Failed"));
