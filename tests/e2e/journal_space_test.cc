@@ -332,7 +332,7 @@ TEST_F(JournalSpaceTest, AFullDiskStopsNoApplicationAndLosesNoDifference) {
   }
   EXPECT_GT(space().lost, 0u);
   EXPECT_EQ(space().status, 3);
-  EXPECT_EQ(replica().status().exit_status, 3);
+  eventually("the relationship says so", [&] { return replica().status().exit_status == 3; });
 
   ASSERT_EQ(::unlink((disk.path() + "/filler").c_str()), 0);
   eventually("an epoch can be sealed again",
