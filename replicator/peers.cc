@@ -207,8 +207,9 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
   // The source's earlier session may still be on its way out, on another thread.
   kj::Promise<void> open_when_free(OpenContext call, kj::TimePoint until) {
     auto r = registry_.get(std::string(call.getParams().getProposal().getRelationship()));
-    if (!r) {
-      call.getResults().initOutcome().setFailed("the relationship is gone");
+    // It may have been taken back while this waited.
+    if (!r || answer_of(*r).decision != rpc::Decision::ACCEPTED) {
+      call.getResults().initOutcome().setFailed("the relationship is not accepted");
       return kj::READY_NOW;
     }
     auto opened = Target::open(peers_.storage_, options_of(*r));
