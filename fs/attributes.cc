@@ -168,7 +168,8 @@ void setattr(fuse_req_t req, fuse_ino_t node, struct stat* wanted, int to_set,
   if (int error = fs.inodes.open(node, inode); error != 0) return reply(req, error);
   const OpenFile* file = fi ? fs.files.at(fi->fh) : nullptr;
   const Record intent = intent_of(req, inode, *wanted, to_set);
-  const Touched touched[] = {touch(inode, intent.range)};
+  Touched touched[] = {touch(inode, intent.range)};
+  touched[0].frees = to_set & FUSE_SET_ATTR_SIZE;
   WorkerThread& thread = fs.workers.current();
   AttributeChange change(req, thread, node, inode, *wanted, to_set, file ? file->fd.get() : -1);
   int error;

@@ -149,7 +149,8 @@ void fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t le
                                                          : uint64_t(offset) + uint64_t(length)};
   Record intent = data_intent(req, RecordType::kAllocate, *file, range);
   intent.mode = uint32_t(mode);
-  const Touched touched[] = {touch(*file, range)};
+  Touched touched[] = {touch(*file, range)};
+  touched[0].frees = mode & FALLOC_FL_PUNCH_HOLE;
   // The request does not say whether to clear set-id bits; the file system does it for
   // whoever is not privileged.
   const auto groups = groups_for_write(req, fs, *file, fuse_req_ctx(req)->uid != 0);

@@ -267,7 +267,7 @@ Result<void> Pins::Pin::save_data(const Touched& touched, File& f, ByteRange ran
   uint64_t budget = kMaxSavedByOneMutation;
   Result<void> saved;
   due.for_each([&](ByteRange part) {
-    if (saved) saved = save_range(touched.id, f.fd.get(), part, budget);
+    if (saved) saved = save_range(touched, f.fd.get(), part, budget);
   });
   if (!saved) return saved;
   f.saved.add(due);
@@ -277,14 +277,19 @@ Result<void> Pins::Pin::save_data(const Touched& touched, File& f, ByteRange ran
 
 // Sharing blocks writes back first what is dirty of them: it has to be worth that, and must
 // not take longer than a copy may.
-bool Pins::Pin::share(const FileId& id, int fd, ByteRange range) {
+// What is written over shared blocks takes new ones: an application could find the disk
+// full, or its quota used up, where it had room before. So only what goes is shared.
+bool Pins::Pin::share(const Touched& touched, int fd, ByteRange range) {
+  if (!touched.frees && !touched.vanishing) return false;
   if (range.length() < kWorthSharing || !log_->can_clone()) return false;
   const uint64_t dirty = dirty_bytes(fd, range);
   if (dirty > (range.length() < kWorthWritingBack ? 0 : kMaxSavedByOneMutation)) return false;
-  return log_->publish_clone(id, fd, range);
+  return log_->publish_clone(touched.id, fd, range);
 }
 
-Result<void> Pins::Pin::save_range(const FileId& id, int fd, ByteRange range, uint64_t& budget) {
+Result<void> Pins::Pin::save_range(const Touched& touched, int fd, ByteRange range,
+                                   uint64_t& budget) {
+  const FileId& id = touched.id;
   while (!range.empty()) {
     const off_t data = ::lseek(fd, off_t(range.begin), SEEK_DATA);
     if (data < 0 && errno != ENXIO) return fail_errno("seek data to save");
@@ -297,7 +302,7 @@ Result<void> Pins::Pin::save_range(const FileId& id, int fd, ByteRange range, ui
     const uint64_t end = std::min(uint64_t(hole), range.end);
     const ByteRange blocks{(begin + kCloneAlignment - 1) / kCloneAlignment * kCloneAlignment,
                            end / kCloneAlignment * kCloneAlignment};
-    if (blocks.begin < blocks.end && share(id, fd, blocks)) {
+    if (blocks.begin < blocks.end && share(touched, fd, blocks)) {
       EPOCHFS_DO(copy_range(id, fd, {begin, blocks.begin}, budget));
       EPOCHFS_DO(copy_range(id, fd, {blocks.end, end}, budget));
     } else {

@@ -157,9 +157,9 @@ class Pins::Pin {
   File& file(const FileId& id);
   Result<void> save_attributes(const Touched& touched, File& file);
   Result<void> save_data(const Touched& touched, File& file, ByteRange range);
-  Result<void> save_range(const FileId& id, int fd, ByteRange range, uint64_t& budget);
+  Result<void> save_range(const Touched& touched, int fd, ByteRange range, uint64_t& budget);
   Result<void> copy_range(const FileId& id, int fd, ByteRange range, uint64_t& budget);
-  bool share(const FileId& id, int fd, ByteRange range);
+  bool share(const Touched& touched, int fd, ByteRange range);
   Result<void> keep_readable(const Touched& touched, File& file);
   Result<void> open_for_reading(const Touched& touched, File& file);
   void close_if_too_many(File& file);

@@ -45,6 +45,8 @@ struct Touched {
   ByteRange data;
   // This mutation may remove the file's last name.
   bool vanishing = false;
+  // The bytes go, and none are written in their place.
+  bool frees = false;
 };
 
 class Recorder {

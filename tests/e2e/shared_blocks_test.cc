@@ -1,5 +1,10 @@
 // Pre-images that share blocks with the file, where the file system can: is what a sealed
 // epoch held still exact, and does a long one cost no copy?
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 
@@ -95,6 +100,32 @@ TEST_P(SharedBlocksTest, WhateverIsOverwrittenIsExact) {
     EXPECT_TRUE(at_seal(*reader, file) == held);
     pins_->unpin(pin);
   }
+}
+
+// An application that has blocks can overwrite them, however full the disk is.
+TEST_P(SharedBlocksTest, OverwritingTakesNoMoreRoomThanItDid) {
+  Random random;
+  make_file(random, 4);
+  make_durable();
+  auto shared = [&] {
+    UniqueFd fd(::openat(dir_.get(), "a", O_RDONLY));
+    std::vector<char> room(sizeof(fiemap) + 256 * sizeof(fiemap_extent));
+    auto* map = reinterpret_cast<fiemap*>(room.data());
+    map->fm_length = FIEMAP_MAX_OFFSET;
+    map->fm_extent_count = 256;
+    EXPECT_EQ(::ioctl(fd.get(), FS_IOC_FIEMAP, map), 0);
+    return std::any_of(map->fm_extents, map->fm_extents + map->fm_mapped_extents,
+                       [](const fiemap_extent& e) { return e.fe_flags & FIEMAP_EXTENT_SHARED; });
+  };
+  auto pin = seal_and_pin(0, 1);
+  Touched over = touch("a", {0, 1 << 20});
+  pins_->save(over);
+  EXPECT_FALSE(shared());
+  over.data = {1 << 20, ByteRange::kEndOfFile};
+  over.frees = true;
+  pins_->save(over);
+  EXPECT_TRUE(shared());
+  pins_->unpin(pin);
 }
 
 INSTANTIATE_TEST_SUITE_P(On, SharedBlocksTest, ::testing::Values("xfs", "btrfs"),

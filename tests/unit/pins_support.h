@@ -70,12 +70,14 @@ class PinsTest : public ::testing::Test {
   }
   void truncate(const std::string& name, uint64_t size) {
     Touched t = touch(name, {size, ByteRange::kEndOfFile});
+    t.frees = true;
     pins_->save(t);
     ASSERT_EQ(::truncate(path(name).c_str(), off_t(size)), 0);
     pins_->dirty(t.id, t.data);
   }
   void punch(const std::string& name, uint64_t offset, uint64_t length) {
     Touched t = touch(name, {offset, offset + length});
+    t.frees = true;
     pins_->save(t);
     UniqueFd fd(::openat(dir_.get(), name.c_str(), O_RDWR));
     ASSERT_EQ(::fallocate(fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off_t(offset),
