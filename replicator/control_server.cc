@@ -313,6 +313,10 @@ class ControlServer final : public rpc::Daemon::Server {
       }
     }
     EPOCHFS_TRY(r.blackouts, BlackoutSchedule::make(r.windows, r.time_zone));
+    if (change.getIntervalMs() != 0) {
+      EPOCHFS_DO(check_interval(change.getIntervalMs()));
+      r.interval_ms = change.getIntervalMs();
+    }
     return {};
   }
 

@@ -124,7 +124,7 @@ struct Relationship {
   timeZone @8 :Text;        # IANA name
   lineage @9 :Text;
   createdNs @10 :UInt64;
-  intervalMs @11 :UInt32 = 1000;   # of barriers, when something changed
+  intervalMs @11 :UInt32 = 1000;   # from one epoch to the next, while there are changes; 100 to 86,400,000
 
   decision @12 :Text;       # pending, accepted, declined, deleted; of the target, as known here
   ended @13 :Text;          # why it is over; empty: it is not
@@ -191,6 +191,7 @@ struct Edit {
   setBlackouts @2 :Bool;
   blackouts @3 :List(Blackout);
   timeZone @4 :Text;           # empty: unchanged
+  intervalMs @5 :UInt32;       # 0: unchanged
 }
 
 # ---- listings ----

@@ -39,6 +39,22 @@ Result<uint16_t> port_of(const po::variables_map& values) {
   return static_cast<uint16_t>(port);
 }
 
+void add_interval_option(po::options_description& options) {
+  options.add_options()("interval", po::value<double>()->value_name("SECONDS"),
+                        "from one epoch to the next, while there are changes, 0.1 to 86400 (1)");
+}
+
+// The interval that was given, in milliseconds.
+Result<uint32_t> interval_of(const po::variables_map& values) {
+  const double ms = values["interval"].as<double>() * 1000;
+  if (!(ms >= kMinIntervalMs && ms <= kMaxIntervalMs)) {
+    return fail(fmt::format("option --interval: {:g} is out of range; give a number of seconds "
+                            "from {:g} to {:g}", ms / 1000, kMinIntervalMs / 1e3,
+                            kMaxIntervalMs / 1e3), 0, ExitStatus::kUsage);
+  }
+  return static_cast<uint32_t>(ms);
+}
+
 Result<std::vector<BlackoutWindow>> windows_of(const po::variables_map& values) {
   std::vector<BlackoutWindow> windows;
   if (!values.count("blackout")) return windows;
@@ -73,6 +89,7 @@ Result<ExitStatus> create(const Arguments& arguments) {
       "hours in which no data moves, such as \"SUN,MON 22:00-06:00\"; up to 10 times")(
       "time-zone", po::value<std::string>()->value_name("ZONE"),
       "of the windows, such as Europe/Berlin (this host's)");
+  add_interval_option(options);
   add_control_option(options);
   EPOCHFS_TRY(auto parsed, parse_command(kCreateHelp, options, {}, arguments));
   if (parsed.help_shown) return ExitStatus::kOk;
@@ -84,6 +101,9 @@ Result<ExitStatus> create(const Arguments& arguments) {
   r.peer = values["target-address"].as<std::string>();
   EPOCHFS_TRY(r.port, port_of(values));
   r.enabled = !values.count("disabled");
+  if (values.count("interval")) {
+    EPOCHFS_TRY(r.interval_ms, interval_of(values));
+  }
   EPOCHFS_TRY(r.windows, windows_of(values));
   r.time_zone = values.count("time-zone") ? values["time-zone"].as<std::string>()
                                           : local_time_zone();
@@ -136,6 +156,7 @@ void print_whole(rpc::Relationship::Reader r) {
   line("enabled", r.getEnabled() ? "yes" : "no");
   line("blackout windows", windows_text(r));
   line("time zone", r.getTimeZone());
+  if (source) line("interval", fmt::format("{:g} s", r.getIntervalMs() / 1e3));
   line("lineage", r.getLineage());
   line("recovery epoch", r.getCursor() == 0 ? "none yet" : std::to_string(r.getCursor()));
 }
@@ -270,9 +291,10 @@ Result<ExitStatus> edit(const Arguments& arguments) {
       "blackout", po::value<Strings>()->composing()->value_name("WINDOW"),
       "all windows anew; \"none\" for none")(
       "time-zone", po::value<std::string>()->value_name("ZONE"), "of the windows");
+  add_interval_option(options);
   EPOCHFS_TRY(OnId on, on_id({"epochfs relationship edit ID [OPTIONS]",
-                              "Changes address, port, blackout windows or time zone on the source "
-                              "host. Source\nand target directory are fixed."},
+                              "Changes address, port, blackout windows, time zone or interval on the "
+                              "source host.\nSource and target directory are fixed."},
                              options, arguments));
   if (!on.client) return ExitStatus::kOk;
   auto request = on.client->daemon().editRequest();
@@ -295,6 +317,10 @@ Result<ExitStatus> edit(const Arguments& arguments) {
     change.setBlackouts(builder.getBlackouts());
   }
   if (on.values.count("time-zone")) change.setTimeZone(on.values["time-zone"].as<std::string>());
+  if (on.values.count("interval")) {
+    EPOCHFS_TRY(uint32_t interval_ms, interval_of(on.values));
+    change.setIntervalMs(interval_ms);
+  }
   EPOCHFS_TRY(auto reply, on.client->call(request.send()));
   EPOCHFS_DO(outcome_of(reply.getFailure()));
   return ExitStatus::kOk;
@@ -353,7 +379,7 @@ int relationship_command(const Arguments& arguments) {
       {"decline", {"refuse one, on the target host", decline}},
       {"enable", {"let it move data", [](const Arguments& a) { return set_enabled(a, true); }}},
       {"disable", {"stop it", [](const Arguments& a) { return set_enabled(a, false); }}},
-      {"edit", {"change address, port, windows or time zone", edit}},
+      {"edit", {"change address, port, windows, time zone or interval", edit}},
       {"replicate", {"cut and ship an epoch now", replicate}},
       {"delete", {"end it", remove}},
   };

@@ -67,6 +67,13 @@ void write_relationship(const Relationship& r, rpc::Relationship::Builder to) {
   to.setEstablished(r.established);
 }
 
+Result<void> check_interval(uint32_t interval_ms) {
+  if (interval_ms >= kMinIntervalMs && interval_ms <= kMaxIntervalMs) return {};
+  return fail(fmt::format("an interval of {:g} seconds is out of range; it is from {:g} to {:g}",
+                          interval_ms / 1e3, kMinIntervalMs / 1e3, kMaxIntervalMs / 1e3),
+              0, ExitStatus::kUsage);
+}
+
 Result<Relationship> read_relationship(rpc::Relationship::Reader from) {
   Relationship r;
   r.id = from.getId();
@@ -89,6 +96,7 @@ Result<Relationship> read_relationship(rpc::Relationship::Reader from) {
     return fail("relationship " + r.id + ": lineage is no UUID");
   }
   r.created_ns = from.getCreatedNs();
+  EPOCHFS_DO(check_interval(from.getIntervalMs()));
   r.interval_ms = from.getIntervalMs();
   for (int i = 0; i < 4; ++i) {
     if (from.getDecision() == kDecisions[i]) r.decision = static_cast<Decision>(i);

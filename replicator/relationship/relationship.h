@@ -32,7 +32,7 @@ struct Relationship {
   std::string time_zone = "UTC";
   Uuid lineage;
   uint64_t created_ns = 0;
-  uint32_t interval_ms = 1000;
+  uint32_t interval_ms = 1000;  // from one epoch to the next, while there are changes
 
   Decision decision = Decision::kPending;
   std::string ended;  // why it is over; empty: it is not
@@ -45,11 +45,14 @@ struct Relationship {
   bool established = false;  // target: from now on an empty directory is a lost one
 };
 
+constexpr uint32_t kMinIntervalMs = 100, kMaxIntervalMs = 24 * 3600 * 1000;
+Result<void> check_interval(uint32_t interval_ms);
+
 bool is_relationship_id(const std::string& text);
 std::string new_relationship_id();
 
 void write_relationship(const Relationship& from, rpc::Relationship::Builder to);
-// Errors: windows or a time zone that do not hold.
+// Errors: windows, a time zone or an interval that do not hold.
 Result<Relationship> read_relationship(rpc::Relationship::Reader from);
 
 // The files. Used under the registry's lock.

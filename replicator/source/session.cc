@@ -273,19 +273,21 @@ struct SourceSession::Impl {
         p.error.clear();
         p.idle_served = std::max(p.idle_served, asked);
       });
-      wait_interval(context.loop, r->interval_ms * kj::MILLISECONDS, broken);
+      wait_interval(context.loop, broken);
     }
   }
 
   // Until the next barrier is due, or somebody asks for one. Throws when a connection
   // breaks: while nothing changes, nothing else would notice.
-  void wait_interval(Interruptible& loop, kj::Duration interval,
-                     kj::ForkedPromise<void>& broken) {
+  void wait_interval(Interruptible& loop, kj::ForkedPromise<void>& broken) {
     auto& timer = io->provider->getTimer();
-    const auto end = timer.now() + interval;
-    while (timer.now() < end) {
+    const auto begin = timer.now();
+    for (;;) {
+      auto r = registry.get(id);  // the interval may be changed meanwhile
       Progress p = registry.progress(id);
-      if (p.idle_asked > p.idle_served) return;
+      if (!r || p.idle_asked > p.idle_served) return;
+      const auto end = begin + r->interval_ms * kj::MILLISECONDS;
+      if (timer.now() >= end) return;
       auto pair = kj::newPromiseAndFulfiller<void>();
       waker = kj::mv(pair.fulfiller);
       loop.wait(pair.promise.exclusiveJoin(timer.atTime(end))

@@ -305,6 +305,16 @@ TEST_F(BadInputTest, PortsOutOfRange) {
   EXPECT_TRUE(nothing_is_listed());
 }
 
+TEST_F(BadInputTest, IntervalsOutOfRange) {
+  a().start_daemon();
+  a().mount(data());
+  for (const char* interval : {"0", "0.05", "86401", "-1", "nan", "inf", "soon", ""}) {
+    EXPECT_TRUE(refused(create(data(), {"--interval", interval}), kUsage, {"--interval"}))
+        << interval;
+  }
+  EXPECT_TRUE(nothing_is_listed());
+}
+
 TEST_F(BadInputTest, OptionsThatAreUnknownOrMissing) {
   a().start_daemon();
   a().mount(data());

@@ -44,6 +44,22 @@ TEST_F(RelationshipTest, CreatedDisabledItCanBeAcceptedAndWaits) {
   EXPECT_TRUE(replica().becomes_equal());
 }
 
+TEST_F(RelationshipTest, EpochsComeAtItsInterval) {
+  establish({"--interval", "86400"});
+  replica().wait_until_idle();
+  const uint64_t sent = replica().status().epochs_sent;
+  write_file(data() + "/file", "waits for whoever asks");
+  replica().wait_until_idle();
+  EXPECT_EQ(read_whole_file(copy() + "/file"), "waits for whoever asks");
+  write_file(data() + "/file", "nobody asks");
+  a().must({"barrier", data()});
+  EXPECT_EQ(replica().status().epochs_sent, sent + 1);
+
+  a().must({"relationship", "edit", replica().id(), "--interval", "0.1"});
+  eventually("it is copied", [&] { return read_whole_file(copy() + "/file") == "nobody asks"; });
+  EXPECT_NE(a().must({"relationship", "show", replica().id()}).find("0.1 s"), std::string::npos);
+}
+
 TEST_F(RelationshipTest, DeclinedItEndsAndNothingIsCopied) {
   write_file(data() + "/file", "stays here");
   start_daemons();

@@ -151,10 +151,10 @@ void TwoHosts::start_daemons() {
   b().start_daemon();
 }
 
-void TwoHosts::establish() {
+void TwoHosts::establish(const Arguments& more) {
   start_daemons();
   a().mount(data());
-  replica().establish();
+  replica().establish(more);
 }
 
 void TwoHosts::expect_at_an_epoch(const std::function<std::string()>& why_not) {

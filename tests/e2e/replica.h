@@ -97,7 +97,7 @@ class TwoHosts : public ::testing::Test {
 
   void start_daemons();
   // Daemons started, `data` mounted, relationship accepted. Nothing need be copied yet.
-  void establish();
+  void establish(const Arguments& more = {});
 
   // Looks at the target at one epoch while others go on changing the source: cuts it, has
   // it shipped, and looks (Replica::expect_at_rest).
