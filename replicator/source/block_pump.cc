@@ -97,7 +97,7 @@ Result<void> BlockPump::flush() {
 void BlockPump::submit(Generation& generation) {
   for (size_t i = 0; i < generation.chunks.size(); ++i) {
     Chunk& chunk = generation.chunks[i];
-    if (chunk.hole) continue;
+    if (chunk.hole || !chunk.file->fd) continue;
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
     EPOCHFS_CHECK(sqe != nullptr);  // a generation has no more chunks than the ring entries
     io_uring_prep_read(sqe, chunk.file->fd.get(), generation.buffer.get() + chunk.at,
@@ -140,7 +140,8 @@ Result<void> BlockPump::collect(Generation& generation) {
 }
 
 // Completes a short read. Beyond the end of the file there are zeros: it was cut
-// short since the epoch, and the pre-image holds what was there.
+// short since the epoch, and the pre-image holds what was there. It holds all of a file
+// that has gone.
 Result<void> BlockPump::finish_read(Generation& generation, Chunk& chunk) {
   char* bytes = generation.buffer.get() + chunk.at;
   const size_t wanted = chunk.range.length();
@@ -149,7 +150,7 @@ Result<void> BlockPump::finish_read(Generation& generation, Chunk& chunk) {
   }
   size_t got = chunk.result > 0 ? size_t(chunk.result) : 0;
   counters_.bytes_read += wanted;
-  if (got == wanted) return {};
+  if (got == wanted || !chunk.file->fd) return {};
   EPOCHFS_TRY(size_t more, pread_full(chunk.file->fd.get(), bytes + got, wanted - got,
                                       chunk.range.begin + got, named(*chunk.file)));
   got += more;

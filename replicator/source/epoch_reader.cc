@@ -35,20 +35,34 @@ Result<void> take_saved(const std::string& bytes, rpc::Attributes::Builder out) 
   return {};
 }
 
+// The parts of `range`, ascending: data and, in between, holes.
+void tell(const ByteRanges& data, ByteRange range, const std::function<void(ByteRange, bool)>& f) {
+  uint64_t at = range.begin;
+  data.within(range).for_each([&](ByteRange r) {
+    if (at < r.begin) f({at, r.begin}, true);
+    f(r, false);
+    at = r.end;
+  });
+  if (at < range.end) f({at, range.end}, true);
+}
+
 }  // namespace
 
 Result<SourceFilePtr> EpochReader::open(const FileId& id, const FileHandle& handle,
                                         rpc::Attributes::Builder attributes) {
   int opened = open_handle(backing_dir_, handle, O_PATH | O_NOFOLLOW);
-  if (opened == -ESTALE || opened == -ENOENT) return SourceFilePtr();
-  if (opened < 0) return fail("open " + named(id), -opened);
+  const bool gone = opened == -ESTALE || opened == -ENOENT;
+  if (opened < 0 && !gone) return fail("open " + named(id), -opened);
   UniqueFd path(opened);
-  EPOCHFS_DO(capture_attributes(path.get(), attributes));
-  // Only now: a pre-image is published before what it saves is overwritten.
+  if (!gone) EPOCHFS_DO(capture_attributes(path.get(), attributes));
+  // Only now: a pre-image is published before what it saves is overwritten, or goes.
+  const std::string* saved = nullptr;
   if (preimages_) {
     EPOCHFS_DO(preimages_->refresh());
-    if (auto saved = preimages_->attributes(id)) EPOCHFS_DO(take_saved(*saved, attributes));
+    saved = preimages_->attributes(id);
   }
+  if (saved) EPOCHFS_DO(take_saved(*saved, attributes));
+  if (gone && !saved) return SourceFilePtr();
   auto file = std::make_shared<SourceFile>();
   file->id = id;
   file->mode = attributes.getMode();
@@ -56,7 +70,7 @@ Result<SourceFilePtr> EpochReader::open(const FileId& id, const FileHandle& hand
   file->links = attributes.getLinks();
   // Open, or about to get its first name: no target has it, or is to keep it.
   if (file->links == 0) return SourceFilePtr();
-  if (!is_regular(file->mode) || file->size == 0) return file;
+  if (!is_regular(file->mode) || file->size == 0 || gone) return file;
   opened = open_handle(backing_dir_, handle, O_RDONLY | O_NOATIME | O_NOFOLLOW);
   if (opened < 0) return fail("open " + named(id), -opened);
   file->fd.reset(opened);
@@ -73,6 +87,7 @@ Result<void> EpochReader::map(const SourceFile& file, ByteRange range,
                               const std::function<void(ByteRange, bool)>& f) {
   range.end = std::min(range.end, file.size);
   if (range.empty()) return {};
+  if (!file.fd) return map_saved(file, range, f);
   const bool had_holes = preimages_ && preimages_->holes(file.id);
   if (file.dense && !had_holes) {
     f(range, false);
@@ -94,13 +109,20 @@ Result<void> EpochReader::map(const SourceFile& file, ByteRange range,
     if (auto saved = preimages_->saved(file.id)) data.add(saved->within(range));
     if (auto holes = preimages_->holes(file.id)) data.subtract(*holes);
   }
-  uint64_t at = range.begin;
-  data.within(range).for_each([&](ByteRange r) {
-    if (at < r.begin) f({at, r.begin}, true);
-    f(r, false);
-    at = r.end;
-  });
-  if (at < range.end) f({at, range.end}, true);
+  tell(data, range, f);
+  return {};
+}
+
+Result<void> EpochReader::map_saved(const SourceFile& file, ByteRange range,
+                                    const std::function<void(ByteRange, bool)>& f) {
+  EPOCHFS_DO(preimages_->refresh());
+  const ByteRanges* saved = preimages_->saved(file.id);
+  if (!saved || saved->within(range).bytes() != range.length()) {
+    return fail("read " + named(file.id) + ": it has gone, and not all of it was saved");
+  }
+  ByteRanges data = saved->within(range);
+  if (auto holes = preimages_->holes(file.id)) data.subtract(*holes);
+  tell(data, range, f);
   return {};
 }
 

@@ -20,7 +20,7 @@ struct SourceFile {
   uint32_t mode = 0;
   uint64_t size = 0;   // at the epoch
   uint32_t links = 0;
-  UniqueFd fd;         // for reading; regular files only
+  UniqueFd fd;         // for reading; regular files only. None: its pre-images are all of it
   bool dense = false;  // has no holes, so that nobody needs to look for them
 };
 using SourceFilePtr = std::shared_ptr<SourceFile>;
@@ -31,8 +31,9 @@ class EpochReader {
   EpochReader(int backing_dir, PreImageReader* preimages)
       : backing_dir_(backing_dir), preimages_(preimages) {}
 
-  // Opens a file and reads its attributes. Null: it is gone, or has no name at the epoch,
-  // and no target needs it.
+  // Opens a file and reads its attributes. One that has gone since the epoch is what its
+  // pre-images say. Null: it was gone before, or has no name at the epoch, and no target
+  // needs it.
   Result<SourceFilePtr> open(const FileId& id, const FileHandle& handle,
                              rpc::Attributes::Builder attributes);
 
@@ -40,11 +41,15 @@ class EpochReader {
   int backing_dir() const { return backing_dir_; }
 
   // Calls f(range, is_hole) for the parts of `range`, ascending. Holes of the
-  // backing file in which a pre-image stands count as data.
+  // backing file in which a pre-image stands count as data. An error: the file has gone,
+  // and not all of the range was saved.
   Result<void> map(const SourceFile& file, ByteRange range,
                    const std::function<void(ByteRange, bool)>& f);
 
  private:
+  Result<void> map_saved(const SourceFile& file, ByteRange range,
+                         const std::function<void(ByteRange, bool)>& f);
+
   int backing_dir_;
   PreImageReader* preimages_;
 };
