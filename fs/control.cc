@@ -145,6 +145,10 @@ class ControlServer::PinnedEpochServer final : public rpc::PinnedEpoch::Server {
     pin_.reset();
     return kj::READY_NOW;
   }
+  kj::Promise<void> confirm(ConfirmContext) override {
+    KJ_REQUIRE(pin_ != nullptr, "the epoch is not pinned any more");
+    return kj::READY_NOW;
+  }
   kj::Maybe<int> getFd() override {
     if (!pin_) return nullptr;
     return pin_->log_fd();

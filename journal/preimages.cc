@@ -73,7 +73,10 @@ Result<std::unique_ptr<PreImageWriter>> PreImageWriter::create(int dir, const st
 }
 
 PreImageWriter::~PreImageWriter() {
-  if (header_) ::munmap(header_, kHeaderBytes);
+  if (!header_) return;
+  // A reader that outlives it can rely on nothing that is read from here on.
+  header_->given_up.store(1, std::memory_order_release);
+  ::munmap(header_, kHeaderBytes);
 }
 
 void PreImageWriter::append(uint32_t kind, const FileId& file, uint64_t offset, uint64_t length,

@@ -30,7 +30,7 @@ class PreImageWriter {
  public:
   // Makes an unlinked-on-destruction log file in dir.
   static Result<std::unique_ptr<PreImageWriter>> create(int dir, const std::string& name);
-  ~PreImageWriter();
+  ~PreImageWriter();  // gives it up, for whoever still reads
 
   // attributes: a flat Cap'n Proto Attributes message (schema/replication.capnp).
   void publish_attributes(const FileId& file, std::string_view attributes);

@@ -19,6 +19,9 @@ interface PinnedEpoch {
   # What the sealed epoch held stays readable until this is dropped. getFd(): the
   # pre-image log.
   release @0 () -> ();
+  confirm @1 () -> ();
+  # Returns while it is held: what was read until now is what the epoch held, as long as
+  # the log does not say that it was given up. Fails once it is not, or the mount has gone.
 }
 
 interface BackingDirectory {

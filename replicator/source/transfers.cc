@@ -56,6 +56,7 @@ Result<Shipped> ship_changes(TransferContext& c) {
     if (pinned.preimages->given_up()) return Shipped{Shipped::kGivenUp, {}};
     return tl::unexpected(sent.error());
   }
+  EPOCHFS_DO(c.volume.confirm(c.loop, pinned));
   EPOCHFS_DO(commit(c, transfer, plan));
   c.registry.set_progress(c.relationship, [](Progress& p) { ++p.epochs_sent; });
   return Shipped{};

@@ -77,6 +77,15 @@ Result<PinnedEpoch> VolumeLink::pin(Interruptible& loop, EpochId since) {
   return pinned;
 }
 
+Result<void> VolumeLink::confirm(Interruptible& loop, PinnedEpoch& pinned) {
+  KJ_IF_MAYBE (pin, pinned.pin) {
+    const bool held = loop.wait(pin->confirmRequest().send().ignoreResult().then(
+        [] { return true; }, [](kj::Exception&&) { return false; }));
+    if (!held) return fail("the mount ended while an epoch of it was shipped");
+  }
+  return {};
+}
+
 Result<ChangeSet> VolumeLink::fold(EpochId since, EpochId until, Fold::Cancel cancel) const {
   return fold_epochs(volume_, since, until, cancel);
 }

@@ -37,6 +37,10 @@ class VolumeLink {
   // Seals what is open, if anything is; the newest sealed epoch.
   Result<EpochId> barrier(Interruptible& loop);
   Result<PinnedEpoch> pin(Interruptible& loop, EpochId since);
+  // After the last read, and before anybody is told that this was the epoch: whether it
+  // was pinned all the while. An error: the mount has ended, and what another one let be
+  // overwritten since is in no log.
+  Result<void> confirm(Interruptible& loop, PinnedEpoch& pinned);
 
   // Net effect of (since, until]. An epoch that the journal no longer holds comes
   // out as a gap.

@@ -112,7 +112,8 @@ Result<void> WalkedTransfer::send(const PinnedEpoch& pinned, const ChangeSet& se
   return send_change_set(*sender, set);
 }
 
-Result<void> WalkedTransfer::finish(const PinnedEpoch& pinned) {
+Result<void> WalkedTransfer::finish(PinnedEpoch& pinned) {
+  EPOCHFS_DO(c_.volume.confirm(c_.loop, pinned));
   auto relationship = c_.registry.get(c_.relationship);
   if (!relationship) return fail("relationship is gone");
   plan_.epoch = pinned.epoch;

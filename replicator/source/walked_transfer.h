@@ -34,7 +34,7 @@ class WalkedTransfer {
   // there was any: what is read now is newer than the epoch, so another is due.
   Result<bool> walk_strays(const ChangeSet& set);
   Result<void> send(const PinnedEpoch& pinned, const ChangeSet& set);
-  Result<void> finish(const PinnedEpoch& pinned);
+  Result<void> finish(PinnedEpoch& pinned);
   Result<void> begin_anew();
 
   TransferContext& c_;

@@ -210,6 +210,38 @@ TEST_F(KillMountTest, DuringTheInitialCopy) {
   EXPECT_TRUE(replica().becomes_equal());
 }
 
+// The mount that comes next knows nothing of the epoch that is being shipped, and saves
+// nothing for it.
+TEST_F(KillMountTest, AnEpochThatLostItsPinIsNotCommitted) {
+  constexpr uint64_t kSize = 64 << 20;  // more than what can be on the way
+  const std::string file = data() + "/file";
+  write_large_file(file, kSize, 1);
+  const std::string before = read_whole_file(file);
+  establish({"--interval", "86400"});
+  replica().wait_until_idle();
+  write_large_file(file, kSize, 3);
+  const std::string at_epoch = read_whole_file(file);
+
+  const uint64_t stored = b().stored_bytes();
+  b().freeze_daemon();
+  a().must({"relationship", "replicate", replica().id()});
+  eventually("the transfer begins", [&] {
+    b().thaw_daemon();
+    b().freeze_daemon();
+    return b().stored_bytes() > stored + (1 << 20);
+  });
+  a().kill_mount(data());
+  a().mount(data());
+  write_large_file(file, kSize, 5);
+  a().unmount(data());
+  b().thaw_daemon();
+  replica().await_state("Disconnected");
+  const std::string held = read_whole_file(copy() + "/file");
+  EXPECT_TRUE(held == before || held == at_epoch);
+  a().mount(data());
+  EXPECT_TRUE(replica().becomes_equal());
+}
+
 TEST_F(KillMountTest, WithEverythingElseKilledToo) {
   Random random;
   Mutator mutator(data(), random);

@@ -251,6 +251,18 @@ TEST_F(Control, ACursorFromTheFutureIsRefused) {
   EXPECT_FALSE(response.hasPin());
 }
 
+TEST_F(Control, APinSaysWhetherItIsHeld) {
+  write("a", "before");
+  auto response = pin(0);
+  auto held = response.getPin();
+  held.confirmRequest().send().wait(io_.waitScope);
+  auto reader = must(PreImageReader::open(fd_of(held)));
+  held.releaseRequest().send().wait(io_.waitScope);
+  EXPECT_THROW(held.confirmRequest().send().ignoreResult().wait(io_.waitScope), kj::Exception);
+  barrier();  // unpinning took its turn before
+  EXPECT_TRUE(reader->given_up());
+}
+
 TEST_F(Control, APinGoesWithItsConnection) {
   write("a", "before");
   auto open_log = [&](bool release) {
