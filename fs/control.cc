@@ -340,14 +340,13 @@ Result<ControlServer::MountServer::Cut> ControlServer::MountServer::cut_and_pin(
     ControlledMount& mount, Jobs& jobs, EpochId since, bool only_if_changed,
     milliseconds timeout) {
   EPOCHFS_DO(mount.flush_mappings());
-  const auto newest = mount.recorder.last_sealed();
   if (since >= mount.journal.open_epoch()) {
     return fail(fmt::format("pin what changed since epoch {}: the journal's open epoch is {}",
                             value(since), value(mount.journal.open_epoch())));
   }
-  if (only_if_changed && newest && newest->epoch == since &&
-      mount.journal.records_in_open_epoch() == 0) {
-    return Cut{since, newest->barrier_ns, nullptr};
+  if (only_if_changed) {
+    EPOCHFS_TRY(auto newest, mount.recorder.newest_if_unchanged(timeout));
+    if (newest && newest->epoch == since) return Cut{since, newest->barrier_ns, nullptr};
   }
   EPOCHFS_TRY(auto log, mount.pins.make_log());
   std::unique_ptr<HeldPin> pin;  // dropped again if the epoch cannot be made durable

@@ -26,6 +26,11 @@ std::string described(const InFlight::Slot& slot) {
                      intent->file ? intent->file.inode : intent->parent.inode, intent->caller.pid);
 }
 
+tl::unexpected<Error> no_turn(std::chrono::milliseconds timeout) {
+  return fail(fmt::format("cut epoch: another barrier took longer than {} ms", timeout.count()), 0,
+              ExitStatus::kTimedOut);
+}
+
 }  // namespace
 
 Recorder::Recorder(Journal& journal, Barrier& barrier, Pins& pins, int backing_dir,
@@ -120,13 +125,19 @@ Result<SealedEpoch> Recorder::barrier(bool only_if_changed, std::chrono::millise
   using std::chrono::steady_clock;
   const auto deadline = steady_clock::now() + timeout;
   Turn turn(*this, deadline);
-  if (!turn) {
-    return fail(fmt::format("cut epoch: another barrier took longer than {} ms", timeout.count()),
-                0, ExitStatus::kTimedOut);
-  }
+  if (!turn) return no_turn(timeout);
   const auto left = std::max(deadline - steady_clock::now(), steady_clock::duration::zero());
   return barrier_in_turn(only_if_changed,
                          std::chrono::duration_cast<std::chrono::milliseconds>(left), at_seal);
+}
+
+Result<std::optional<SealedEpoch>> Recorder::newest_if_unchanged(
+    std::chrono::milliseconds timeout) {
+  Turn turn(*this, std::chrono::steady_clock::now() + timeout);
+  if (!turn) return no_turn(timeout);
+  EPOCHFS_DO(publish_what_is_owed());
+  if (journal_.records_in_open_epoch() != 0) return std::optional<SealedEpoch>();
+  return last_sealed();
 }
 
 Result<SealedEpoch> Recorder::barrier_in_turn(

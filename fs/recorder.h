@@ -105,6 +105,9 @@ class Recorder {
   // call makes that epoch durable before it seals another.
   Result<SealedEpoch> barrier(bool only_if_changed, std::chrono::milliseconds timeout,
                               const std::function<void(const SealedEpoch&)>& at_seal = {});
+  // The newest epoch if nothing has changed since it was sealed; it is made durable first if
+  // it was not. nullopt: something has. Errors as of barrier().
+  Result<std::optional<SealedEpoch>> newest_if_unchanged(std::chrono::milliseconds timeout);
   // The newest epoch that is sealed and durable.
   std::optional<SealedEpoch> last_sealed() const;
 

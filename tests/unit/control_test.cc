@@ -245,6 +245,20 @@ TEST_F(Control, NothingNewIsNothingToPin) {
   EXPECT_TRUE(response.hasPin());
 }
 
+// What is sealed, and in no manifest, is news all the same.
+TEST_F(Control, AnEpochThatCouldNotBePublishedIsNotNothing) {
+  write("a", "x");
+  ASSERT_EQ(barrier().getEpoch(), 1u);
+  write("a", "y");
+  storage_.failing_label = "manifest-append";
+  EXPECT_TRUE(barrier().hasFailure());
+  EXPECT_TRUE(pin(1, true).hasFailure());
+  storage_.failing_label.clear();
+  auto response = pin(1, true);
+  EXPECT_EQ(response.getEpoch(), 2u);
+  EXPECT_TRUE(response.hasPin());
+}
+
 TEST_F(Control, ACursorFromTheFutureIsRefused) {
   auto response = pin(7);
   ASSERT_TRUE(response.hasFailure());
