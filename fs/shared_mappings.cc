@@ -112,6 +112,9 @@ std::vector<uint64_t> SharedMappings::list() const {
 }
 
 Result<void> SharedMappings::flush(const std::string& mountpoint, const std::string& journal) {
+#ifdef EPOCHFS_WITHOUT_FLUSH  // by this the tests prove that they would notice
+  return {};
+#endif
   const std::vector<uint64_t> nodes = list();
   if (nodes.empty()) return {};
   if (!is_privileged()) return flush_all(mountpoint);

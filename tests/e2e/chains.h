@@ -1,111 +1,140 @@
 // Chains: is a tree a state that its writers could have crashed in?
 //
 // A chain is something in the tree that one writer counts up: the length of a log, the
-// number in a file's name, an xattr, a stamp in a mapped page. So whatever a tree holds of
-// it says how many of its steps the tree has seen. Each step notes when it began and when
-// it had returned, on one clock that all writers share and that counts, not measures.
+// number in a file's name, an xattr, a stamp in a mapped page (tests/e2e/chain_ways.h). So
+// whatever a tree holds of it says how many of its steps the tree has seen. Each step notes
+// when it began and when it had returned.
 //
 // A tree is a cut in the order of the steps if no step that it lacks had returned before
-// one that it has began. That is all there is to check, and it needs no knowledge of when
-// the cut was made.
+// one that it has began. That needs no knowledge of when the cut was made; where that is
+// known, every step is on the right side of it.
 //
-// Threads: a Clock is shared; a Chain belongs to its writer while that runs.
+// Writers are processes, as applications are; what they note is in memory that they share
+// with the test, which can look while they go on.
 #pragma once
+
+#include <sys/types.h>
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <memory>
-#include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "tests/e2e/chain_ways.h"
 #include "tests/e2e/random.h"
 
 namespace epochfs::testing {
 
-// The nth number of a chain, 0 before its first step. nullopt: what is there is no state
-// that the chain was ever in.
-using Count = std::optional<uint64_t>;
+// Nanoseconds since 1970, as in the journal.
+using Time = uint64_t;
+constexpr Time kNever = UINT64_MAX;
 
-class Clock {
+// Zeroed memory that is shared with processes that are forked later.
+class SharedMemory {
  public:
-  uint64_t tick() { return ++now_; }
+  explicit SharedMemory(size_t bytes);
+  ~SharedMemory();
+  SharedMemory(const SharedMemory&) = delete;
+  SharedMemory& operator=(const SharedMemory&) = delete;
+  void* get() const { return at_; }
 
  private:
-  std::atomic<uint64_t> now_{0};
+  size_t bytes_;
+  void* at_;
+};
+template <typename T>
+class Shared {
+ public:
+  explicit Shared(size_t count = 1) : memory_(count * sizeof(T)) {}
+  T& operator[](size_t i) const { return static_cast<T*>(memory_.get())[i]; }
+  T& operator*() const { return (*this)[0]; }
+  T* operator->() const { return &(*this)[0]; }
+
+ private:
+  SharedMemory memory_;
+};
+
+// When a cut was made, as far as that is known.
+struct CutTime {
+  Time asked = 0;      // what had returned by then is in the cut
+  Time at = 0;         // and of the ordered, what by then; 0: not known
 };
 
 class Chain {
  public:
-  struct Way {
-    const char* name;
-    // Makes step n in a directory of the chain's own. 0 or errno.
-    int (*step)(const std::string& dir, uint64_t n);
-    // Reads what the directory holds.
-    Count (*read)(const std::string& dir);
-    // Whether a step that returned has to be in a cut with all that began later. A store
-    // into a mapped page, which nobody sees, has only to be in what is cut later.
-    bool ordered = true;
-  };
-  static const std::vector<Way>& ways();
+  Chain(const ChainWay& way, std::string name) : way_(way), name_(std::move(name)) {}
 
-  Chain(const Way& way, std::string name) : way_(way), name_(std::move(name)) {}
-
-  // Makes the next step below `root`. 0 or errno; after an error, resume().
-  int step(Clock& clock, const std::string& root);
-  // The last step failed, because the mount had gone: finds out whether it happened.
-  void resume(Clock& clock, const std::string& root);
+  // Makes the next step below `root`. 0 or errno; after an error, resume(). By one process.
+  int step(const std::string& root);
+  // The writer has gone, and the mount was for a while: finds out whether the last step
+  // happened. What is wrong with what is there, empty: nothing.
+  std::string resume(const std::string& root);
   std::string describe(const std::string& root) const;
 
  private:
   friend std::string not_a_cut(const std::vector<std::unique_ptr<Chain>>&, const std::string&,
-                               uint64_t);
+                               CutTime);
+  static constexpr size_t kMaxSteps = 1 << 16;
   struct Step {
-    uint64_t began, returned;
+    std::atomic<Time> began, returned;
   };
-  std::string dir(const std::string& root) const { return root + "/" + name_; }
 
-  const Way& way_;
+  const ChainWay& way_;
   const std::string name_;
-  std::vector<Step> steps_;
+  Place place_;
+  Shared<std::atomic<uint64_t>> begun_;  // steps, that of now included
+  Shared<Step> steps_{kMaxSteps};
 };
 
-// Empty: the tree below `root` is a cut, and has every step that had returned at `since`.
-// Else why not. The chains must be at rest.
+// Empty: the tree below `root` is a cut, and made when `time` says. Else why not.
 std::string not_a_cut(const std::vector<std::unique_ptr<Chain>>& chains, const std::string& root,
-                      uint64_t since);
+                      CutTime time);
 
-// Threads that make steps of chains, each of a chain of every kind.
+// Processes that make steps of chains, each of a chain of every way.
 class ChainWriters {
  public:
-  ChainWriters(std::string root, Random& random, int writers);
-  ~ChainWriters() { stop(); }
+  // gathered: only ways whose order holds with -o writeback, too.
+  ChainWriters(std::string root, Random& random, int writers, bool gathered = false);
+  ~ChainWriters() { kill(); }
 
   void start();
+  // Throws if a step of theirs has failed.
   void stop();
-  // After the mount had gone, and is back: before start().
-  void resume();
+  // After the mount had gone, and is back: as stop(), but their last steps may have failed
+  // for that. Finds out which happened; what is there must have all that returned.
+  void stop_and_resume();
   // Returns when they have made so many steps more.
   void let_them_write(uint64_t steps);
 
-  Clock& clock() { return clock_; }
   const std::vector<std::unique_ptr<Chain>>& chains() const { return chains_; }
-  // Of a tree that was taken of theirs; they must be at rest.
-  std::string not_a_cut(const std::string& root, uint64_t since) const {
-    return testing::not_a_cut(chains_, root, since);
+  // Of a tree that was taken of theirs. They may go on meanwhile.
+  std::string not_a_cut(const std::string& root, CutTime time) const {
+    return testing::not_a_cut(chains_, root, time);
   }
 
  private:
+  struct State {
+    std::atomic<bool> stop;
+    std::atomic<uint64_t> steps;
+  };
+  struct Ended {
+    std::atomic<int> error;  // errno of the step that failed
+    std::atomic<size_t> chain;
+  };
+
+  [[noreturn]] void write(int writer, uint64_t seed);
+  void wait();
+  void kill();
+  std::string failed(bool mount_was_gone) const;
+
   const std::string root_;
   Random& random_;
   const int writers_;
-  Clock clock_;
   std::vector<std::unique_ptr<Chain>> chains_;
-  std::vector<std::thread> threads_;
-  std::atomic<bool> stop_{false};
-  std::atomic<uint64_t> steps_{0};
+  std::vector<pid_t> processes_;
+  Shared<State> state_;
+  Shared<Ended> ended_;
 };
 
 }  // namespace epochfs::testing

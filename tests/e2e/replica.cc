@@ -22,7 +22,8 @@ ReplicaStatus status_of(const Host& host, const std::string& id) {
                             decoded);
   const rpc::Status::Reader status = decoded;
   return {.state = status.getState(), .detail = status.getDetail(),
-          .last_error = status.getLastError(), .recovery_epoch = status.getRecoveryEpoch(),
+          .last_error = status.getLastError(),
+          .recovery_time_ns = status.getRecoveryTimeNs(), .recovery_epoch = status.getRecoveryEpoch(),
           .sealed_epoch = status.getSealedEpoch(), .epochs_sent = status.getEpochsSent(),
           .files_sent = status.getFilesSent(), .bytes_sent = status.getBytesSent(),
           .percent = status.getPercent(), .compared_reason = status.getComparedReason(),

@@ -18,6 +18,7 @@ namespace epochfs::testing {
 // One line of `epochfs status --json`.
 struct ReplicaStatus {
   std::string state, detail, last_error;
+  uint64_t recovery_time_ns = 0;  // of the barrier
   uint64_t recovery_epoch = 0, sealed_epoch = 0, epochs_sent = 0, files_sent = 0, bytes_sent = 0;
   float percent = -1;
   // Of the last comparison of everything.

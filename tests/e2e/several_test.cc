@@ -83,7 +83,7 @@ class SeveralTest : public TwoHosts, public ::testing::WithParamInterface<Argume
     mutator_ = std::make_unique<Mutator>(data() + "/tree", *random_);
   }
   void TearDown() override {
-    if (writers_) writers_->stop();
+    writers_.reset();
     limping_.reset();
     TwoHosts::TearDown();
   }
@@ -120,7 +120,7 @@ class SeveralTest : public TwoHosts, public ::testing::WithParamInterface<Argume
     const uint64_t at_least = r.status().recovery_epoch;
     r.expect_at_rest([&] {
       writers_->stop();
-      return writers_->not_a_cut(r.target_directory() + "/chains", 0);
+      return writers_->not_a_cut(r.target_directory() + "/chains", {});
     });
     EXPECT_GE(r.status().recovery_epoch, at_least);
     writers_->start();
@@ -183,9 +183,8 @@ TEST_P(SeveralTest, AndTheMountIsKilledInBetween) {
     if (round == 2) a().must({"relationship", "enable", seldom_->id()});
     writers_->let_them_write(200);
     a().kill_mount(data());
-    writers_->stop();
     a().mount(data(), GetParam());
-    writers_->resume();
+    writers_->stop_and_resume();
     writers_->start();
     change();
     look(replica());
