@@ -448,6 +448,8 @@ Result<void> MountProcess::start_control() {
       .recorder = *recorder_,
       .housekeeper = *housekeeper_,
       .flush_mappings = [this, &fs] {
+        if (fs.shared_mappings.nodes() == 0) return Result<void>();
+        const Recorder::LetPass pages(*recorder_);
         return fs.shared_mappings.flush(mountpoint_, fs.journal_path);
       },
       .features = [&fs] { return fs.features; },

@@ -89,12 +89,15 @@ void Recorder::Mutation::commit_also(Record record) {
 }
 
 void Recorder::hold(bool on) {
-  if (held_.exchange(on) == uint32_t(on)) return;
-  held_.notify_all();
+  if (on) {
+    held_ |= kHeld;
+  } else if (held_.fetch_and(~kHeld) & kHeld) {
+    held_.notify_all();
+  }
 }
 
 void Recorder::wait_while_held() {
-  while (held_.load(std::memory_order_relaxed) != 0) held_.wait(1);
+  while (held_.load(std::memory_order_relaxed) == kHeld) held_.wait(kHeld);
 }
 
 // One caller's turn in barrier(); none if it does not come before the deadline.

@@ -91,6 +91,21 @@ class Recorder {
 
   // While it holds, mutations wait before they begin. Any thread.
   void hold(bool on);
+  // While one lives, nobody is held: dirty pages of mappings, which have to come in before
+  // an epoch is cut, are writes like others. And only what is cut and shipped makes room.
+  class LetPass {
+   public:
+    explicit LetPass(Recorder& recorder) : held_(recorder.held_) {
+      held_ += kPass;
+      held_.notify_all();
+    }
+    ~LetPass() { held_ -= kPass; }
+    LetPass(const LetPass&) = delete;
+    LetPass& operator=(const LetPass&) = delete;
+
+   private:
+    std::atomic<uint32_t>& held_;
+  };
 
   // Journal made durable: part of every fsync, before the data's own.
   Result<void> sync() { return journal_.sync(); }
@@ -124,6 +139,8 @@ class Recorder {
   Barrier& barrier_;
   Pins& pins_;
   int backing_dir_;
+  // Mutations wait while it is kHeld alone; each LetPass adds kPass.
+  static constexpr uint32_t kHeld = 1, kPass = 2;
   std::atomic<uint32_t> held_{0};
   // One barrier() at a time, from seal to publication: the manifest stays in order.
   std::mutex turn_mutex_;

@@ -64,13 +64,15 @@ Result<void> flush_all(const std::string& mountpoint) {
   return {};
 }
 
-void flush_nodes(int root, std::span<const uint64_t> nodes) {
+Result<void> flush_nodes(int root, std::span<const uint64_t> nodes) {
   static const bool waits = waits_for_pages();
   std::vector<UniqueFd> files;
   for (uint64_t node : nodes) {
-    // One that does not open has been closed meanwhile, and its pages were sent.
-    UniqueFd file(open_node(root, node));
-    if (file) files.push_back(std::move(file));
+    const int fd = open_node(root, node);
+    // The kernel has forgotten it: it was closed meanwhile, and its pages were sent.
+    if (fd == -ESTALE || fd == -ENOENT) continue;
+    if (fd < 0) return fail("cut epoch: open a file to flush its mapped pages", -fd);
+    files.emplace_back(fd);
   }
   for (const UniqueFd& file : files) {
     ::sync_file_range(file.get(), 0, 0, SYNC_FILE_RANGE_WRITE);
@@ -82,6 +84,7 @@ void flush_nodes(int root, std::span<const uint64_t> nodes) {
       ::fdatasync(file.get());
     }
   }
+  return {};
 }
 
 }  // namespace
@@ -120,8 +123,8 @@ Result<void> SharedMappings::flush(const std::string& mountpoint, const std::str
   if (!is_privileged()) return flush_all(mountpoint);
   EPOCHFS_TRY(UniqueFd root, open_root(mountpoint, journal));
   for (size_t at = 0; at < nodes.size(); at += kFilesAtOnce) {
-    flush_nodes(root.get(), std::span(nodes).subspan(
-                                at, std::min(kFilesAtOnce, nodes.size() - at)));
+    EPOCHFS_DO(flush_nodes(root.get(), std::span(nodes).subspan(
+                                           at, std::min(kFilesAtOnce, nodes.size() - at))));
   }
   return {};
 }

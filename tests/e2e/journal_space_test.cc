@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
+#include <sys/mman.h>
 
 #include <atomic>
 #include <thread>
@@ -277,6 +278,10 @@ TEST_F(JournalSpaceTest, TooManyChangedFilesEndInAComparisonOfTheTree) {
 TEST_F(JournalSpaceTest, BlocksApplicationsWhereThatWasAskedFor) {
   establish_with({"--journal-quota", "4M", "--when-full", "block"});
   replica().pause();
+  UniqueFd shared(::open((data() + "/mapped").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  ASSERT_EQ(::ftruncate(shared.get(), 4096), 0);
+  char* page = static_cast<char*>(::mmap(nullptr, 4096, PROT_WRITE, MAP_SHARED, shared.get(), 0));
+  ASSERT_NE(page, MAP_FAILED);
   std::atomic<uint64_t> written{0};
   std::atomic<bool> stop{false};
   std::thread writer([&] {
@@ -294,6 +299,7 @@ TEST_F(JournalSpaceTest, BlocksApplicationsWhereThatWasAskedFor) {
   replica().go_on();
   replica().wait_until_idle();
   replica().pause();
+  *page = 'x';
   eventually("it blocks", [&] { return space().blocking; });
   EXPECT_EQ(space().status, 3);
   eventually("the relationship says so", [&] {  // now and then there is some room
@@ -301,13 +307,14 @@ TEST_F(JournalSpaceTest, BlocksApplicationsWhereThatWasAskedFor) {
     return shown.blocking && shown.exit_status == 3;
   });
   const uint64_t held_at = written;
-  EXPECT_EQ(a().epochfs({"barrier", data()}).status, 0) << "a barrier is no change";
+  EXPECT_EQ(a().epochfs({"barrier", data()}).status, 0) << "what it flushes is not held";
   EXPECT_LE(written, held_at + 100'000);
   EXPECT_EQ(space().lost, 0u);
   replica().go_on();
   eventually("it goes on", [&] { return !space().blocking && written > held_at; });
   stop = true;
   writer.join();
+  ::munmap(page, 4096);
   EXPECT_TRUE(replica().becomes_equal());
 }
 

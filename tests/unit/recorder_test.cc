@@ -179,6 +179,17 @@ TEST_F(Recording, AtSealRunsInsideTheBarrierAlsoWhenNothingIsNew) {
   EXPECT_EQ(barrier_.statistics().cuts, 2u);
 }
 
+// Dirty pages that a barrier waits for are written by workers as well.
+TEST_F(Recording, WhoIsHeldMayPassForAWhile) {
+  recorder_->hold(true);
+  {
+    const Recorder::LetPass pass(*recorder_);
+    write("a", 0, "x");
+  }
+  recorder_->hold(false);
+  EXPECT_EQ(must(barrier()).records, 1u);
+}
+
 TEST_F(Recording, ABarrierThatCannotDrainIsCalledOff) {
   const Touched touched[] = {file("a", {0, 1})};
   {
