@@ -136,18 +136,35 @@ CheckpointPolicy Housekeeper::policy(const CursorMap& cursors) const {
   return out;
 }
 
-// Cursors come from the files, which are durable before anybody is told: what they say
-// now is what holds for every epoch that is sealed by now.
 Result<void> Housekeeper::pass() {
   std::lock_guard lock(pass_mutex_);
-  EPOCHFS_TRY(auto cursors, tell_pins());
   settled_ = {};
-  EPOCHFS_DO(keep_house(cursors));
+  EPOCHFS_DO(keep_house());
   return settled_;
 }
 
+// What is sealed, and what is wanted of it.
+struct Housekeeper::Known {
+  EpochId newest{};
+  CursorMap cursors;
+  EpochId oldest{};  // of the cursors; newest, where there are none
+};
+
+// Cursors come from the files, which are durable before anybody is told. They are read
+// after the newest epoch was sealed: who writes one later begins to walk later, too, and
+// sees no name that had gone by then. nullopt: nothing is sealed.
+Result<std::optional<Housekeeper::Known>> Housekeeper::look() {
+  const auto newest = recorder_.last_sealed();
+  Known known;
+  EPOCHFS_TRY(known.cursors, tell_pins());
+  if (!newest) return std::optional<Known>();
+  known.newest = newest->epoch;
+  known.oldest = oldest_epoch(known.cursors).value_or(newest->epoch);
+  return std::optional(std::move(known));
+}
+
 // Goes on where a step fails, perhaps for want of room: the last one makes some.
-Result<void> Housekeeper::keep_house(const CursorMap& cursors) {
+Result<void> Housekeeper::keep_house() {
   const uint64_t segment = volume_.info().segment_bytes;
   auto behind = [&](Lsn at) { return value(journal_.tail()) - value(at); };
   Result<void> outcome;
@@ -157,24 +174,22 @@ Result<void> Housekeeper::keep_house(const CursorMap& cursors) {
       outcome = tl::unexpected(sealed.error());
     }
   }
-  const auto newest = recorder_.last_sealed();
-  if (!newest) return outcome;
-  const EpochId oldest = oldest_epoch(cursors).value_or(newest->epoch);
-  EPOCHFS_DO(checkpoints_.drop_up_to(oldest));
-  EPOCHFS_TRY(EpochId needed, release(oldest));
+  EPOCHFS_TRY(auto known, look());
+  if (!known) return outcome;
+  EPOCHFS_DO(checkpoints_.drop_up_to(known->oldest));
+  EPOCHFS_TRY(EpochId needed, release(known->oldest));
   EPOCHFS_TRY(auto seal, read_epoch(volume_.dir(), needed));
   if (behind(seal && value(needed) > 0 ? seal->seal : Lsn{0}) > segment) {
-    auto folded = fold_what_is_sealed(oldest, newest->epoch, cursors);
+    auto folded = fold_what_is_sealed(*known);
     if (!folded) outcome = std::move(folded);
   }
-  EPOCHFS_DO(relieve(oldest, cursors));
+  EPOCHFS_DO(relieve(*std::move(known)));
   return outcome;
 }
 
-Result<void> Housekeeper::fold_what_is_sealed(EpochId oldest, EpochId newest,
-                                              const CursorMap& cursors) {
-  const CheckpointPolicy how = policy(cursors);
-  EPOCHFS_DO(checkpoints_.extend(oldest, newest, how));
+Result<void> Housekeeper::fold_what_is_sealed(const Known& known) {
+  const CheckpointPolicy how = policy(known.cursors);
+  EPOCHFS_DO(checkpoints_.extend(known.oldest, known.newest, how));
   EPOCHFS_DO(checkpoints_.compact(how));
   pins_.adopt(checkpoints_.all());
   return {};
@@ -239,8 +254,8 @@ bool Housekeeper::mark_subtrees(const CursorMap& cursors) {
 }
 
 // Each step gives up more than the one before it, and only while room is short.
-Result<void> Housekeeper::relieve(EpochId oldest, const CursorMap& cursors) {
-  EPOCHFS_TRY([[maybe_unused]] EpochId needed, release(oldest));
+Result<void> Housekeeper::relieve(Known known) {
+  EPOCHFS_TRY([[maybe_unused]] EpochId needed, release(known.oldest));
   EPOCHFS_TRY(uint64_t bytes, measure());
   const uint64_t quota = options_.quota_bytes;
   const bool near = quota != 0 && bytes > quota / 10 * 9;
@@ -251,7 +266,7 @@ Result<void> Housekeeper::relieve(EpochId oldest, const CursorMap& cursors) {
     set_pressure(std::max(pressure_, Pressure::kNear));
   }
   auto still_over = [&]() -> Result<bool> {
-    EPOCHFS_DO(release(oldest));
+    EPOCHFS_DO(release(known.oldest));
     if (journal_.short_of_room()) journal_.look_for_room();
     EPOCHFS_TRY(bytes, measure());
     return is_over(bytes);
@@ -264,7 +279,9 @@ Result<void> Housekeeper::relieve(EpochId oldest, const CursorMap& cursors) {
   if (over) {
     // Where there is no room even for that, the next steps make some.
     if (journal_.records_in_open_epoch() > 0) (void)recorder_.barrier(true, kSealTimeout);
-    (void)fold_what_is_sealed(oldest, recorder_.last_sealed()->epoch, cursors);
+    EPOCHFS_TRY(auto now, look());
+    if (now) known = std::move(*now);
+    (void)fold_what_is_sealed(known);
     EPOCHFS_TRY(over, still_over());
   }
   while (over && pins_.log_bytes() > quota / 2 && pins_.give_up_largest(0)) {
@@ -284,7 +301,7 @@ Result<void> Housekeeper::relieve(EpochId oldest, const CursorMap& cursors) {
   for (Pressure step : {Pressure::kExtents, Pressure::kFiles}) {
     if (!worth_telling_less() || pressure_ >= step) continue;
     set_pressure(step);
-    (void)checkpoints_.coarsen(policy(cursors));
+    (void)checkpoints_.coarsen(policy(known.cursors));
     pins_.adopt(checkpoints_.all());
     EPOCHFS_TRY(over, still_over());
   }
@@ -292,7 +309,7 @@ Result<void> Housekeeper::relieve(EpochId oldest, const CursorMap& cursors) {
   while (over && pins_.give_up_largest(0)) {
     EPOCHFS_TRY(over, still_over());
   }
-  if (worth_telling_less() && mark_subtrees(cursors)) {
+  if (worth_telling_less() && mark_subtrees(known.cursors)) {
     EPOCHFS_TRY(over, still_over());
   }
   if (worth_telling_less()) {

@@ -88,10 +88,12 @@ class Housekeeper {
  private:
   void run();
   Result<CursorMap> tell_pins();
-  Result<void> keep_house(const CursorMap& cursors);
-  Result<void> fold_what_is_sealed(EpochId oldest, EpochId newest, const CursorMap& cursors);
+  Result<void> keep_house();
+  struct Known;
+  Result<std::optional<Known>> look();
+  Result<void> fold_what_is_sealed(const Known& known);
   Result<EpochId> release(EpochId oldest);
-  Result<void> relieve(EpochId oldest, const CursorMap& cursors);
+  Result<void> relieve(Known known);
   bool mark_subtrees(const CursorMap& cursors);
   CheckpointPolicy policy(const CursorMap& cursors) const;
   Result<uint64_t> measure();

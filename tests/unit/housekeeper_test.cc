@@ -230,6 +230,29 @@ TEST_F(HousekeeperTest, SegmentsStayWhileTheBackingDirectoryDoesNotSync) {
   EXPECT_LE(segments(), 2u);
 }
 
+// Its cursor is written while house is kept already, and it walks before the names go.
+TEST_F(HousekeeperTest, NamesThatAWalkMayHaveSeenStayWhenItBeginsMeanwhile) {
+  cursor("abc", barrier());
+  write(7);
+  const uint64_t since = barrier();
+  for (RecordType type : {RecordType::kCreate, RecordType::kUnlink}) {
+    Record r = create_of(9, "seen");
+    r.type = type;
+    Recorder::Mutation mutation(*recorder_, worker_, r, {});
+    mutation.commit();
+  }
+  fill_segments(3);
+  Storage& storage = Storage::system();
+  storage_.at_call = [&](std::string_view label) {
+    if (label != "manifest-append") return;
+    must(write_cursor(storage, volume_.dir(), "def", {EpochId{since}, true}));
+  };
+  must(housekeeper_->pass());
+  storage_.at_call = nullptr;
+  ASSERT_GE(checkpoints_->all().size(), 1u);
+  EXPECT_EQ(checkpoints_->all().back()->info().names, 1u);
+}
+
 TEST_F(HousekeeperTest, NamesThatAWalkMayHaveSeenStay) {
   cursor("abc", barrier(), true);
   for (RecordType type : {RecordType::kCreate, RecordType::kUnlink}) {

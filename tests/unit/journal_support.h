@@ -18,6 +18,7 @@ class FailingStorage : public Storage {
   std::atomic<bool> full{false};            // no room for segments
   std::atomic<int> refused{0};              // so often
   std::string failing_label;                // set while nobody calls
+  std::function<void(std::string_view)> at_call;  // the same
   std::atomic<int> calls_until_failure{-1}; // counts all labelled calls; -1: never
 
   Result<void> allocate(const char* label, int fd, uint64_t size, std::string_view what) override {
@@ -48,6 +49,7 @@ class FailingStorage : public Storage {
 
  private:
   Result<void> fate(const char* label) {
+    if (at_call) at_call(label);
     if (failing_label == label) return fail(std::string("fail at ") + label, EIO);
     if (calls_until_failure >= 0 && calls_until_failure-- == 0) {
       return fail(std::string("fail at ") + label, EIO);
