@@ -1,6 +1,9 @@
 // What do relationships do as administrators of either side create, accept, refuse,
 // stop and end them?
+#include <fmt/format.h>
 #include <sys/stat.h>
+
+#include <filesystem>
 
 #include "tests/e2e/files.h"
 #include "tests/e2e/mutator.h"
@@ -30,6 +33,34 @@ TEST_F(RelationshipTest, DisabledItIsOffAndEnabledItGoesOn) {
   a().must({"relationship", "enable", replica().id()});
   EXPECT_TRUE(replica().becomes_equal());
   replica().await_state("Up to Date");
+}
+
+// Or else nobody could copy what the target holds.
+TEST_F(RelationshipTest, DisabledItsTargetStandsStillOnceItSaysThatItIsDisconnected) {
+  Random random;
+  make_many_files(data() + "/many", 20, 1000);
+  establish({"--interval", "86400"});
+  replica().wait_until_idle();
+  TreeSnapshot before = snapshot(copy());
+  for (int round = 0; round < 4 && !HasFailure(); ++round) {
+    std::filesystem::rename(data() + (round % 2 ? "/few" : "/many"),
+                            data() + (round % 2 ? "/many" : "/few"));
+    for (int i = 0; i < 500; ++i) write_file(fmt::format("{}/{}-{}", data(), round, i), "new");
+    const TreeSnapshot after = snapshot(data());
+    const uint64_t began = b().stored_bytes();
+    a().must({"relationship", "replicate", replica().id()});
+    if (random.one_in(2)) {
+      eventually("something comes", [&] { return b().stored_bytes() != began; });
+    }
+    a().must({"relationship", "disable", replica().id()});
+    replica().await_target_state("Disconnected");
+    const TreeSnapshot held = snapshot(copy());
+    EXPECT_TRUE(same_tree(before, held) || same_tree(after, held)) << "round " << round;
+    a().must({"relationship", "enable", replica().id()});
+    replica().wait_until_idle();
+    EXPECT_TRUE(same_tree(after, snapshot(copy())));
+    before = after;
+  }
 }
 
 TEST_F(RelationshipTest, CreatedDisabledItCanBeAcceptedAndWaits) {
