@@ -328,8 +328,9 @@ TEST_F(FoldTest, UncertainFreshFileIsKeptThoughItsNameIsGone) {
 // ---- random histories ----
 
 TEST(FoldModel, RandomHistoriesFoldToTheirNetEffect) {
-  Random random;
-  for (int history = 0; history < 4000; ++history) {
+  const uint64_t first = Random().seed();
+  for (uint64_t history = first; history < first + 4000; ++history) {
+    Random random(history);
     TreeModel model;
     model.finish_setup();
     for (int range = 0; range < 8; ++range) {
@@ -339,9 +340,11 @@ TEST(FoldModel, RandomHistoriesFoldToTheirNetEffect) {
       for (uint64_t i = 0; i < steps; ++i) model.step(random, records);
       Fold fold;
       for (const Record& r : records) fold.add(r);
-      check(before, model.snapshot(), fold.finish());
+      const ChangeSet set = fold.finish();
+      check(before, model.snapshot(), set);
+      check_excess(records, set);
       if (::testing::Test::HasFatalFailure()) {
-        FAIL() << "history " << history << ", range " << range;
+        FAIL() << "EPOCHFS_TEST_SEED=" << history << ", range " << range;
       }
     }
   }
@@ -350,8 +353,9 @@ TEST(FoldModel, RandomHistoriesFoldToTheirNetEffect) {
 // Ranges that were folded apart tell the same as one that was folded in one go,
 // as far as names go: what a merge forward relies on.
 TEST(FoldModel, LongRangeTellsTheSameAsItsParts) {
-  Random random;
-  for (int history = 0; history < 2000; ++history) {
+  const uint64_t first = Random().seed();
+  for (uint64_t history = first; history < first + 2000; ++history) {
+    Random random(history);
     TreeModel model;
     model.finish_setup();
     std::deque<Record> records;
@@ -386,7 +390,7 @@ TEST(FoldModel, LongRangeTellsTheSameAsItsParts) {
         in_one.erase(key);
       }
     }
-    ASSERT_EQ(applied, in_one) << "history " << history;
+    ASSERT_EQ(applied, in_one) << "EPOCHFS_TEST_SEED=" << history;
     const auto after = model.snapshot();
     ASSERT_EQ(in_one.size(), after.names.size());
     for (const auto& [key, node] : after.names) ASSERT_EQ(in_one.at(key), node.id);

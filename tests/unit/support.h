@@ -82,6 +82,9 @@ class Random {
     std::printf("repeat with EPOCHFS_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed_));
     engine_.seed(seed_);
   }
+  // For one of many rounds, so that the first may be the one that failed.
+  explicit Random(uint64_t seed) : seed_(seed), engine_(seed) {}
+  uint64_t seed() const { return seed_; }
   uint64_t u64() { return engine_(); }
   // Uniform in [0, n).
   uint64_t below(uint64_t n) { return std::uniform_int_distribution<uint64_t>(0, n - 1)(engine_); }

@@ -26,6 +26,7 @@ struct Node {
   uint64_t attributes = 0;  // bumped by every change of them
   uint64_t names = 0;       // links
   bool open = false;        // keeps a nameless file
+  bool linkable = false;    // was made without a name, and has had none yet
 };
 
 class TreeModel {
@@ -69,7 +70,9 @@ class TreeModel {
       case 8:
       case 9: return write(random, out);
       case 10: return random.one_in(2) ? truncate(random, out) : punch(random, out);
-      case 11: return random.one_in(2) ? temporary(random, out) : attributes(random, out);
+      case 11:
+        if (random.one_in(4)) return close(random);
+        return random.one_in(2) ? temporary(random, out) : attributes(random, out);
     }
   }
 
@@ -104,8 +107,8 @@ class TreeModel {
     return node;
   }
   void lose_name(const NodePtr& node) {
-    if (--node->names != 0 || node->open) return;
-    forget(node);
+    if (--node->names != 0) return;
+    node->open ? nameless_.push_back(node) : forget(node);
   }
   void forget(const NodePtr& node) {
     gone_.push_back(node->id);
@@ -137,7 +140,7 @@ class TreeModel {
   }
   void temporary(Random& random, std::deque<Record>& out) {
     NodePtr node = make(random, false);
-    node->open = true;
+    node->open = node->linkable = true;
     nameless_.push_back(node);
     record(out, RecordType::kTemporary, node);
   }
@@ -148,8 +151,9 @@ class TreeModel {
     // Only a file that was made without a name can get its first one. A record of
     // its own type, since the file is new to every target, whenever it was made.
     const bool first = node->names == 0;
-    if (first && !node->open) return;
+    if (first && !node->linkable) return;
     if (first) std::erase(nameless_, node);
+    node->linkable = false;
     ++node->names;
     ++node->attributes;
     entries_[{dir->life, name}] = node;
@@ -163,7 +167,15 @@ class TreeModel {
     at(record(out, node->directory ? RecordType::kRemoveDirectory : RecordType::kUnlink, node), dir,
        name);
     entries_.erase({dir->life, name});
+    // Somebody may have it open, and go on writing.
+    if (!node->directory && random.one_in(3)) node->open = true;
     lose_name(node);  // its ctime and links are not what a target keeps
+  }
+  void close(Random& random) {
+    if (nameless_.empty()) return;
+    const NodePtr node = nameless_[random.below(nameless_.size())];
+    std::erase(nameless_, node);
+    forget(node);
   }
   bool is_empty(const NodePtr& dir) const {
     auto first = entries_.lower_bound({dir->life, ""});
@@ -251,6 +263,23 @@ class TreeModel {
  public:
   void finish_setup() { lives_[0] = root_; }
 };
+
+// Nothing is told that no record of the range tells.
+inline void check_excess(const std::deque<Record>& records, const ChangeSet& set) {
+  std::map<FileId, ByteRanges> touched;
+  for (const Record& r : records) {
+    for (const FileId& id : {r.file, r.parent, r.parent2, r.other}) touched[id];
+    touched[r.file].add(r.range);
+  }
+  for (const auto& [id, change] : set.files) {
+    auto told = touched.find(id);
+    ASSERT_NE(told, touched.end()) << "inode " << id.inode;
+    if (change.fresh) continue;  // new in every byte
+    ByteRanges excess = change.data;
+    excess.subtract(told->second);
+    ASSERT_TRUE(excess.empty()) << excess.bytes() << " bytes of inode " << id.inode;
+  }
+}
 
 // The net-effect property, for one range.
 inline void check(const TreeModel::Snapshot& before, const TreeModel::Snapshot& after, const ChangeSet& set) {
