@@ -131,6 +131,7 @@ class ControlServer::HeldPin {
   HeldPin(const HeldPin&) = delete;
   HeldPin& operator=(const HeldPin&) = delete;
   int log_fd() const { return pin_->log_fd(); }
+  void passed(const FileId& id, uint64_t offset) { pin_->passed(id, offset); }
 
  private:
   Pins& pins_;
@@ -147,6 +148,11 @@ class ControlServer::PinnedEpochServer final : public rpc::PinnedEpoch::Server {
   }
   kj::Promise<void> confirm(ConfirmContext) override {
     KJ_REQUIRE(pin_ != nullptr, "the epoch is not pinned any more");
+    return kj::READY_NOW;
+  }
+  kj::Promise<void> passed(PassedContext call) override {
+    auto params = call.getParams();
+    if (pin_) pin_->passed({params.getInode(), params.getBirthNs()}, params.getOffset());
     return kj::READY_NOW;
   }
   kj::Maybe<int> getFd() override {

@@ -109,7 +109,9 @@ void Housekeeper::run() {
 
 HousekeepingStatus Housekeeper::status() const {
   std::lock_guard lock(status_mutex_);
-  return status_;
+  HousekeepingStatus now = status_;
+  now.pre_image_bytes = pins_.log_bytes();  // grow and go without a pass
+  return now;
 }
 
 Result<void> Housekeeper::cursors_changed() {

@@ -204,14 +204,30 @@ Pins::Pin::~Pin() {
 
 void Pins::Pin::save(const Touched& touched) {
   if (log_->given_up() || !is_dirty(touched.id)) return;
+  const uint64_t needed = needed_from(touched.id);
+  if (needed == ByteRange::kEndOfFile) return;
+  const ByteRange due{std::max(touched.data.begin, needed), touched.data.end};
   File& f = file(touched.id);
   // Held until all is published: another mutation of the same bytes must not
   // overwrite them before.
   std::lock_guard lock(f.mutex);
   auto saved = save_attributes(touched, f);
-  if (saved && f.regular) saved = save_data(touched, f, touched.data);
+  if (saved && f.regular) saved = save_data(touched, f, due);
   if (saved && f.regular && touched.vanishing) saved = keep_readable(touched, f);
   if (!saved) log_->give_up();
+}
+
+void Pins::Pin::passed(const FileId& id, uint64_t offset) {
+  std::lock_guard lock(passed_mutex_);
+  if (id < passed_ || (id == passed_ && offset <= passed_offset_)) return;
+  passed_ = id;
+  passed_offset_ = offset;
+}
+
+uint64_t Pins::Pin::needed_from(const FileId& id) const {
+  std::lock_guard lock(passed_mutex_);
+  if (id == passed_) return passed_offset_;
+  return id < passed_ ? ByteRange::kEndOfFile : 0;
 }
 
 bool Pins::Pin::is_dirty(const FileId& id) const {

@@ -15,6 +15,7 @@
 // - a file whose last name went still opens by its handle until the pin is
 //   dropped, or all of its dirty bytes are in the log;
 // - or else the log says that it was given up: merge forward.
+// Of what the reader has said that it passed, nothing of all that holds any more.
 //
 // Threads: dirty() and save() from any worker, inside the barrier's shared side.
 // seal() and pin() inside a cut. Lock order: layers, then a pin's list of files,
@@ -129,6 +130,9 @@ class Pins::Pin {
  public:
   ~Pin();
   EpochId sealed() const { return sealed_; }
+  // The reader has read all files before `id`, in their order, and `id` up to `offset`.
+  // It only ever goes forward. Any thread.
+  void passed(const FileId& id, uint64_t offset);
   int log_fd() const { return log_->fd(); }  // readable by a PreImageReader
   bool given_up() const { return log_->given_up(); }
   uint64_t log_bytes() const { return log_->bytes(); }
@@ -153,6 +157,8 @@ class Pins::Pin {
       int backing_dir, std::atomic<int>& descriptors_left);
   void save(const Touched& touched);
   bool is_dirty(const FileId& id) const;
+  // The offset from which on the file is still to be read; kEndOfFile: nothing of it.
+  uint64_t needed_from(const FileId& id) const;
   ByteRanges dirty_within(const FileId& id, ByteRange range) const;
   File& file(const FileId& id);
   Result<void> save_attributes(const Touched& touched, File& file);
@@ -170,6 +176,9 @@ class Pins::Pin {
   const int backing_dir_;
   std::atomic<int>& descriptors_left_;
   std::array<Shard, DirtyLayers::kShards> shards_;
+  mutable std::mutex passed_mutex_;  // a leaf
+  FileId passed_;
+  uint64_t passed_offset_ = 0;
 };
 
 }  // namespace epochfs

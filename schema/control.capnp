@@ -22,6 +22,10 @@ interface PinnedEpoch {
   confirm @1 () -> ();
   # Returns while it is held: what was read until now is what the epoch held, as long as
   # the log does not say that it was given up. Fails once it is not, or the mount has gone.
+  passed @2 (inode :UInt64, birthNs :UInt64, offset :UInt64) -> ();
+  # Its reader goes through the files by ascending inode, then birth time, and through each
+  # by ascending offset, and has read everything before this. What is overwritten there is
+  # not saved any more.
 }
 
 interface BackingDirectory {

@@ -136,6 +136,10 @@ Result<void> BlockPump::collect(Generation& generation) {
       chunk.hole = holes && holes->within(chunk.range).bytes() == chunk.range.length();
     }
   }
+  if (!generation.chunks.empty()) {
+    const Chunk& last = generation.chunks.back();
+    reader_.passed(last.file->id, last.range.end);
+  }
   return {};
 }
 

@@ -27,9 +27,13 @@ using SourceFilePtr = std::shared_ptr<SourceFile>;
 
 class EpochReader {
  public:
+  // Whoever wants to know that all files before this one, in their order, and this one up to
+  // the offset, have been read.
+  using OnPassed = std::function<void(const FileId&, uint64_t offset)>;
+
   // Borrows both. preimages may be null. One thread.
-  EpochReader(int backing_dir, PreImageReader* preimages)
-      : backing_dir_(backing_dir), preimages_(preimages) {}
+  EpochReader(int backing_dir, PreImageReader* preimages, OnPassed on_passed = {})
+      : backing_dir_(backing_dir), preimages_(preimages), on_passed_(std::move(on_passed)) {}
 
   // Opens a file and reads its attributes. One that has gone since the epoch is what its
   // pre-images say. Null: it was gone before, or has no name at the epoch, and no target
@@ -39,6 +43,10 @@ class EpochReader {
 
   PreImageReader* preimages() const { return preimages_; }
   int backing_dir() const { return backing_dir_; }
+  // Said by whoever reads the bytes. Files are opened and read in their order.
+  void passed(const FileId& id, uint64_t offset) {
+    if (on_passed_) on_passed_(id, offset);
+  }
 
   // Calls f(range, is_hole) for the parts of `range`, ascending. Holes of the
   // backing file in which a pre-image stands count as data. An error: the file has gone,
@@ -52,6 +60,7 @@ class EpochReader {
 
   int backing_dir_;
   PreImageReader* preimages_;
+  OnPassed on_passed_;
 };
 
 }  // namespace epochfs

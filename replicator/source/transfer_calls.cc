@@ -64,10 +64,15 @@ Result<void> commit(TransferContext& c, rpc::Transfer::Client& transfer, const P
 }
 
 // Files first: a name may then never be without its file on the target's side of
-// the connection.
+// the connection. In their order, so that the mount can be told how far this is; it is also
+// the one in which disks have them.
 Result<void> send_change_set(Sender& sender, const ChangeSet& set) {
-  for (const auto& [id, change] : set.files) {
-    EPOCHFS_TRY([[maybe_unused]] bool there, sender.file(id, change));
+  std::vector<const std::pair<const FileId, FileChange>*> files;
+  files.reserve(set.files.size());
+  for (const auto& file : set.files) files.push_back(&file);
+  std::sort(files.begin(), files.end(), [](auto* a, auto* b) { return a->first < b->first; });
+  for (const auto* file : files) {
+    EPOCHFS_TRY([[maybe_unused]] bool there, sender.file(file->first, file->second));
   }
   for (const auto& [key, change] : set.names) sender.name(key.parent, key.name, change.after);
   return sender.finish();

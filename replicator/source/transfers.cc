@@ -50,7 +50,7 @@ Result<Shipped> ship_changes(TransferContext& c) {
 
   ProgressMeter meter(c, Progress::Phase::kReplicating);
   EPOCHFS_TRY(auto transfer, begin(c, plan));
-  EpochReader reader(c.volume.backing_dir(), pinned.preimages.get());
+  EpochReader reader = c.volume.reader_of(pinned);
   EPOCHFS_TRY(auto sender, Sender::make(reader, transfer, c.loop, meter.follow(set)));
   if (auto sent = send_change_set(*sender, set); !sent) {
     if (pinned.preimages->given_up()) return Shipped{Shipped::kGivenUp, {}};

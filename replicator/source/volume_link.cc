@@ -86,6 +86,23 @@ Result<void> VolumeLink::confirm(Interruptible& loop, PinnedEpoch& pinned) {
   return {};
 }
 
+EpochReader VolumeLink::reader_of(PinnedEpoch& pinned) const {
+  return EpochReader(backing_dir(), pinned.preimages.get(),
+                     [&pinned](const FileId& id, uint64_t offset) {
+    KJ_IF_MAYBE (pin, pinned.pin) {
+      if (std::exchange(*pinned.telling, true)) return;  // the next one says more
+      auto request = pin->passedRequest();
+      request.setInode(id.inode);
+      request.setBirthNs(id.birth_ns);
+      request.setOffset(offset);
+      auto answered = [telling = pinned.telling] { *telling = false; };
+      request.send().ignoreResult().then(std::move(answered)).detach([](kj::Exception&&) {
+        // It is found out before the commit.
+      });
+    }
+  });
+}
+
 Result<ChangeSet> VolumeLink::fold(EpochId since, EpochId until, Fold::Cancel cancel) const {
   return fold_epochs(volume_, since, until, cancel);
 }

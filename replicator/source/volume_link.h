@@ -9,6 +9,7 @@
 #include "journal/preimages.h"
 #include "journal/unix_rpc.h"
 #include "journal/volume.h"
+#include "replicator/source/epoch_reader.h"
 #include "replicator/source/interruptible.h"
 #include "schema/control.capnp.h"
 
@@ -21,6 +22,7 @@ struct PinnedEpoch {
   bool nothing_changed = false;  // then epoch is the `since` of the pin, and nothing is pinned
   std::unique_ptr<PreImageReader> preimages;
   kj::Maybe<rpc::PinnedEpoch::Client> pin;
+  std::shared_ptr<bool> telling = std::make_shared<bool>(false);  // what its reader has passed
 };
 
 class VolumeLink {
@@ -41,6 +43,9 @@ class VolumeLink {
   // was pinned all the while. An error: the mount has ended, and what another one let be
   // overwritten since is in no log.
   Result<void> confirm(Interruptible& loop, PinnedEpoch& pinned);
+  // A reader of what is pinned, which tells the mount how far it is, so that nothing is
+  // saved in vain. Borrows `pinned`. It can be read once.
+  EpochReader reader_of(PinnedEpoch& pinned) const;
 
   // Net effect of (since, until]. An epoch that the journal no longer holds comes
   // out as a gap.

@@ -102,8 +102,8 @@ Result<bool> WalkedTransfer::walk_strays(const ChangeSet& set) {
   return any;
 }
 
-Result<void> WalkedTransfer::send(const PinnedEpoch& pinned, const ChangeSet& set) {
-  EpochReader reader(c_.volume.backing_dir(), pinned.preimages.get());
+Result<void> WalkedTransfer::send(PinnedEpoch& pinned, const ChangeSet& set) {
+  EpochReader reader = c_.volume.reader_of(pinned);
   EPOCHFS_TRY(auto sender, Sender::make(reader, *transfer_, c_.loop,
                                         [&, follow = meter_.follow(set)](const auto& now) {
                                           follow(now);

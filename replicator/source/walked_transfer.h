@@ -33,7 +33,7 @@ class WalkedTransfer {
   // Sends what the change set has moved and the walk has never seen. Returns whether
   // there was any: what is read now is newer than the epoch, so another is due.
   Result<bool> walk_strays(const ChangeSet& set);
-  Result<void> send(const PinnedEpoch& pinned, const ChangeSet& set);
+  Result<void> send(PinnedEpoch& pinned, const ChangeSet& set);
   Result<void> finish(PinnedEpoch& pinned);
   Result<void> begin_anew();
 

@@ -202,8 +202,12 @@ class MergeForwardTest : public TwoHosts {
   std::string file() const { return data() + "/file"; }
   // From the last page to the first, so that what a transfer comes to last goes first.
   bool write_round(uint64_t round, const std::atomic<bool>& stop = false) const {
+    return write_pages(0, kPages, round, stop);
+  }
+  bool write_pages(uint64_t first, uint64_t end, uint64_t round,
+                   const std::atomic<bool>& stop = false) const {
     UniqueFd fd(::open(file().c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
-    for (uint64_t i = kPages; i-- > 0 && !stop;) {
+    for (uint64_t i = end; i-- > first && !stop;) {
       std::string page = bytes_of(2 * i + 1, kPage);  // not to be compressed
       std::memcpy(page.data(), &round, sizeof round);
       if (::pwrite(fd.get(), page.data(), page.size(), off_t(i * kPage)) != ssize_t(kPage)) {
@@ -291,6 +295,32 @@ class MergeForwardTest : public TwoHosts {
   std::map<std::string, std::string> states_;  // and their detail
   std::atomic<bool> begun_again_{false};
 };
+
+// What a transfer has read, nobody needs any more, however long the rest takes.
+TEST_F(MergeForwardTest, NothingIsSavedOfWhatIsOnItsWay) {
+  establish({"--interval", "86400"});
+  ASSERT_TRUE(write_round(1));
+  replica().wait_until_idle();
+  ASSERT_TRUE(write_round(2));
+  const uint64_t sent = replica().status().bytes_sent, stored = b().stored_bytes();
+  b().freeze_daemon();
+  a().must({"relationship", "replicate", replica().id()});
+  eventually("the transfer begins", [&] {
+    b().thaw_daemon();
+    b().freeze_daemon();
+    return b().stored_bytes() > stored + (1 << 20);
+  });
+  eventually("it waits", [&] { return replica().status().bytes_sent > sent + (12 << 20); });
+  constexpr uint64_t kSome = 1000;
+  ASSERT_TRUE(write_pages(0, kSome, 3));
+  EXPECT_LT(pre_images_of(a(), data()), kPage * kSome / 4);
+  ASSERT_TRUE(write_pages(kPages - kSome, kPages, 3));
+  EXPECT_GE(pre_images_of(a(), data()), kPage * kSome);
+  b().thaw_daemon();
+  eventually("it ends", [&] { return replica().status().epochs_sent >= 3; });
+  replica().expect_at_rest([&] { return why_no_epoch(); });
+  EXPECT_TRUE(replica().becomes_equal());
+}
 
 TEST_F(MergeForwardTest, AnEpochWhosePreImagesFindNoRoomIsGivenUpForANewerOne) {
   establish_with_quota();

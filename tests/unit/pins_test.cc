@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <sys/xattr.h>
 
+#include <algorithm>
 #include <atomic>
 #include <thread>
 #include <vector>
@@ -22,6 +23,25 @@ TEST_F(PinsTest, NothingIsSavedWithoutAPin) {
   write("a", 0, "J");
   auto pin = seal_and_pin(0, 2);
   EXPECT_EQ(pin->log_bytes(), 0u);
+}
+
+// Cost only where somebody still reads.
+TEST_F(PinsTest, WhatTheReaderHasPassedIsNotSaved) {
+  for (const char* name : {"a", "b", "c"}) create(name, std::string(8192, name[0]));
+  std::vector<Touched> files = {touch("a", kNone), touch("b", kNone), touch("c", kNone)};
+  std::sort(files.begin(), files.end(), [](auto& a, auto& b) { return a.id < b.id; });
+  auto pin = seal_and_pin(0, 1);
+  auto reader = reader_of(*pin);
+  pin->passed(files[1].id, 4096);
+  pin->passed(files[0].id, 8192);  // late, and says nothing new
+  for (const char* name : {"a", "b", "c"}) write(name, 0, std::string(8192, 'x'));
+  ASSERT_TRUE(reader->refresh());
+  EXPECT_EQ(reader->attributes(files[0].id), nullptr);
+  EXPECT_EQ(reader->saved(files[0].id), nullptr);
+  ASSERT_NE(reader->saved(files[1].id), nullptr);
+  EXPECT_EQ(reader->saved(files[1].id)->bytes(), 4096u);
+  EXPECT_TRUE(reader->saved(files[1].id)->touches({4096, 8192}));
+  EXPECT_EQ(reader->saved(files[2].id)->bytes(), 8192u);
 }
 
 TEST_F(PinsTest, OverwriteAfterTheSeal) {
