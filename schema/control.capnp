@@ -189,7 +189,7 @@ interface Daemon {
   status @9 (id :Text) -> (statuses :List(Status), failure :Failure);  # empty id: all
   wait @10 (id :Text, epoch :UInt64, idle :Bool, timeoutMs :UInt64) -> (failure :Failure);
   # epoch 0 without idle: the first recovery point. idle: all that changed before
-  # the call is on the target.
+  # the call is on the target. timeoutMs 0: there is no limit.
 }
 
 struct Edit {

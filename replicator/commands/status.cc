@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 #include <iostream>
 
@@ -15,6 +16,8 @@ namespace epochfs {
 namespace {
 
 namespace po = boost::program_options;
+
+constexpr uint64_t kMaxTimeoutSeconds = 1'000'000'000;  // of `wait`
 
 bool unhealthy(rpc::Status::Reader s) {
   auto state = std::string(s.getState());
@@ -109,7 +112,7 @@ Result<ExitStatus> wait(const Arguments& arguments) {
       "all that was changed before the call is there; else for the first recovery point.\n"
       "Exit status 8: the time is over."};
   po::options_description options;
-  options.add_options()("epoch", po::value<int64_t>()->value_name("N"), "this epoch or a later one")(
+  options.add_options()("epoch", po::value<Number>()->value_name("N"), "this epoch or a later one")(
       "idle", "all changes made so far")("timeout", po::value<double>()->value_name("SECONDS"),
                                          "give up after this long")(
       "id", po::value<std::string>()->required(), "");
@@ -121,19 +124,21 @@ Result<ExitStatus> wait(const Arguments& arguments) {
     return fail("options --epoch and --idle exclude each other", 0, ExitStatus::kUsage);
   }
   const double timeout = values.count("timeout") ? values["timeout"].as<double>() : 0;
-  if (values.count("timeout") && !(timeout > 0 && timeout < 1e9)) {
-    return fail("option --timeout: give a number of seconds above 0", 0, ExitStatus::kUsage);
+  if (values.count("timeout") && !(timeout > 0 && timeout <= kMaxTimeoutSeconds)) {
+    return fail(fmt::format("--timeout {}: give seconds, more than 0 and at most {}; without "
+                            "it there is no limit", timeout, kMaxTimeoutSeconds),
+                0, ExitStatus::kUsage);
   }
-  const int64_t epoch = values.count("epoch") ? values["epoch"].as<int64_t>() : 0;
-  if (values.count("epoch") && epoch < 1) {
-    return fail("option --epoch: epochs are numbered from 1", 0, ExitStatus::kUsage);
+  const uint64_t epoch = values.count("epoch") ? values["epoch"].as<Number>().value : 0;
+  if (values.count("epoch") && epoch == 0) {
+    return fail("--epoch 0: epochs are numbered from 1", 0, ExitStatus::kUsage);
   }
   EPOCHFS_TRY(auto client, DaemonClient::connect(control_socket(values)));
   auto request = client->daemon().waitRequest();
   request.setId(values["id"].as<std::string>());
-  request.setEpoch(uint64_t(epoch));
+  request.setEpoch(epoch);
   request.setIdle(values.count("idle") > 0);
-  request.setTimeoutMs(uint64_t(timeout * 1000));
+  request.setTimeoutMs(uint64_t(std::ceil(timeout * 1000)));  // 0 is no limit
   EPOCHFS_TRY(auto reply, client->call(request.send()));
   EPOCHFS_DO(outcome_of(reply.getFailure()));
   return ExitStatus::kOk;

@@ -446,14 +446,20 @@ TEST_F(BadInputTest, WaitIsTimedOut) {
 
 TEST_F(BadInputTest, WaitWithBadNumbers) {
   a().start_daemon();
-  const Arguments wait = {"wait", "0123456789ab"};
-  for (const Arguments& more :
-       {Arguments{"--timeout", "0"}, Arguments{"--timeout", "-1"}, Arguments{"--timeout", "soon"},
-        Arguments{"--timeout", "nan"}, Arguments{"--epoch", "-1"}, Arguments{"--epoch", "x"},
-        Arguments{"--epoch", "1", "--idle"}}) {
-    Arguments arguments = wait;
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    EXPECT_TRUE(refused(on_a(arguments), kUsage, {more.front()})) << more.back();
+  for (const char* text : {"0", "-1", "", "x", "5s", "nan", "inf", "-inf", "1e99", "1000000001"}) {
+    EXPECT_TRUE(refused(on_a({"wait", "0123456789ab", "--timeout", text}), kUsage, {"--timeout"}))
+        << text;
+  }
+  for (const char* text : {"0", "-1", "", "x", "1.5", "nan", "1e3", "18446744073709551616"}) {
+    EXPECT_TRUE(refused(on_a({"wait", "0123456789ab", "--epoch", text}), kUsage, {"--epoch"}))
+        << text;
+  }
+  EXPECT_TRUE(refused(on_a({"wait", "0123456789ab", "--epoch", "1", "--idle"}), kUsage,
+                      {"--epoch", "--idle"}));
+  // The largest ones are none of them.
+  for (const Arguments& more : {Arguments{"--timeout", "1000000000"},
+                                Arguments{"--epoch", "18446744073709551615"}}) {
+    EXPECT_EQ(on_a({"wait", "0123456789ab", more[0], more[1]}).status, kNoMatch) << more[0];
   }
 }
 
