@@ -217,10 +217,12 @@ class ControlServer final : public rpc::Daemon::Server {
     state->wakeup.attach(c_.io.unixEventPort);
     auto done = until_reached(*state);
     if (params.getTimeoutMs() > 0) {
-      auto limit = params.getTimeoutMs() * kj::MILLISECONDS;
-      done = done.exclusiveJoin(c_.io.provider->getTimer().afterDelay(limit).then([&w = *state] {
-        w.outcome = fail("wait for relationship " + w.id + ": the time is over", 0,
-                         ExitStatus::kTimedOut);
+      const uint64_t limit_ms = params.getTimeoutMs();
+      auto over = c_.io.provider->getTimer().afterDelay(limit_ms * kj::MILLISECONDS);
+      done = done.exclusiveJoin(over.then([this, limit_ms, &w = *state] {
+        w.outcome = fail(fmt::format("{}: not reached within {:g} s: {}", waiting_for(w.id),
+                                     double(limit_ms) / 1000, standing(w.id)),
+                         0, ExitStatus::kTimedOut);
       }));
     }
     return done.then([call, &w = *state]() mutable {
@@ -247,21 +249,38 @@ class ControlServer final : public rpc::Daemon::Server {
     return kj::READY_NOW;
   }
 
+  static std::string waiting_for(const std::string& id) { return "wait for relationship " + id; }
+
+  static EpochId held(const Relationship& r, const Progress& p) {
+    return r.role == rpc::Role::SOURCE ? r.cursor : p.recovery_epoch;
+  }
+
+  // How far it has come, and what keeps it from going on.
+  std::string standing(const std::string& id) {
+    auto r = c_.registry.get(id);
+    if (!r) return "deleted";
+    const Progress p = c_.registry.progress(id);
+    const EpochId epoch = held(*r, p);
+    return fmt::format("{}; the target holds {}", state_text(*r, p, now_ns()),
+                       epoch == EpochId{0} ? "no epoch yet" : fmt::format("epoch {}", value(epoch)));
+  }
+
   // Resolves when there is an outcome.
   kj::Promise<void> until_reached(Waiting& w) {
     auto r = c_.registry.get(w.id);
     if (!r) {
-      w.outcome = fail("relationship " + w.id + " is gone", 0, ExitStatus::kNoMatch);
-      return kj::READY_NOW;
-    }
-    if (!r->ended.empty() || r->decision == Decision::kDeclined ||
-        r->decision == Decision::kDeleted) {
-      w.outcome = fail("relationship " + w.id + " has ended", 0, ExitStatus::kPartial);
+      w.outcome = fail(waiting_for(w.id) + ": it was deleted", 0, ExitStatus::kNoMatch);
       return kj::READY_NOW;
     }
     const Progress p = c_.registry.progress(w.id);
-    EpochId held = r->role == rpc::Role::SOURCE ? r->cursor : p.recovery_epoch;
-    bool reached = w.ticket > 0 ? p.idle_served >= w.ticket : held >= std::max(w.epoch, EpochId{1});
+    if (!r->ended.empty() || r->decision == Decision::kDeclined ||
+        r->decision == Decision::kDeleted) {
+      w.outcome = fail(fmt::format("{}: {}", waiting_for(w.id), state_text(*r, p, now_ns())), 0,
+                       ExitStatus::kPartial);
+      return kj::READY_NOW;
+    }
+    const bool reached = w.ticket > 0 ? p.idle_served >= w.ticket
+                                      : held(*r, p) >= std::max(w.epoch, EpochId{1});
     if (reached) return kj::READY_NOW;
     return w.wakeup.wait().then([this, &w] { return until_reached(w); });
   }

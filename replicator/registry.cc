@@ -133,7 +133,9 @@ struct Shown {
 std::string ended_reason(const Relationship& r) {
   if (!r.ended.empty()) return r.ended;
   if (r.decision == Decision::kDeclined) return "declined by the target's administrator";
-  if (r.decision == Decision::kDeleted) return "deleted on the other host";
+  if (r.decision == Decision::kDeleted) {
+    return r.role == rpc::Role::SOURCE ? "deleted on the other host" : "deleted on this host";
+  }
   return "";
 }
 
@@ -186,6 +188,11 @@ Shown shown(const Relationship& r, const Progress& p, uint64_t now_ns) {
 }
 
 }  // namespace
+
+std::string state_text(const Relationship& r, const Progress& p, uint64_t now_ns) {
+  const Shown s = shown(r, p, now_ns);
+  return s.detail.empty() ? s.state : fmt::format("{} ({})", s.state, s.detail);
+}
 
 void describe(const Relationship& r, const Progress& p, uint64_t now_ns,
               rpc::Status::Builder out) {

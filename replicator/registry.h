@@ -90,5 +90,8 @@ class Registry {
 // What `status` shows of a relationship: the first match of the design's list.
 void describe(const Relationship& relationship, const Progress& progress, uint64_t now_ns,
               rpc::Status::Builder out);
+// Its state alone: "Target Unreachable (connect to b: Connection refused; retrying)".
+std::string state_text(const Relationship& relationship, const Progress& progress,
+                       uint64_t now_ns);
 
 }  // namespace epochfs

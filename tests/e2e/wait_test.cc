@@ -1,4 +1,8 @@
 // When does `epochfs wait` return, with which status, and what does it say then?
+#include <kj/async-io.h>
+
+#include "journal/unix_rpc.h"
+#include "schema/control.capnp.h"
 #include "tests/e2e/files.h"
 #include "tests/e2e/replica.h"
 
@@ -15,6 +19,52 @@ class WaitTest : public TwoHosts {
     return arguments;
   }
   Outcome wait(const Arguments& more) { return a().epochfs(words(more)); }
+  int wait_status(const Host& host) { return host.epochfs(words({})).status; }
+
+  // Polls, since states come late: a wait that is over soon says both.
+  void await_told(const Host& host, const Arguments& more, const std::string& state,
+                  const std::string& held) {
+    Arguments arguments = words(more);
+    arguments.insert(arguments.end(), {"--timeout", "0.2"});
+    eventually("told of \"" + state + "\" and \"" + held + "\"", [&] {
+      const Outcome outcome = host.epochfs(arguments);
+      EXPECT_EQ(outcome.status, kTimedOut) << outcome.err;
+      return outcome.err.find("not reached within 0.2 s: " + state) != std::string::npos &&
+             outcome.err.ends_with("; the target holds " + held + "\n");
+    });
+  }
+};
+
+// A wait for an epoch that never comes. The daemon has begun it when this is made: calls of
+// one connection are taken in order.
+class BegunWait {
+ public:
+  BegunWait(kj::AsyncIoContext& io, const Host& host, const std::string& id)
+      : scope_(io.waitScope),
+        connection_(UnixRpcClient::connect(*io.lowLevelProvider, host.control()).value()),
+        daemon_(connection_->bootstrap<rpc::Daemon>()),
+        answer_(ask(id)) {
+    daemon_.infoRequest().send().wait(scope_);
+  }
+  // Status and message of its end.
+  std::string end() {
+    auto answer = answer_.wait(scope_);
+    const auto failure = answer.getFailure();
+    return std::to_string(failure.getStatus()) + " " + failure.getMessage().cStr();
+  }
+
+ private:
+  capnp::RemotePromise<rpc::Daemon::WaitResults> ask(const std::string& id) {
+    auto request = daemon_.waitRequest();
+    request.setId(id);
+    request.setEpoch(1'000'000);
+    return request.send();
+  }
+
+  kj::WaitScope& scope_;
+  std::unique_ptr<UnixRpcClient> connection_;
+  rpc::Daemon::Client daemon_;
+  capnp::RemotePromise<rpc::Daemon::WaitResults> answer_;
 };
 
 // However short: none is taken for no limit.
@@ -22,6 +72,56 @@ TEST_F(WaitTest, ATimeoutBelowAMillisecondEnds) {
   establish();
   EXPECT_EQ(wait({"--epoch", "1000000", "--timeout", "0.0004"}).status, kTimedOut);
   EXPECT_EQ(wait({"--epoch", "1000000", "--timeout", "1e-300"}).status, kTimedOut);
+}
+
+// An administrator has to know why.
+TEST_F(WaitTest, WhenTheTimeIsOverItSaysHowThingsStand) {
+  start_daemons();
+  a().mount(data());
+  replica().create();
+  await_told(a(), {}, "Awaiting Authorization", "no epoch yet");
+  replica().await_proposal();
+  await_told(b(), {}, "Awaiting Authorization", "no epoch yet");
+  replica().authorize();
+  const uint64_t epoch = replica().barrier();
+  replica().wait_for_epoch(epoch);
+  const std::string held = "epoch " + std::to_string(epoch);
+  const Arguments next = {"--epoch", std::to_string(epoch + 1)};
+  await_told(a(), next, "Up to Date", held);
+  await_told(b(), next, "Up to Date", held);
+  replica().pause();
+  await_told(a(), next, "Off", held);
+  await_told(a(), {"--idle"}, "Off", held);
+  replica().go_on();
+  b().kill_daemon();
+  await_told(a(), next, "Target Unreachable (", held);
+}
+
+// ---- relationships that end meanwhile: 3 ended, 4 not known any more ----
+
+TEST_F(WaitTest, DeletedOnTheSourceMeanwhile) {
+  establish();
+  const std::string wait = " wait for relationship " + replica().id();
+  auto io = kj::setupAsyncIo();
+  BegunWait here(io, a(), replica().id()), there(io, b(), replica().id());
+  a().must({"relationship", "delete", replica().id(), "--yes"});
+  EXPECT_EQ(here.end(), "4" + wait + ": it was deleted");
+  EXPECT_EQ(there.end(), "3" + wait + ": Ended (deleted on the source host)");
+  // As does one that comes later.
+  EXPECT_EQ(wait_status(a()), 4);
+  EXPECT_EQ(wait_status(b()), 3);
+}
+
+TEST_F(WaitTest, DeletedOnTheTargetMeanwhile) {
+  establish();
+  const std::string wait = " wait for relationship " + replica().id();
+  auto io = kj::setupAsyncIo();
+  BegunWait here(io, a(), replica().id()), there(io, b(), replica().id());
+  b().must({"relationship", "delete", replica().id(), "--yes"});
+  EXPECT_EQ(here.end(), "3" + wait + ": Ended (deleted on the other host)");
+  EXPECT_EQ(there.end(), "3" + wait + ": Ended (deleted on this host)");
+  EXPECT_EQ(wait_status(a()), 3);
+  EXPECT_EQ(wait_status(b()), 4);
 }
 
 }  // namespace

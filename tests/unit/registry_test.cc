@@ -132,6 +132,18 @@ TEST_F(RegistryTest, FirstMatchingStateIsShown) {
   EXPECT_EQ(state_of(r, p), "Ended");
 }
 
+TEST_F(RegistryTest, AStateIsToldWithItsReason) {
+  Relationship r = make("0123456789ab");
+  Progress p;
+  EXPECT_EQ(state_text(r, p, 0), "Up to Date");
+  p.error = "no room";
+  EXPECT_EQ(state_text(r, p, 0), "Failed (no room; will retry)");
+  r.decision = Decision::kDeleted;
+  EXPECT_EQ(state_text(r, p, 0), "Ended (deleted on the other host)");
+  r.role = rpc::Role::TARGET;
+  EXPECT_EQ(state_text(r, p, 0), "Ended (deleted on this host)");
+}
+
 TEST(StateHash, DependsOnEveryStepOfTheChain) {
   uint64_t first = chain_state_hash(0, "0123456789ab", EpochId{1});
   EXPECT_NE(first, 0u);
