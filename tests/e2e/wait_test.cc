@@ -97,6 +97,39 @@ TEST_F(WaitTest, WhenTheTimeIsOverItSaysHowThingsStand) {
   await_told(a(), next, "Target Unreachable (", held);
 }
 
+// The data that is there needs no mount to be there; what is to come does.
+TEST_F(WaitTest, WithoutAMountItWaitsForOne) {
+  establish();
+  const uint64_t epoch = replica().barrier();
+  replica().wait_for_epoch(epoch);
+  a().unmount(data());
+  EXPECT_EQ(wait({"--epoch", std::to_string(epoch)}).status, 0);
+  await_told(a(), {"--idle"}, "Disconnected (", "epoch " + std::to_string(epoch));
+  Background waits(a().command(words({"--idle"})));
+  EXPECT_FALSE(waits.wait(Milliseconds(300)));
+  a().mount(data());
+  EXPECT_EQ(waits.wait(Host::kPatience), 0) << waits.said();
+}
+
+// The target never holds it: all that was sealed meanwhile arrives at once.
+TEST_F(WaitTest, AnEpochThatWasMergedIsReachedWithALaterOne) {
+  establish();
+  ASSERT_TRUE(replica().becomes_equal());
+  replica().pause();
+  const uint64_t sent = replica().status().epochs_sent;
+  write_file(data() + "/first", "1");
+  const uint64_t epoch = replica().barrier();
+  Background waits(a().command(words({"--epoch", std::to_string(epoch)})));
+  write_file(data() + "/second", "2");
+  const uint64_t later = replica().barrier();
+  EXPECT_FALSE(waits.wait(Milliseconds(300)));
+  replica().go_on();
+  EXPECT_EQ(waits.wait(Host::kPatience), 0) << waits.said();
+  EXPECT_EQ(replica().status().epochs_sent, sent + 1) << "none was merged";
+  EXPECT_GE(replica().status().recovery_epoch, later);
+  EXPECT_EQ(read_whole_file(copy() + "/first"), "1");
+}
+
 // ---- relationships that end meanwhile: 3 ended, 4 not known any more ----
 
 TEST_F(WaitTest, DeletedOnTheSourceMeanwhile) {
