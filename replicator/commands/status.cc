@@ -110,11 +110,20 @@ Result<ExitStatus> wait(const Arguments& arguments) {
       "epochfs wait ID [--epoch N | --idle] [--timeout SECONDS]",
       "Waits until the target of a relationship holds epoch N, durably; with --idle until\n"
       "all that was changed before the call is there; else for the first recovery point.\n"
-      "Exit status 8: the time is over."};
+      "Epochs that are sealed while the target is behind may be sent as one, so that it never\n"
+      "holds N itself: then the later one ends the wait.\n"
+      "\n"
+      "Without --timeout it waits for as long as it takes, through disconnections, blackout\n"
+      "windows and restarts of the other host. It can be said on either host; --idle on the\n"
+      "source's.\n"
+      "\n"
+      "Exit status: 0 it is there, 1 failed, 2 usage, 3 the relationship has ended, 4 there is\n"
+      "none of this id, or no more, 6 the daemon of this host cannot be reached, or ended, 7 not\n"
+      "authorized, 8 the time is over: the message says in which state the relationship is."};
   po::options_description options;
   options.add_options()("epoch", po::value<Number>()->value_name("N"), "this epoch or a later one")(
       "idle", "all changes made so far")("timeout", po::value<double>()->value_name("SECONDS"),
-                                         "give up after this long")(
+                                         "give up after this long, 0.5 for half a second")(
       "id", po::value<std::string>()->required(), "");
   add_control_option(options);
   EPOCHFS_TRY(auto parsed, parse_command(help, options, {"id"}, arguments));
