@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <boost/algorithm/string/trim_all.hpp>
 #include <charconv>
 #include <iostream>
 
@@ -22,6 +23,8 @@ Result<Parsed> parse_command(const CommandHelp& help, const po::options_descript
     bare.add(positional[i].c_str(), last && last_takes_all ? -1 : 1);
   }
 
+  // An error is one line.
+  const std::string usage = boost::algorithm::trim_fill_copy(help.usage, " ");
   Parsed parsed;
   try {
     using Style = po::command_line_style::style_t;
@@ -44,18 +47,18 @@ Result<Parsed> parse_command(const CommandHelp& help, const po::options_descript
     }
     po::notify(parsed.values);
   } catch (const po::too_many_positional_options_error&) {
-    return fail(fmt::format("too many arguments; usage: {}", help.usage), 0, ExitStatus::kUsage);
+    return fail(fmt::format("too many arguments; usage: {}", usage), 0, ExitStatus::kUsage);
   } catch (const po::required_option& e) {
     std::string name = e.get_option_name();
     for (const auto& p : positional) {
       // A missing bare argument is named as the usage line names it.
       if (name == "--" + p) {
-        return fail(fmt::format("missing argument; usage: {}", help.usage), 0, ExitStatus::kUsage);
+        return fail(fmt::format("missing argument; usage: {}", usage), 0, ExitStatus::kUsage);
       }
     }
-    return fail(fmt::format("missing {}; usage: {}", name, help.usage), 0, ExitStatus::kUsage);
+    return fail(fmt::format("missing {}; usage: {}", name, usage), 0, ExitStatus::kUsage);
   } catch (const po::error& e) {
-    return fail(fmt::format("{}; usage: {}", e.what(), help.usage), 0, ExitStatus::kUsage);
+    return fail(fmt::format("{}; usage: {}", e.what(), usage), 0, ExitStatus::kUsage);
   }
   return parsed;
 }

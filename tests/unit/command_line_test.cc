@@ -65,6 +65,14 @@ TEST(CommandLine, ErrorsNameWhatIsWrongAndTheUsage) {
   }
 }
 
+TEST(CommandLine, AnErrorIsOneLineWhereTheUsageIsNot) {
+  const CommandHelp help = {"epochfs cut DIR\n       [--json]", "Cuts."};
+  auto parsed = parse_command(help, {}, {}, {"--unknown"});
+  ASSERT_FALSE(parsed);
+  EXPECT_TRUE(parsed.error().message().ends_with("usage: epochfs cut DIR [--json]"))
+      << parsed.error().message();
+}
+
 TEST(CommandLine, HelpGoesToStdoutAndHidesBareArguments) {
   for (const char* option : {"--help", "-h"}) {
     ::testing::internal::CaptureStdout();
