@@ -463,6 +463,24 @@ TEST_F(BadInputTest, WaitWithBadNumbers) {
   }
 }
 
+TEST_F(BadInputTest, BarrierWithBadTimes) {
+  a().mount(data());
+  for (const char* option : {"--timeout", "--hook-timeout"}) {
+    for (const char* text :
+         {"0", "-1", "", "x", "0.5", "nan", "1e99", "86401", "18446744073709551616"}) {
+      EXPECT_TRUE(refused(on_a({"barrier", data(), option, text}), kUsage, {option})) << text;
+    }
+  }
+  EXPECT_EQ(a().must({"barrier", data(), "--timeout", "86400", "--hook-timeout", "86400"}), "1")
+      << "one that was refused cut an epoch";
+}
+
+TEST_F(BadInputTest, BarrierOfAMountThatDied) {
+  a().mount(data());
+  a().kill_mount(data());
+  EXPECT_TRUE(refused(on_a({"barrier", data()}), kUnreachable, {data(), "epochfs mount"}));
+}
+
 // ---- and everywhere ----
 
 TEST_F(BadInputTest, UnknownCommands) {

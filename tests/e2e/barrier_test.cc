@@ -121,6 +121,15 @@ TEST_F(BarrierTest, WhenTheHookBeforeFailsNothingIsSealed) {
   EXPECT_EQ(epochs(data_), "");
 }
 
+TEST_F(BarrierTest, AHookBeforeThatDoesNotExistIsNamed) {
+  const Outcome outcome = barrier({"--before", "no-such-command --flush"});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_NE(outcome.err.find("no-such-command"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("epochfs: --before: "), std::string::npos) << outcome.err;
+  EXPECT_EQ(epochs(data_), "");
+}
+
 TEST_F(BarrierTest, WhenTheHookAfterFailsTheEpochIsSealed) {
   for (const char* command : {"exit 4", "sleep 1000"}) {
     const Outcome outcome = barrier({"--after", command, "--hook-timeout", "1"});
