@@ -18,7 +18,7 @@ START = 1000
 
 
 def connect(path, mode):
-    db = sqlite3.connect(path, isolation_level=None, timeout=60)
+    db = sqlite3.connect(path, isolation_level=None, timeout=600)
     got = db.execute(f"pragma journal_mode={mode}").fetchone()[0]
     if got != mode:
         sys.exit(f"bank.py: {path}: journal mode {got}, not {mode}")
