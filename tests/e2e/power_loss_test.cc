@@ -409,8 +409,9 @@ TEST_F(PowerLossTest, BytesThatAreLostWhileTheirTimesAreNotAreNoticed) {
   EXPECT_EQ(status.files_compared, 3u);
   EXPECT_GE(status.files_differed, 1u);
   EXPECT_LE(status.files_differed, 2u) << "the bystander was settled";
-  const std::string log = a_->daemon_said();
-  EXPECT_NE(log.find("since the machine stopped: 3 files in "), std::string::npos) << log;
+  eventually("the daemon says so", [&] {
+    return a_->daemon_said().find("since the machine stopped: 3 files in ") != std::string::npos;
+  });
   const std::string shown = a_->must({"status", replica_->id()});
   EXPECT_NE(shown.find("(the machine stopped): 3 files, "), std::string::npos) << shown;
 }
