@@ -243,10 +243,11 @@ TEST_F(HousekeeperTest, NamesThatAWalkMayHaveSeenStayWhenItBeginsMeanwhile) {
   }
   fill_segments(3);
   Storage& storage = Storage::system();
-  storage_.at_call = [&](std::string_view label) {
+  const std::function<void(std::string_view)> begin_to_walk = [&](std::string_view label) {
     if (label != "manifest-append") return;
     must(write_cursor(storage, volume_.dir(), "def", {EpochId{since}, true}));
   };
+  storage_.at_call = &begin_to_walk;
   must(housekeeper_->pass());
   storage_.at_call = nullptr;
   ASSERT_GE(checkpoints_->all().size(), 1u);

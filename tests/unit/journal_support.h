@@ -1,7 +1,9 @@
 // Journal fixture: a volume with small segments, opened, killed and read again.
 #pragma once
 
+#include <atomic>
 #include <deque>
+#include <functional>
 #include <memory>
 
 #include "journal/epochs.h"
@@ -18,7 +20,8 @@ class FailingStorage : public Storage {
   std::atomic<bool> full{false};            // no room for segments
   std::atomic<int> refused{0};              // so often
   std::string failing_label;                // set while nobody calls
-  std::function<void(std::string_view)> at_call;  // the same
+  // Told of every call. Whatever thread.
+  std::atomic<const std::function<void(std::string_view)>*> at_call{nullptr};
   std::atomic<int> calls_until_failure{-1}; // counts all labelled calls; -1: never
 
   Result<void> allocate(const char* label, int fd, uint64_t size, std::string_view what) override {
@@ -49,7 +52,7 @@ class FailingStorage : public Storage {
 
  private:
   Result<void> fate(const char* label) {
-    if (at_call) at_call(label);
+    if (const auto* f = at_call.load()) (*f)(label);
     if (failing_label == label) return fail(std::string("fail at ") + label, EIO);
     if (calls_until_failure >= 0 && calls_until_failure-- == 0) {
       return fail(std::string("fail at ") + label, EIO);
