@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <climits>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -52,7 +53,7 @@ Result<uint32_t> interval_of(const po::variables_map& values) {
                             "from {:g} to {:g}", ms / 1000, kMinIntervalMs / 1e3,
                             kMaxIntervalMs / 1e3), 0, ExitStatus::kUsage);
   }
-  return static_cast<uint32_t>(ms);
+  return static_cast<uint32_t>(std::lround(ms));
 }
 
 Result<std::vector<BlackoutWindow>> windows_of(const po::variables_map& values) {

@@ -86,9 +86,9 @@ TEST_F(RelationshipTest, EpochsComeAtItsInterval) {
   a().must({"barrier", data()});
   EXPECT_EQ(replica().status().epochs_sent, sent + 1);
 
-  a().must({"relationship", "edit", replica().id(), "--interval", "0.1"});
+  a().must({"relationship", "edit", replica().id(), "--interval", "1.001"});
   eventually("it is copied", [&] { return read_whole_file(copy() + "/file") == "nobody asks"; });
-  EXPECT_NE(a().must({"relationship", "show", replica().id()}).find("0.1 s"), std::string::npos);
+  EXPECT_NE(a().must({"relationship", "show", replica().id()}).find("1.001 s"), std::string::npos);
 }
 
 TEST_F(RelationshipTest, DeclinedItEndsAndNothingIsCopied) {
