@@ -222,14 +222,7 @@ TEST_F(KillMountTest, AnEpochThatLostItsPinIsNotCommitted) {
   write_large_file(file, kSize, 3);
   const std::string at_epoch = read_whole_file(file);
 
-  const uint64_t stored = b().stored_bytes();
-  b().freeze_daemon();
-  a().must({"relationship", "replicate", replica().id()});
-  eventually("the transfer begins", [&] {
-    b().thaw_daemon();
-    b().freeze_daemon();
-    return b().stored_bytes() > stored + (1 << 20);
-  });
+  stop_in_a_transfer();
   a().kill_mount(data());
   a().mount(data());
   write_large_file(file, kSize, 5);

@@ -158,6 +158,17 @@ void TwoHosts::establish(const Arguments& more) {
   replica().establish(more);
 }
 
+void TwoHosts::stop_in_a_transfer() {
+  const uint64_t stored = b().stored_bytes();
+  b().freeze_daemon();
+  a().must({"relationship", "replicate", replica().id()});
+  eventually("something comes", [&] {
+    b().thaw_daemon();
+    b().freeze_daemon();
+    return b().stored_bytes() > stored + (1 << 20);
+  });
+}
+
 void TwoHosts::expect_at_an_epoch(const std::function<std::string()>& why_not) {
   replica().wait_for_epoch(replica().barrier());
   replica().expect_at_rest(why_not);

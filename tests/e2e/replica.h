@@ -100,6 +100,9 @@ class TwoHosts : public ::testing::Test {
   // Daemons started, `data` mounted, relationship accepted. Nothing need be copied yet.
   void establish(const Arguments& more = {});
 
+  // Asks for an epoch, and stops host b when some of it has come. b goes on with thaw_daemon().
+  void stop_in_a_transfer();
+
   // Looks at the target at one epoch while others go on changing the source: cuts it, has
   // it shipped, and looks (Replica::expect_at_rest).
   void expect_at_an_epoch(const std::function<std::string()>& why_not);

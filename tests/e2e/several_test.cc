@@ -302,14 +302,8 @@ TEST_F(MergeForwardTest, NothingIsSavedOfWhatIsOnItsWay) {
   ASSERT_TRUE(write_round(1));
   replica().wait_until_idle();
   ASSERT_TRUE(write_round(2));
-  const uint64_t sent = replica().status().bytes_sent, stored = b().stored_bytes();
-  b().freeze_daemon();
-  a().must({"relationship", "replicate", replica().id()});
-  eventually("the transfer begins", [&] {
-    b().thaw_daemon();
-    b().freeze_daemon();
-    return b().stored_bytes() > stored + (1 << 20);
-  });
+  const uint64_t sent = replica().status().bytes_sent;
+  stop_in_a_transfer();
   eventually("it waits", [&] { return replica().status().bytes_sent > sent + (12 << 20); });
   constexpr uint64_t kSome = 1000;
   ASSERT_TRUE(write_pages(0, kSome, 3));

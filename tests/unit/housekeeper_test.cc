@@ -24,6 +24,14 @@ class HousekeeperTest : public MountedJournalTest {
   void fill_segments(size_t n) {
     for (size_t i = 0; i < n * kSegment / 100; ++i) write(7);
   }
+  void come_and_go(const char* name) {
+    for (RecordType type : {RecordType::kCreate, RecordType::kUnlink}) {
+      Record r = create_of(9, name);
+      r.type = type;
+      Recorder::Mutation mutation(*recorder_, worker_, r, {});
+      mutation.commit();
+    }
+  }
   uint64_t barrier() { return value(must(recorder_->barrier(false, 1s)).epoch); }
   void cursor(const char* id, uint64_t epoch, bool walk = false) {
     must(write_cursor(storage_, volume_.dir(), id, {EpochId{epoch}, walk}));
@@ -235,12 +243,7 @@ TEST_F(HousekeeperTest, NamesThatAWalkMayHaveSeenStayWhenItBeginsMeanwhile) {
   cursor("abc", barrier());
   write(7);
   const uint64_t since = barrier();
-  for (RecordType type : {RecordType::kCreate, RecordType::kUnlink}) {
-    Record r = create_of(9, "seen");
-    r.type = type;
-    Recorder::Mutation mutation(*recorder_, worker_, r, {});
-    mutation.commit();
-  }
+  come_and_go("seen");
   fill_segments(3);
   Storage& storage = Storage::system();
   const std::function<void(std::string_view)> begin_to_walk = [&](std::string_view label) {
@@ -256,12 +259,7 @@ TEST_F(HousekeeperTest, NamesThatAWalkMayHaveSeenStayWhenItBeginsMeanwhile) {
 
 TEST_F(HousekeeperTest, NamesThatAWalkMayHaveSeenStay) {
   cursor("abc", barrier(), true);
-  for (RecordType type : {RecordType::kCreate, RecordType::kUnlink}) {
-    Record r = create_of(9, "seen");
-    r.type = type;
-    Recorder::Mutation mutation(*recorder_, worker_, r, {});
-    mutation.commit();
-  }
+  come_and_go("seen");
   fill_segments(3);
   must(housekeeper_->pass());
   ASSERT_GE(checkpoints_->all().size(), 1u);
