@@ -4,10 +4,10 @@
 
 #include <map>
 
-#include "fs/commands.h"
-#include "journal/commands.h"
+#include "fs/commands/commands.h"
+#include "journal/commands/commands.h"
 #include "replicator/commands/commands.h"
-#include "replicator/daemon.h"
+#include "replicator/daemon/daemon.h"
 
 namespace {
 

@@ -6,13 +6,13 @@
 #include <algorithm>
 #include <iterator>
 
-#include "journal/commands/net_effect.h"
+#include "journal/commands/query/net_effect.h"
 #include "journal/commands/opened_journal.h"
 #include "journal/commands/subcommands.h"
-#include "journal/commands/time_text.h"
-#include "journal/cursors.h"
-#include "journal/epochs.h"
-#include "journal/labels.h"
+#include "journal/commands/query/time_text.h"
+#include "journal/volume/cursors.h"
+#include "journal/volume/epochs.h"
+#include "journal/volume/labels.h"
 #include "schema/control.capnp.h"
 
 namespace epochfs {

@@ -14,9 +14,9 @@
 #include <chrono>
 #include <cstdio>
 
-#include "journal/commands/cursor_file.h"
+#include "journal/commands/query/cursor_file.h"
 #include "journal/commands/opened_journal.h"
-#include "journal/commands/selection.h"
+#include "journal/commands/query/selection.h"
 #include "journal/commands/subcommands.h"
 
 namespace epochfs {

@@ -3,7 +3,7 @@
 
 #include <map>
 
-#include "journal/commands.h"
+#include "journal/commands/commands.h"
 #include "journal/commands/subcommands.h"
 
 namespace epochfs {

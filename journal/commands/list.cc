@@ -4,7 +4,7 @@
 #include <cstdio>
 
 #include "journal/commands/opened_journal.h"
-#include "journal/commands/selection.h"
+#include "journal/commands/query/selection.h"
 #include "journal/commands/subcommands.h"
 #include "journal/commands/summary.h"
 

@@ -2,7 +2,7 @@
 // over journals have in common? Nothing here takes a lock or writes a byte.
 #pragma once
 
-#include "journal/commands/filter.h"
+#include "journal/commands/query/filter.h"
 
 namespace epochfs {
 

@@ -7,9 +7,9 @@
 
 #include <string>
 
-#include "journal/commands/paths.h"
-#include "journal/commands/programs.h"
-#include "journal/commands/time_text.h"
+#include "journal/commands/names/paths.h"
+#include "journal/commands/names/programs.h"
+#include "journal/commands/query/time_text.h"
 #include "schema/control.capnp.h"
 
 namespace epochfs {

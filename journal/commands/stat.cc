@@ -8,12 +8,12 @@
 #include <array>
 #include <iterator>
 
-#include "journal/checkpoints.h"
+#include "journal/changes/checkpoints.h"
 #include "journal/commands/opened_journal.h"
 #include "journal/commands/subcommands.h"
-#include "journal/commands/time_text.h"
-#include "journal/epochs.h"
-#include "journal/in_flight.h"
+#include "journal/commands/query/time_text.h"
+#include "journal/volume/epochs.h"
+#include "journal/log/in_flight.h"
 #include "schema/control.capnp.h"
 
 namespace epochfs {

@@ -2,7 +2,7 @@
 // behind the subcommand; what they return is the exit status.
 #pragma once
 
-#include "journal/command_line.h"
+#include "journal/control/command_line.h"
 
 namespace epochfs {
 

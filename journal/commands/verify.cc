@@ -5,9 +5,9 @@
 
 #include <iterator>
 
-#include "journal/commands/checks.h"
+#include "journal/commands/checks/checks.h"
 #include "journal/commands/subcommands.h"
-#include "journal/in_flight.h"
+#include "journal/log/in_flight.h"
 #include "schema/control.capnp.h"
 
 namespace epochfs {

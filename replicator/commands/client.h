@@ -7,7 +7,7 @@
 #include <memory>
 #include <string>
 
-#include "journal/unix_rpc.h"
+#include "journal/control/unix_rpc.h"
 #include "schema/control.capnp.h"
 
 namespace epochfs {

@@ -1,7 +1,7 @@
 // Commands that talk to the daemon. Each returns its exit status.
 #pragma once
 
-#include "journal/command_line.h"
+#include "journal/control/command_line.h"
 
 namespace epochfs {
 

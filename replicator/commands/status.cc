@@ -8,7 +8,7 @@
 #include <cstdio>
 #include <iostream>
 
-#include "journal/space_text.h"
+#include "journal/control/space_text.h"
 #include "replicator/commands/client.h"
 #include "replicator/commands/commands.h"
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "journal/result.h"
+#include "journal/base/result.h"
 
 namespace epochfs {
 

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "journal/storage.h"
-#include "journal/types.h"
-#include "journal/unix.h"
+#include "journal/base/storage.h"
+#include "journal/base/types.h"
+#include "journal/base/unix.h"
 #include "replicator/relationship/blackout.h"
 #include "schema/control.capnp.h"
 

@@ -6,8 +6,8 @@
 #include <atomic>
 #include <thread>
 
-#include "replicator/source/transfers.h"
-#include "replicator/transport.h"
+#include "replicator/source/transfer/transfers.h"
+#include "replicator/peer/transport.h"
 
 namespace epochfs {
 namespace {

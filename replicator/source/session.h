@@ -19,7 +19,7 @@
 #include <memory>
 #include <string>
 
-#include "replicator/registry.h"
+#include "replicator/relationship/registry.h"
 
 namespace epochfs {
 

@@ -2,7 +2,7 @@
 
 #include <kj/debug.h>
 
-#include "replicator/target/messages.h"
+#include "replicator/target/receive/messages.h"
 
 namespace epochfs {
 namespace {

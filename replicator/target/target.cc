@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "replicator/target/prepare.h"
+#include "replicator/target/apply/prepare.h"
 
 namespace epochfs {
 namespace {

@@ -9,10 +9,10 @@
 #include <memory>
 #include <mutex>
 
-#include "replicator/target/apply.h"
-#include "replicator/target/folders.h"
-#include "replicator/target/old_tree.h"
-#include "replicator/target/stage.h"
+#include "replicator/target/apply/apply.h"
+#include "replicator/target/directory/folders.h"
+#include "replicator/target/apply/old_tree.h"
+#include "replicator/target/receive/stage.h"
 
 namespace epochfs {
 

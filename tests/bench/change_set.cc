@@ -20,8 +20,8 @@
 #include <string>
 #include <vector>
 
-#include "journal/change_set.h"
-#include "journal/checkpoint.h"
+#include "journal/changes/change_set.h"
+#include "journal/changes/checkpoint.h"
 
 namespace {
 

@@ -16,9 +16,9 @@
 #include <thread>
 #include <vector>
 
-#include "journal/journal.h"
-#include "journal/reader.h"
-#include "journal/volume.h"
+#include "journal/log/journal.h"
+#include "journal/log/reader.h"
+#include "journal/volume/volume.h"
 
 namespace {
 

@@ -10,7 +10,7 @@
 #include <cstdlib>
 #include <thread>
 
-#include "fs/mount_client.h"
+#include "fs/commands/mount_client.h"
 
 namespace epochfs {
 namespace {

@@ -16,9 +16,9 @@
 #include <random>
 #include <thread>
 
-#include "fs/pins.h"
-#include "fs/recorder.h"
-#include "journal/reader.h"
+#include "fs/recording/pins.h"
+#include "fs/recording/recorder.h"
+#include "journal/log/reader.h"
 
 namespace epochfs {
 namespace {

@@ -22,7 +22,7 @@
 #include <mutex>
 #include <set>
 
-#include "journal/storage.h"
+#include "journal/base/storage.h"
 #include "tests/unit/support.h"
 
 namespace epochfs::testing {

@@ -9,14 +9,14 @@
 #include <regex>
 #include <thread>
 
-#include "journal/checkpoints.h"
-#include "journal/cursors.h"
-#include "journal/epochs.h"
-#include "journal/fold_epochs.h"
-#include "journal/journal.h"
-#include "journal/labels.h"
-#include "journal/reader.h"
-#include "journal/settled.h"
+#include "journal/changes/checkpoints.h"
+#include "journal/volume/cursors.h"
+#include "journal/volume/epochs.h"
+#include "journal/changes/fold_epochs.h"
+#include "journal/log/journal.h"
+#include "journal/volume/labels.h"
+#include "journal/log/reader.h"
+#include "journal/log/settled.h"
 #include "tests/crash/durable_storage.h"
 
 namespace epochfs::testing {

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "journal/unix.h"
+#include "journal/base/unix.h"
 
 namespace epochfs::testing {
 

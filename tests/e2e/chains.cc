@@ -12,7 +12,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "journal/unix.h"
+#include "journal/base/unix.h"
 #include "tests/e2e/host.h"
 
 namespace epochfs::testing {

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "journal/unix.h"
+#include "journal/base/unix.h"
 
 namespace epochfs::testing {
 

@@ -10,7 +10,7 @@
 #include <atomic>
 #include <thread>
 
-#include "journal/unix.h"
+#include "journal/base/unix.h"
 #include "schema/control.capnp.h"
 #include "tests/e2e/disk.h"
 #include "tests/e2e/files.h"

@@ -9,7 +9,7 @@
 #include <memory>
 #include <sstream>
 
-#include "journal/unix.h"
+#include "journal/base/unix.h"
 #include "tests/e2e/files.h"
 #include "tests/e2e/host.h"
 

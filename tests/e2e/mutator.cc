@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "journal/unix.h"
+#include "journal/base/unix.h"
 #include "tests/e2e/process.h"
 
 namespace epochfs::testing {

@@ -11,7 +11,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "journal/unix.h"
+#include "journal/base/unix.h"
 #include "tests/e2e/process.h"
 
 namespace epochfs::testing {

@@ -8,7 +8,7 @@
 
 #include <cstdlib>
 
-#include "journal/unix.h"
+#include "journal/base/unix.h"
 #include "tests/e2e/disk.h"
 
 namespace epochfs::testing {

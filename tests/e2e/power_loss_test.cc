@@ -18,7 +18,7 @@
 #include <sstream>
 #include <thread>
 
-#include "journal/unix.h"
+#include "journal/base/unix.h"
 #include "schema/control.capnp.h"
 #include "tests/e2e/files.h"
 #include "tests/e2e/operation.h"

@@ -19,7 +19,7 @@
 #include <thread>
 #include <vector>
 
-#include "journal/unix.h"
+#include "journal/base/unix.h"
 
 namespace epochfs::testing {
 

@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "journal/types.h"
+#include "journal/base/types.h"
 
 namespace epochfs::testing {
 

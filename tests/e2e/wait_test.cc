@@ -1,7 +1,7 @@
 // When does `epochfs wait` return, with which status, and what does it say then?
 #include <kj/async-io.h>
 
-#include "journal/unix_rpc.h"
+#include "journal/control/unix_rpc.h"
 #include "schema/control.capnp.h"
 #include "tests/e2e/files.h"
 #include "tests/e2e/replica.h"

@@ -1,12 +1,12 @@
 // Fuzz target: a checkpoint file. Whatever passes its checks is told in order, found by its
 // identity, and comes back the same when it is written anew; all else is named. The first
 // byte of an input says whether its checksums, and its length, are right.
-#include "journal/checkpoint.h"
+#include "journal/changes/checkpoint.h"
 
 #include "tests/fuzz/memory_folder.h"
 #include "tests/fuzz/sealing.h"
 #include "tests/fuzz/target.h"
-#include "tests/unit/checkpoint_support.h"
+#include "tests/unit/journal/checkpoint_support.h"
 
 namespace epochfs {
 namespace {

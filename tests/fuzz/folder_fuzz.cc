@@ -9,11 +9,11 @@
 #include <algorithm>
 #include <map>
 
-#include "journal/cursors.h"
-#include "journal/epochs.h"
-#include "journal/in_flight.h"
-#include "journal/journal.h"
-#include "journal/log_view.h"
+#include "journal/volume/cursors.h"
+#include "journal/volume/epochs.h"
+#include "journal/log/in_flight.h"
+#include "journal/log/journal.h"
+#include "journal/log/log_view.h"
 #include "tests/fuzz/memory_folder.h"
 #include "tests/fuzz/sealing.h"
 #include "tests/fuzz/target.h"

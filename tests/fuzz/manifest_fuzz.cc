@@ -2,7 +2,7 @@
 // without gaps, or names the damage; and appending goes on behind them. The first byte of an
 // input says whether its entries get checksums, and numbers, that are right.
 
-#include "journal/epochs.h"
+#include "journal/volume/epochs.h"
 #include "tests/fuzz/memory_folder.h"
 #include "tests/fuzz/sealing.h"
 #include "tests/fuzz/target.h"

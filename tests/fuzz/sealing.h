@@ -2,7 +2,7 @@
 // checksum, so targets can ask for right ones, and what stands behind them is looked at.
 #pragma once
 
-#include "journal/reader.h"
+#include "journal/log/reader.h"
 #include "tests/unit/support.h"
 
 namespace epochfs::fuzz {

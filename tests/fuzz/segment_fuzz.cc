@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <map>
 
-#include "journal/log_view.h"
+#include "journal/log/log_view.h"
 #include "tests/fuzz/sealing.h"
 #include "tests/fuzz/target.h"
 

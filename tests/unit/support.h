@@ -15,8 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "journal/record.h"
-#include "journal/volume.h"
+#include "journal/log/record.h"
+#include "journal/volume/volume.h"
 
 #define ASSERT_OK(expression)                                             \
   do {                                                                    \

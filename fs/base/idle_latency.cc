@@ -1,0 +1,121 @@
+#include "fs/base/idle_latency.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <time.h>
+
+#include <cstring>
+#include <fstream>
+
+namespace epochfs {
+namespace {
+
+constexpr int32_t kNoBound = 2'000'000'000;  // the kernel's default
+// Deeper than this, waking costs more than the request. The first state that most
+// processors have lies below; under a hypervisor even that one leaves the guest, so
+// that there cores are not to halt at all.
+constexpr int32_t kBoundUs = 2;
+
+bool halting_leaves_the_guest() {
+  std::ifstream in("/sys/devices/system/cpu/cpuidle/current_driver");
+  std::string driver;
+  in >> driver;
+  return driver == "haltpoll";
+}
+
+// Precise to a tick, and a fifth of the price of the precise one.
+int64_t coarse_ns() {
+  timespec t;
+  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+  return t.tv_sec * 1'000'000'000 + t.tv_nsec;
+}
+
+}  // namespace
+
+Wakeup::Wakeup(WakeupMode mode, const std::string& device) : Wakeup(mode, device, Rates{}) {}
+
+Wakeup::Wakeup(WakeupMode mode, const std::string& device, const Rates& rates) : rates_(rates) {
+  if (mode == WakeupMode::kNever) {
+    unavailable_ = "not wanted (-o wakeup=never)";
+    return;
+  }
+  device_.reset(::open(device.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!device_) {
+    unavailable_ = fmt::format("{}: {}", device, std::strerror(errno));
+    return;
+  }
+  bound_us_ = halting_leaves_the_guest() ? 0 : kBoundUs;
+  hold(mode == WakeupMode::kAlways);
+  if (mode == WakeupMode::kAdaptive) thread_ = std::thread([this] { keep_time(); });
+}
+
+Wakeup::~Wakeup() {
+  if (!thread_.joinable()) return;
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_one();
+  thread_.join();
+}
+
+void Wakeup::arrived() {
+  static std::atomic<uint32_t> threads{0};
+  thread_local const uint32_t mine = threads.fetch_add(1) % kCounters;
+  if (holding_.load(std::memory_order_relaxed)) {
+    arrivals_[mine].count.fetch_add(1, std::memory_order_relaxed);
+  } else if (thread_.joinable()) {
+    count_at_rest();
+  }
+}
+
+void Wakeup::count_at_rest() {
+  const auto interval = uint64_t(coarse_ns() / std::chrono::nanoseconds(rates_.interval).count());
+  const uint64_t now = interval << 32;
+  uint64_t seen = window_.load(std::memory_order_relaxed);
+  // A count that is lost to another thread is not missed.
+  const uint64_t count = (seen & ~uint64_t{UINT32_MAX}) == now ? seen + 1 : now + 1;
+  window_.compare_exchange_strong(seen, count, std::memory_order_relaxed);
+  if (uint32_t(count) < rates_.begin || wanted_.exchange(true)) return;
+  std::lock_guard lock(mutex_);
+  changed_.notify_one();
+}
+
+uint64_t Wakeup::arrivals() const {
+  uint64_t sum = 0;
+  for (const Counter& counter : arrivals_) sum += counter.count.load(std::memory_order_relaxed);
+  return sum;
+}
+
+void Wakeup::keep_time() {
+  std::unique_lock lock(mutex_);
+  while (!stop_) {
+    changed_.wait(lock, [this] { return stop_ || wanted_.load(); });
+    if (stop_) return;
+    hold(true);
+    uint64_t before;
+    do {
+      before = arrivals();
+      changed_.wait_for(lock, rates_.interval, [this] { return stop_; });
+    } while (!stop_ && arrivals() - before >= rates_.end);
+    hold(false);
+    wanted_ = false;
+  }
+}
+
+void Wakeup::hold(bool really) {
+  const int32_t bound = really ? bound_us_ : kNoBound;
+  // Nothing depends on it but speed.
+  if (::pwrite(device_.get(), &bound, sizeof bound, 0) != sizeof bound) return;
+  const int64_t now = coarse_ns();
+  if (really) held_since_ns_ = now;
+  if (!really && holding_) held_ns_ += now - held_since_ns_;
+  holding_ = really;
+}
+
+std::chrono::nanoseconds Wakeup::held() const {
+  const int64_t running = holding_ ? coarse_ns() - held_since_ns_ : 0;
+  return std::chrono::nanoseconds(held_ns_ + running);
+}
+
+}  // namespace epochfs

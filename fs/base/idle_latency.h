@@ -1,0 +1,86 @@
+// Wakeup: are idle cores kept from halting, so that a request finds its worker at once?
+//
+// Most of a small request is neither work nor copying, but two idle cores being woken:
+// the worker's when the request comes, the application's when the answer does. Held in
+// the kernel's PM QoS file, /dev/cpu_dma_latency, a bound on the latency of idle states
+// keeps cores awake. It is asked for only while requests come thick and fast, and given
+// back within milliseconds of calm. The kernel drops it with the descriptor, so nothing
+// is left behind by a process that is killed.
+//
+// A thread that spins with SCHED_IDLE would do the same without a privilege, but takes a
+// control group's share of a core from the other groups on it: cores that poll in the
+// kernel's idle loop take nothing from anybody.
+//
+// Threads: arrived() from any, for every request: one relaxed load and one increment of
+// a counter that few share. One thread of its own keeps the time; at rest it sleeps
+// without a timer.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "journal/base/unix.h"
+
+namespace epochfs {
+
+enum class WakeupMode { kAdaptive, kAlways, kNever };
+
+class Wakeup {
+ public:
+  struct Rates {
+    // Requests within one interval: so many begin to hold, fewer than so many end it.
+    uint32_t begin = 20, end = 10;
+    std::chrono::milliseconds interval{4};
+  };
+
+  // `device`: the PM QoS file; kDevice but in tests.
+  static constexpr const char* kDevice = "/dev/cpu_dma_latency";
+  explicit Wakeup(WakeupMode mode, const std::string& device = kDevice);
+  Wakeup(WakeupMode mode, const std::string& device, const Rates& rates);
+  ~Wakeup();
+  Wakeup(const Wakeup&) = delete;
+  Wakeup& operator=(const Wakeup&) = delete;
+
+  void arrived();
+
+  // Why cores are not kept awake although they are to be; empty: they are.
+  const std::string& unavailable() const { return unavailable_; }
+  bool holding() const { return holding_; }
+  std::chrono::nanoseconds held() const;  // in all, so far
+
+ private:
+  void count_at_rest();
+  uint64_t arrivals() const;
+  void keep_time();
+  void hold(bool really);
+
+  const Rates rates_;
+  UniqueFd device_;
+  std::string unavailable_;
+  int32_t bound_us_ = 0;
+
+  // While at rest the arrivals of the current interval are counted; else their sum only
+  // grows.
+  std::atomic<bool> holding_{false};
+  std::atomic<bool> wanted_{false};  // the thread has been told to begin
+  static constexpr size_t kCounters = 16;
+  struct alignas(64) Counter {
+    std::atomic<uint64_t> count{0};
+  };
+  std::array<Counter, kCounters> arrivals_;
+  std::atomic<uint64_t> window_{0};  // number of the interval << 32 | arrivals in it
+  std::atomic<int64_t> held_ns_{0}, held_since_ns_{0};
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace epochfs

@@ -1,0 +1,30 @@
+// MountOptions: what does "-o a,b=c" ask for? The one place that knows mount options,
+// whether they come from the command line, from mount(8) or from /etc/fstab.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "fs/housekeeping/housekeeper.h"
+#include "fs/base/idle_latency.h"
+#include "journal/base/result.h"
+
+namespace epochfs {
+
+struct MountOptions {
+  // What the underlying mount allows is the most that the mount allows.
+  bool suid = true, dev = true, exec = true;
+  // The kernel gathers small writes before it sends them: README.md, "Two modes".
+  bool writeback = false;
+  WakeupMode wakeup = WakeupMode::kAdaptive;
+  // Requests come over io_uring where the kernel has it; else through /dev/fuse.
+  bool io_uring = true;
+  HousekeepingOptions housekeeping;
+};
+
+// Each element is the value of one -o. An option that nobody knows is an error of status
+// kUsage; those that mean something only to mount(8), to systemd or to other file systems
+// are passed over.
+Result<MountOptions> parse_mount_options(const std::vector<std::string>& values);
+
+}  // namespace epochfs

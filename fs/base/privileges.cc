@@ -1,0 +1,80 @@
+#include "fs/base/privileges.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/capability.h>
+#include <spawn.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "fs/base/mounts.h"
+#include "journal/volume/volume.h"
+
+namespace epochfs {
+namespace {
+
+// Its exit status; what it would say is said better by whoever called.
+int run_fusermount(const std::string& path, bool lazy) {
+  std::string words[] = {"fusermount3", "-u", lazy ? "-z" : "-q", "--", path};
+  char* argv[] = {words[0].data(), words[1].data(), words[2].data(), words[3].data(),
+                  words[4].data(), nullptr};
+  posix_spawn_file_actions_t actions;
+  ::posix_spawn_file_actions_init(&actions);
+  ::posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
+  pid_t child = -1;
+  const int error = ::posix_spawnp(&child, words[0].c_str(), &actions, nullptr, argv, environ);
+  ::posix_spawn_file_actions_destroy(&actions);
+  int status = -1;
+  if (error != 0 || ::waitpid(child, &status, 0) != child) return -1;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+}  // namespace
+
+bool has_capability(int capability) {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3]{};
+  ::syscall(SYS_capget, &header, data);
+  return data[CAP_TO_INDEX(capability)].effective & CAP_TO_MASK(capability);
+}
+
+bool is_privileged() {
+  return has_capability(CAP_SYS_ADMIN) && has_capability(CAP_DAC_READ_SEARCH);
+}
+
+std::vector<std::string> what_users_go_without(int descriptor_limit) {
+  return {
+      "other users: only the user who mounted can use it; mount as root for all",
+      "set-user-id programs and device nodes: mounted nosuid and nodev",
+      "replication: it opens files by handle, which takes root; epochs and the journal work",
+      fmt::format("more than some {} files known at a time: each costs a descriptor (ulimit -n)",
+                  descriptor_limit),
+      "a private copy of the mount beneath: directories on which something is mounted are EXDEV",
+      "waiting for mapped pages: an epoch has those that msync or fsync has written",
+  };
+}
+
+std::string default_state_dir() {
+  if (::geteuid() == 0) return kDefaultStateDir;
+  const char* state = std::getenv("XDG_STATE_HOME");
+  if (state && *state == '/') return std::string(state) + "/epochfs";
+  const char* home = std::getenv("HOME");
+  return home && *home == '/' ? std::string(home) + "/.local/state/epochfs" : kDefaultStateDir;
+}
+
+int unmount_path(const std::string& path, bool lazy) {
+  if (::umount2(path.c_str(), UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0) return 0;
+  if (errno != EPERM) return -errno;
+  if (run_fusermount(path, lazy) == 0) return 0;
+  // It says why only in words; a mount of ours that somebody uses is the one usual reason.
+  auto mount = mount_at(path);
+  const bool used = mount && *mount && !holders_of((*mount)->device, 1).empty();
+  return used || !mounts_below(path, 1).empty() ? -EBUSY : -EPERM;
+}
+
+}  // namespace epochfs

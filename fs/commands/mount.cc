@@ -1,0 +1,189 @@
+// epochfs mount DIR: options, going to the background, and what is said meanwhile.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <iostream>
+
+#include "fs/commands/commands.h"
+#include "fs/process/mount_process.h"
+#include "fs/base/privileges.h"
+
+namespace epochfs {
+namespace {
+
+namespace po = boost::program_options;
+
+const CommandHelp kHelp{
+    "epochfs mount DIR [--backing PATH] [--state PATH] [--journal PATH] [-o OPTIONS] "
+    "[--foreground]",
+    "Mounts DIR over itself (or PATH on DIR) and records from then on every change of it in a\n"
+    "journal. Returns when the mount is usable. The data stays where it is.\n"
+    "Without root it mounts a directory of one's own through fusermount3, for oneself only: no\n"
+    "replication, no set-user-id programs, and a descriptor for every file in use or known; it\n"
+    "says at its start what it goes without.\n"
+    "Exit status: 0 mounted, 1 failed, 2 usage, 5 journal corrupt."};
+
+struct CommandLine {
+  MountRequest request;
+  bool foreground = false;
+  bool help_shown = false;
+};
+
+Result<CommandLine> parse(const Arguments& arguments) {
+  using Values = std::vector<std::string>;
+  po::options_description options;
+  options.add_options()("dir", po::value<std::string>()->required())(
+      "backing", po::value<std::string>()->value_name("PATH")->default_value("", "DIR"),
+      "directory that holds the data")(
+      "state", po::value<std::string>()->value_name("PATH")->default_value(default_state_dir()),
+      "state directory, where journals are")(
+      "journal", po::value<std::string>()->value_name("PATH")->default_value("", "in the state"),
+      "journal folder; made if it is not there")(
+      "options,o", po::value<Values>()->value_name("OPTIONS")->composing()->default_value({}, ""),
+      "mount options, with commas between them: nosuid, nodev, noexec;\n"
+      "writeback: the kernel gathers small writes;\n"
+      "wakeup=adaptive|always|never: idle cores are kept from halting;\n"
+      "transport=io_uring|device: how requests come, where the kernel has both;\n"
+      "journal-quota, when-full, journal-keep, journal-keep-for: as below")(
+      "journal-quota", po::value<std::string>()->value_name("SIZE"),
+      "what journal, checkpoints and pre-images may take up together (20G; 0: no bound)")(
+      "when-full", po::value<std::string>()->value_name("degrade|block"),
+      "what gives way there: how exactly changes are told, or the applications")(
+      "journal-keep", po::value<std::string>()->value_name("SIZE"),
+      "records that nobody needs any more are kept to be looked at: so much of them (256M),")(
+      "journal-keep-for", po::value<std::string>()->value_name("TIME"),
+      "and for so long (12h, 30d; for ever)")(
+      "foreground,f", po::bool_switch(), "stay, instead of going to the background");
+  EPOCHFS_TRY(Parsed parsed, parse_command(kHelp, options, {"dir"}, arguments));
+  CommandLine line;
+  line.help_shown = parsed.help_shown;
+  if (line.help_shown) return line;
+  auto text = [&](const char* name) { return parsed.values[name].as<std::string>(); };
+  // The process changes to another directory.
+  auto path = [&](const char* name) {
+    const std::string given = text(name);
+    return given.empty() ? given : std::filesystem::absolute(given).lexically_normal().string();
+  };
+  line.foreground = parsed.values["foreground"].as<bool>();
+  line.request = {.dir = text("dir"), .backing = text("backing"), .state = path("state"),
+                  .journal = path("journal")};
+  // The same as -o NAME=VALUE, which /etc/fstab takes.
+  Values given = parsed.values["options"].as<Values>();
+  for (const char* name : {"journal-quota", "when-full", "journal-keep", "journal-keep-for"}) {
+    if (parsed.values.count(name)) given.push_back(fmt::format("{}={}", name, text(name)));
+  }
+  EPOCHFS_TRY(line.request.options, parse_mount_options(given));
+  return line;
+}
+
+// What recovery did about files whose bytes a power cut may have taken.
+std::string suspects_text(const RecoveryReport& recovery) {
+  if (!recovery.machine_stopped) return "";
+  const std::string how_many =
+      recovery.all_suspect ? "any" : std::to_string(recovery.suspects);
+  std::string text = fmt::format(", and relationships will reconcile; bytes of {} files may be "
+                                 "missing: they have a new ctime and are compared", how_many);
+  if (recovery.suspects_unmarked > 0) {
+    text += fmt::format("; {} more could not be given one: compare them by hand, or touch them",
+                        recovery.suspects_unmarked);
+  }
+  return text;
+}
+
+std::string joined(const std::vector<std::string>& parts) {
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+void say_mounted(const MountProcess& process) {
+  const RecoveryReport& recovery = process.recovery();
+  if (!recovery.clean) {
+    std::cerr << fmt::format("epochfs: {} was not unmounted cleanly; its journal is recovered{}\n",
+                             process.mountpoint(), suspects_text(recovery));
+  }
+  if (process.damage()) {
+    std::cerr << fmt::format("epochfs: {}; what it told is gone, and relationships that needed it "
+                             "will reconcile\n", process.damage()->message());
+  }
+  const Filesystem& fs = process.filesystem();
+  std::cerr << fmt::format("epochfs: {} is mounted, with its journal in {}\n", process.mountpoint(),
+                           process.volume().path());
+  std::cerr << fmt::format("epochfs: in force: {}\n", joined(fs.features));
+  for (const std::string& missing : fs.missing) {
+    std::cerr << fmt::format("epochfs: not in force: {}\n", missing);
+  }
+  std::cerr.flush();
+}
+
+// Whoever started the mount must not wait for our end of their pipes.
+void let_go_of_terminal() {
+  UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!null) return;
+  for (int fd : {0, 1, 2}) ::dup2(null.get(), fd);
+}
+
+// Runs the mount to its end. Exit status.
+int serve(const MountRequest& request, const std::function<void()>& usable) {
+  auto process = MountProcess::prepare(request);
+  if (!process) return report(process.error());
+  auto served = (*process)->serve([&](const MountProcess& mounted) {
+    say_mounted(mounted);
+    usable();
+  });
+  return served ? int(ExitStatus::kOk) : report(served.error());
+}
+
+// The parent's part: waits for the child's exit status, or for the mount to be usable.
+int wait_for(pid_t child, UniqueFd ready) {
+  uint8_t status = 0;
+  ssize_t n;
+  do {
+    n = ::read(ready.get(), &status, 1);
+  } while (n < 0 && errno == EINTR);
+  if (n == 1) return status;
+  int ended = 0;
+  ::waitpid(child, &ended, 0);
+  const std::string how = WIFSIGNALED(ended) ? fmt::format("killed by signal {}", WTERMSIG(ended))
+                                             : fmt::format("status {}", WEXITSTATUS(ended));
+  return report({.what = "the mount's process ended before the mount was usable: " + how});
+}
+
+int serve_in_background(const MountRequest& request) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return report(fail_errno("make a pipe").value());
+  UniqueFd ready(ends[0]), usable(ends[1]);
+  const pid_t child = ::fork();
+  if (child < 0) return report(fail_errno("start the mount's process").value());
+  if (child > 0) {
+    usable.reset();
+    return wait_for(child, std::move(ready));
+  }
+  ready.reset();
+  ::setsid();
+  auto tell = [&](int status) {
+    const uint8_t byte = uint8_t(status);
+    if (usable && ::write(usable.get(), &byte, 1) != 1) return;  // nobody waits any more
+    usable.reset();
+  };
+  int status = serve(request, [&] {
+    let_go_of_terminal();
+    tell(0);
+  });
+  tell(status);
+  std::cerr.flush();
+  // Nothing of the parent's that we share is ours to flush or to destroy.
+  ::_exit(status);
+}
+
+}  // namespace
+
+int mount_command(const Arguments& arguments) {
+  auto line = parse(arguments);
+  if (!line) return report(line.error());
+  if (line->help_shown) return int(ExitStatus::kOk);
+  return line->foreground ? serve(line->request, [] {}) : serve_in_background(line->request);
+}
+
+}  // namespace epochfs

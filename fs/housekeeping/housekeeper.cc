@@ -1,0 +1,326 @@
+#include "fs/housekeeping/housekeeper.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "journal/log/reader.h"
+#include "journal/base/unix.h"
+
+namespace epochfs {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kSealTimeout = 5s;
+constexpr uint64_t kWorthTellingLess = 4;  // checkpoints of this part of a segment
+constexpr auto kLookAgainAfter = 1s;  // while room is short, or was: others may free some
+
+}  // namespace
+
+const char* pressure_name(Pressure pressure) {
+  switch (pressure) {
+    case Pressure::kNone: return "none";
+    case Pressure::kNear: return "near its quota";
+    case Pressure::kExtents: return "coarser extents";
+    case Pressure::kFiles: return "whole files";
+    case Pressure::kSubtrees: return "subtrees";
+    case Pressure::kTree: return "whole tree";
+  }
+  return "?";
+}
+
+Housekeeper::Housekeeper(Volume& volume, int backing_dir, Journal& journal, Recorder& recorder,
+                         Pins& pins, Checkpoints& checkpoints, Settler& settler,
+                         const HousekeepingOptions& options)
+    : volume_(volume),
+      backing_dir_(backing_dir),
+      journal_(journal),
+      recorder_(recorder),
+      pins_(pins),
+      checkpoints_(checkpoints),
+      settler_(settler),
+      options_(options),
+      may_block_(options.when_full == WhenFull::kBlock) {
+  status_.quota_bytes = options.quota_bytes;
+  journal_.when_segments_come([this] { wake(); });
+  pins_.when_logs_grow(options.quota_bytes / 8, [this] { wake(); });
+}
+
+Housekeeper::~Housekeeper() {
+  settler_.stop();
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  woken_.notify_all();
+  if (thread_.joinable()) thread_.join();
+  journal_.when_segments_come([] {});
+  pins_.when_logs_grow(0, {});
+  recorder_.hold(false);
+}
+
+void Housekeeper::stop_blocking() {
+  may_block_ = false;
+  std::lock_guard lock(pass_mutex_);
+  recorder_.hold(false);
+}
+
+void Housekeeper::start() {
+  thread_ = std::thread([this] { run(); });
+  settler_.start([this] { wake(); });
+  wake();
+}
+
+void Housekeeper::wake() {
+  // What is left of this segment is for those who are inside already.
+  if (may_block_ && journal_.short_of_room()) recorder_.hold(true);
+  std::lock_guard lock(mutex_);
+  wanted_ = true;
+  woken_.notify_one();
+}
+
+void Housekeeper::run() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    const HousekeepingStatus seen = status();
+    const bool hard_up =
+        journal_.short_of_room() || seen.blocking || seen.pressure != Pressure::kNone;
+    auto due = [this] { return stop_ || wanted_; };
+    if (hard_up) {
+      woken_.wait_for(lock, kLookAgainAfter, due);
+    } else {
+      woken_.wait(lock, due);
+    }
+    if (stop_) return;
+    wanted_ = false;
+    lock.unlock();
+    auto settled = settler_.due() ? settler_.settle() : Result<void>();
+    auto done = pass();
+    if (done) done = std::move(settled);
+    {
+      std::lock_guard status_lock(status_mutex_);
+      status_.error = done ? "" : done.error().message();
+    }
+    lock.lock();
+  }
+}
+
+HousekeepingStatus Housekeeper::status() const {
+  std::lock_guard lock(status_mutex_);
+  HousekeepingStatus now = status_;
+  now.pre_image_bytes = pins_.log_bytes();  // grow and go without a pass
+  return now;
+}
+
+Result<void> Housekeeper::cursors_changed() {
+  EPOCHFS_TRY([[maybe_unused]] auto cursors, tell_pins());
+  wake();
+  return {};
+}
+
+Result<CursorMap> Housekeeper::tell_pins() {
+  EPOCHFS_TRY(auto cursors, read_cursors(volume_.dir()));
+  std::vector<EpochId> epochs;
+  for (const auto& [id, cursor] : cursors) epochs.push_back(cursor.epoch);
+  pins_.cursors_are(epochs);
+  return cursors;
+}
+
+CheckpointPolicy Housekeeper::policy(const CursorMap& cursors) const {
+  CheckpointPolicy out;
+  for (const auto& [id, cursor] : cursors) out.boundaries.push_back(cursor.epoch);
+  for (EpochId end : pins_.ends()) out.boundaries.push_back(end);
+  out.walk_since = oldest_walk(cursors);
+  if (pressure_ >= Pressure::kExtents) out.coarseness = Coarseness::kExtents;
+  if (pressure_ >= Pressure::kFiles) out.coarseness = Coarseness::kFiles;
+  return out;
+}
+
+Result<void> Housekeeper::pass() {
+  std::lock_guard lock(pass_mutex_);
+  settled_ = {};
+  EPOCHFS_DO(keep_house());
+  return settled_;
+}
+
+// What is sealed, and what is wanted of it.
+struct Housekeeper::Known {
+  EpochId newest{};
+  CursorMap cursors;
+  EpochId oldest{};  // of the cursors; newest, where there are none
+};
+
+// Cursors come from the files, which are durable before anybody is told. They are read
+// after the newest epoch was sealed: who writes one later begins to walk later, too, and
+// sees no name that had gone by then. nullopt: nothing is sealed.
+Result<std::optional<Housekeeper::Known>> Housekeeper::look() {
+  const auto newest = recorder_.last_sealed();
+  Known known;
+  EPOCHFS_TRY(known.cursors, tell_pins());
+  if (!newest) return std::optional<Known>();
+  known.newest = newest->epoch;
+  known.oldest = oldest_epoch(known.cursors).value_or(newest->epoch);
+  return std::optional(std::move(known));
+}
+
+// Goes on where a step fails, perhaps for want of room: the last one makes some.
+Result<void> Housekeeper::keep_house() {
+  const uint64_t segment = volume_.info().segment_bytes;
+  auto behind = [&](Lsn at) { return value(journal_.tail()) - value(at); };
+  Result<void> outcome;
+  // Without dirty pages of mappings: nobody ships this epoch without another barrier.
+  if (behind(journal_.open_epoch_begin()) > segment) {
+    if (auto sealed = recorder_.barrier(true, kSealTimeout); !sealed) {
+      outcome = tl::unexpected(sealed.error());
+    }
+  }
+  EPOCHFS_TRY(auto known, look());
+  if (!known) return outcome;
+  EPOCHFS_DO(checkpoints_.drop_up_to(known->oldest));
+  EPOCHFS_TRY(EpochId needed, release(known->oldest));
+  EPOCHFS_TRY(auto seal, read_epoch(volume_.dir(), needed));
+  if (behind(seal && value(needed) > 0 ? seal->seal : Lsn{0}) > segment) {
+    auto folded = fold_what_is_sealed(*known);
+    if (!folded) outcome = std::move(folded);
+  }
+  EPOCHFS_DO(relieve(*std::move(known)));
+  return outcome;
+}
+
+Result<void> Housekeeper::fold_what_is_sealed(const Known& known) {
+  const CheckpointPolicy how = policy(known.cursors);
+  EPOCHFS_DO(checkpoints_.extend(known.oldest, known.newest, how));
+  EPOCHFS_DO(checkpoints_.compact(how));
+  pins_.adopt(checkpoints_.all());
+  return {};
+}
+
+// Lets segments go. Returns the epoch behind which records are still needed.
+Result<EpochId> Housekeeper::release(EpochId oldest) {
+  EpochId needed = oldest;
+  const auto checkpoints = checkpoints_.all();
+  if (!checkpoints.empty()) needed = std::max(needed, checkpoints.back()->info().last);
+  Retention keep = options_.keep;
+  if (options_.quota_bytes != 0) keep.bytes = std::min(keep.bytes, options_.quota_bytes / 2);
+  if (pressure_ >= Pressure::kNear) keep.bytes = 0;
+  EPOCHFS_TRY(bool all, journal_.release_up_to(needed, keep));
+  if (all) return needed;
+  settled_ = settler_.settle();
+  if (settled_) EPOCHFS_DO(journal_.release_up_to(needed, keep));
+  return needed;
+}
+
+Result<uint64_t> Housekeeper::measure() {
+  EPOCHFS_TRY(auto segments, list_segments(volume_.dir()));
+  std::lock_guard lock(status_mutex_);
+  status_.segment_bytes = segments.size() * volume_.info().segment_bytes;
+  status_.checkpoint_bytes = checkpoints_.bytes();
+  status_.checkpoints = checkpoints_.all().size();
+  status_.pre_image_bytes = pins_.log_bytes();
+  return status_.bytes();
+}
+
+bool Housekeeper::is_over(uint64_t bytes) const {
+  return (options_.quota_bytes != 0 && bytes > options_.quota_bytes) || journal_.short_of_room();
+}
+
+void Housekeeper::set_pressure(Pressure pressure) {
+  if (pressure == pressure_) return;
+  pressure_ = pressure;
+  std::lock_guard lock(status_mutex_);
+  status_.pressure = pressure;
+  status_.since_ns = now_ns();
+}
+
+// False: nothing is told less by that.
+bool Housekeeper::mark_subtrees(const CursorMap& cursors) {
+  struct statx a;
+  FileHandle handle;
+  if (identify(backing_dir_, "", a, handle) != 0) return false;
+  auto parent_of = [&](const FileHandle& of) -> std::optional<Subtree> {
+    UniqueFd fd(open_handle(backing_dir_, of, O_PATH | O_DIRECTORY));
+    struct statx parent;
+    Subtree out;
+    if (!fd || identify(fd.get(), "..", parent, out.handle) != 0) return std::nullopt;
+    out.directory = file_id(parent);
+    return out;
+  };
+  const auto subtrees = Subtrees::choose(checkpoints_.all(), file_id(a), parent_of);
+  if (subtrees.marked().empty()) return false;
+  set_pressure(std::max(pressure_, Pressure::kSubtrees));
+  const bool marked = checkpoints_.mark(subtrees, policy(cursors)).has_value();
+  pins_.adopt(checkpoints_.all());
+  return marked;
+}
+
+// Each step gives up more than the one before it, and only while room is short.
+Result<void> Housekeeper::relieve(Known known) {
+  EPOCHFS_TRY([[maybe_unused]] EpochId needed, release(known.oldest));
+  EPOCHFS_TRY(uint64_t bytes, measure());
+  const uint64_t quota = options_.quota_bytes;
+  const bool near = quota != 0 && bytes > quota / 10 * 9;
+  if (!near && !is_over(bytes)) {
+    const bool told_less = pressure_ > Pressure::kNear && !checkpoints_.all().empty();
+    if (!told_less && (quota == 0 || bytes < quota / 10 * 7)) set_pressure(Pressure::kNone);
+  } else {
+    set_pressure(std::max(pressure_, Pressure::kNear));
+  }
+  auto still_over = [&]() -> Result<bool> {
+    EPOCHFS_DO(release(known.oldest));
+    if (journal_.short_of_room()) journal_.look_for_room();
+    EPOCHFS_TRY(bytes, measure());
+    return is_over(bytes);
+  };
+  // What is in records only goes into checkpoints first, which costs nobody anything.
+  bool over = pressure_ != Pressure::kNone;
+  if (over) {
+    EPOCHFS_TRY(over, still_over());
+  }
+  if (over) {
+    // Where there is no room even for that, the next steps make some.
+    if (journal_.records_in_open_epoch() > 0) (void)recorder_.barrier(true, kSealTimeout);
+    EPOCHFS_TRY(auto now, look());
+    if (now) known = std::move(*now);
+    (void)fold_what_is_sealed(known);
+    EPOCHFS_TRY(over, still_over());
+  }
+  while (over && pins_.log_bytes() > quota / 2 && pins_.give_up_largest(0)) {
+    EPOCHFS_TRY(over, still_over());
+  }
+  const bool block = may_block_;
+  {
+    std::lock_guard lock(status_mutex_);
+    status_.blocking = over && block;
+  }
+  recorder_.hold(over && block);
+  if (block) return {};
+  // Telling less helps only where what is told takes up something.
+  auto worth_telling_less = [&] {
+    return over && checkpoints_.bytes() >= volume_.info().segment_bytes / kWorthTellingLess;
+  };
+  for (Pressure step : {Pressure::kExtents, Pressure::kFiles}) {
+    if (!worth_telling_less() || pressure_ >= step) continue;
+    set_pressure(step);
+    (void)checkpoints_.coarsen(policy(known.cursors));
+    pins_.adopt(checkpoints_.all());
+    EPOCHFS_TRY(over, still_over());
+  }
+  // Merging an epoch forward costs less than comparing what it changed.
+  while (over && pins_.give_up_largest(0)) {
+    EPOCHFS_TRY(over, still_over());
+  }
+  if (worth_telling_less() && mark_subtrees(known.cursors)) {
+    EPOCHFS_TRY(over, still_over());
+  }
+  if (worth_telling_less()) {
+    set_pressure(Pressure::kTree);
+    EPOCHFS_DO(checkpoints_.forget());
+    pins_.adopt(checkpoints_.all());
+    EPOCHFS_TRY(over, still_over());
+  }
+  return {};
+}
+
+}  // namespace epochfs

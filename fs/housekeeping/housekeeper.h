@@ -1,0 +1,126 @@
+// Housekeeper: what lets the journal's space follow what changed, and not how often?
+//
+// A thread of its own, woken by every new segment, by pre-images as they become more, and
+// by cursors that moved:
+// - epochs are sealed when one grows past a segment, so that there is something to fold;
+// - once the records that somebody may still need fill a segment, they are folded into
+//   checkpoints (journal/changes/checkpoints.h), which the pins then use in place of what they
+//   hold in memory: both journal and memory are bounded by the change set;
+// - segments that nobody needs any more go, but for what is to be kept for inspection;
+//   where what they tell is not settled yet, it is settled first (fs/housekeeping/settler.h);
+// - a quota, or a full disk, makes it keep less and tell less (Pressure).
+//
+// Applications never wait for it, unless the administrator chose so.
+//
+// Threads: any may call; pass() runs in one at a time.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "fs/recording/pins.h"
+#include "fs/recording/recorder.h"
+#include "fs/housekeeping/settler.h"
+#include "journal/changes/checkpoints.h"
+#include "journal/volume/cursors.h"
+#include "journal/log/journal.h"
+
+namespace epochfs {
+
+enum class WhenFull { kDegrade, kBlock };
+
+struct HousekeepingOptions {
+  Retention keep;
+  uint64_t quota_bytes = 0;  // of journal, checkpoints and pre-images together; 0: none
+  WhenFull when_full = WhenFull::kDegrade;
+};
+
+// A quota below this leaves no room for segments to come and go.
+constexpr uint64_t kMinQuotaSegments = 4;
+
+// How much is still told of what changed, where room is short. Each step frees more.
+enum class Pressure {
+  kNone,
+  kNear,     // nine tenths of the quota: nothing is given up yet, but for what is kept to be looked at
+  kExtents,  // changed extents are rounded to 16 MiB
+  kFiles,    // files that changed count as changed in every byte
+  kSubtrees, // below some directories, only that something changed (journal/changes/subtrees.h)
+  kTree,     // anything may have changed: relationships compare source and target
+};
+const char* pressure_name(Pressure pressure);
+
+struct HousekeepingStatus {
+  uint64_t segment_bytes = 0, checkpoint_bytes = 0, pre_image_bytes = 0;
+  uint64_t quota_bytes = 0;
+  Pressure pressure = Pressure::kNone;
+  uint64_t since_ns = 0;    // of the pressure
+  bool blocking = false;    // applications wait for room
+  uint64_t checkpoints = 0; // how many there are
+  std::string error;        // of the last pass; empty: it did all it wanted
+
+  uint64_t bytes() const { return segment_bytes + checkpoint_bytes + pre_image_bytes; }
+};
+
+class Housekeeper {
+ public:
+  // All must outlive it.
+  Housekeeper(Volume& volume, int backing_dir, Journal& journal, Recorder& recorder, Pins& pins,
+              Checkpoints& checkpoints, Settler& settler, const HousekeepingOptions& options);
+  ~Housekeeper();
+
+  void start();
+  // There may be something to do. Any thread, never for long.
+  void wake();
+  // From now on nobody waits for room: the mount is to end.
+  void stop_blocking();
+  // Cursors were moved, made or removed: lets go of what nobody needs any more.
+  Result<void> cursors_changed();
+  // One round, in the caller's thread. start() makes its own.
+  Result<void> pass();
+
+  HousekeepingStatus status() const;
+
+ private:
+  void run();
+  Result<CursorMap> tell_pins();
+  Result<void> keep_house();
+  struct Known;
+  Result<std::optional<Known>> look();
+  Result<void> fold_what_is_sealed(const Known& known);
+  Result<EpochId> release(EpochId oldest);
+  Result<void> relieve(Known known);
+  bool mark_subtrees(const CursorMap& cursors);
+  CheckpointPolicy policy(const CursorMap& cursors) const;
+  Result<uint64_t> measure();
+  bool is_over(uint64_t bytes) const;
+  void set_pressure(Pressure pressure);
+
+  Volume& volume_;
+  const int backing_dir_;
+  Journal& journal_;
+  Recorder& recorder_;
+  Pins& pins_;
+  Checkpoints& checkpoints_;
+  Settler& settler_;
+  const HousekeepingOptions options_;
+
+  std::atomic<bool> may_block_;
+  std::mutex pass_mutex_;
+  Pressure pressure_ = Pressure::kNone;  // with pass_mutex_ held, as the next
+  Result<void> settled_;                 // whether segments could be settled, in this pass
+
+  mutable std::mutex status_mutex_;
+  HousekeepingStatus status_;
+
+  std::mutex mutex_;
+  std::condition_variable woken_;
+  bool wanted_ = false, stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace epochfs

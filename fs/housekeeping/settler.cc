@@ -1,0 +1,63 @@
+#include "fs/housekeeping/settler.h"
+
+namespace epochfs {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+constexpr auto kSyncEvery = 1s;
+constexpr auto kSettleEvery = 60s;
+
+}  // namespace
+
+Settler::Settler(Storage& storage, Journal& journal, int backing_dir)
+    : storage_(storage), journal_(journal), backing_dir_(backing_dir), settled_at_(Clock::now()) {}
+
+Settler::~Settler() { stop(); }
+
+void Settler::start(std::function<void()> due) {
+  due_ = std::move(due);
+  stop_ = false;
+  thread_ = std::thread([this] { run(); });
+}
+
+void Settler::stop() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  woken_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+bool Settler::due() const {
+  return Clock::now() - settled_at_.load() >= kSettleEvery && journal_.tail() > journal_.settled();
+}
+
+void Settler::run() {
+  Lsn synced{};
+  std::unique_lock lock(mutex_);
+  while (!woken_.wait_for(lock, kSyncEvery, [&] { return stop_; })) {
+    lock.unlock();
+    const Lsn tail = journal_.tail();
+    // One that fails is tried again, and fails whoever asks for it: fsync, a barrier.
+    if (tail != synced && journal_.sync()) synced = tail;
+    if (due()) due_();
+    lock.lock();
+  }
+}
+
+// What a record before the tail tells had been done before it was appended, so the file
+// system has it by now, in memory at least.
+Result<void> Settler::settle() {
+  std::lock_guard lock(settle_mutex_);
+  settled_at_ = Clock::now();  // one that fails is not tried again at once
+  const Lsn tail = journal_.tail();
+  if (tail <= journal_.settled()) return {};
+  EPOCHFS_DO(journal_.sync());
+  EPOCHFS_DO(storage_.sync_filesystem("backing", backing_dir_, "the backing directory"));
+  return journal_.note_settled(tail);
+}
+
+}  // namespace epochfs

@@ -1,0 +1,90 @@
+// HandleTable: which open file or directory does the kernel's file handle mean?
+//
+// A handle is an index, never a pointer. at() takes no lock: a handle is in the
+// table before the kernel learns of it, and leaves only when the kernel has sent
+// its last request for it.
+//
+// Threads: every method from any thread; the object itself is its users' affair.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "journal/base/result.h"
+
+namespace epochfs {
+
+template <typename T>
+class HandleTable {
+ public:
+  ~HandleTable() {
+    for (auto& chunk : chunks_) {
+      Chunk* entries = chunk.load();
+      if (!entries) continue;
+      for (auto& entry : *entries) delete entry.load();
+      delete entries;
+    }
+  }
+
+  // Takes the object in and returns its handle. There is room for 16 million, more
+  // than a process can have descriptors.
+  uint64_t add(std::unique_ptr<T> object) {
+    std::lock_guard lock(mutex_);
+    if (free_.empty()) add_chunk();
+    uint64_t handle = free_.back();
+    free_.pop_back();
+    entry(handle)->store(object.release(), std::memory_order_release);
+    return handle;
+  }
+
+  // Null: there is no such handle.
+  T* at(uint64_t handle) const {
+    auto* slot = entry(handle);
+    return slot ? slot->load(std::memory_order_acquire) : nullptr;
+  }
+
+  std::unique_ptr<T> take(uint64_t handle) {
+    auto* slot = entry(handle);
+    if (!slot) return nullptr;
+    std::unique_ptr<T> object(slot->exchange(nullptr, std::memory_order_acq_rel));
+    if (object) {
+      std::lock_guard lock(mutex_);
+      free_.push_back(handle);
+    }
+    return object;
+  }
+
+  size_t size() const {
+    std::lock_guard lock(mutex_);
+    return used_ * kChunkSize - free_.size();
+  }
+
+ private:
+  static constexpr size_t kChunkSize = 1024;
+  static constexpr size_t kChunks = 16 << 10;
+  using Chunk = std::array<std::atomic<T*>, kChunkSize>;
+
+  std::atomic<T*>* entry(uint64_t handle) const {
+    if (handle >= kChunks * kChunkSize) return nullptr;
+    Chunk* chunk = chunks_[handle / kChunkSize].load(std::memory_order_acquire);
+    return chunk ? &(*chunk)[handle % kChunkSize] : nullptr;
+  }
+
+  void add_chunk() {
+    EPOCHFS_CHECK(used_ < kChunks);
+    chunks_[used_].store(new Chunk{}, std::memory_order_release);
+    // Low handles first: free_ is a stack.
+    for (size_t i = kChunkSize; i-- > 0;) free_.push_back(used_ * kChunkSize + i);
+    ++used_;
+  }
+
+  std::array<std::atomic<Chunk*>, kChunks> chunks_{};
+  mutable std::mutex mutex_;
+  size_t used_ = 0;
+  std::vector<uint64_t> free_;
+};
+
+}  // namespace epochfs

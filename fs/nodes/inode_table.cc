@@ -1,0 +1,425 @@
+#include "fs/nodes/inode_table.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+#include <new>
+#include <unordered_map>
+#include <vector>
+
+namespace epochfs {
+namespace {
+
+// FileHandle is made for the largest handle there is; most are much shorter.
+class CompactHandle {
+ public:
+  CompactHandle() = default;
+  CompactHandle(const CompactHandle&) = delete;
+  CompactHandle& operator=(const CompactHandle&) = delete;
+  ~CompactHandle() { clear(); }
+
+  void set(const FileHandle& handle) {
+    clear();
+    type_ = handle.type;
+    size_ = handle.size;
+    if (size_ > sizeof inline_) outside_ = new uint8_t[size_];
+    std::memcpy(bytes(), handle.bytes.data(), size_);
+  }
+  void clear() {
+    if (size_ > sizeof inline_) delete[] outside_;
+    size_ = 0;
+  }
+  FileHandle get() const {
+    FileHandle handle;
+    handle.type = type_;
+    handle.size = size_;
+    std::memcpy(handle.bytes.data(), bytes(), size_);
+    return handle;
+  }
+  bool is(const FileHandle& handle) const {
+    return type_ == handle.type && size_ == handle.size &&
+           std::memcmp(bytes(), handle.bytes.data(), size_) == 0;
+  }
+
+ private:
+  const uint8_t* bytes() const { return size_ > sizeof inline_ ? outside_ : inline_; }
+  uint8_t* bytes() { return size_ > sizeof inline_ ? outside_ : inline_; }
+
+  union {
+    uint8_t inline_[24];
+    uint8_t* outside_;
+  };
+  int32_t type_ = 0;
+  uint8_t size_ = 0;
+};
+
+size_t hash_of(const FileHandle& handle) { return std::hash<std::string_view>()(handle.view()); }
+
+}  // namespace
+
+struct InodeTable::Slot {
+  FileId id;
+  uint64_t lookups = 0;  // 0: free
+  CompactHandle handle;
+  uint32_t generation = 0;
+  uint32_t next = 0;    // in its hash chain, or in its chunk's list of free slots
+  uint32_t cached = 0;  // place in the descriptor cache; 0: none
+  uint16_t type = 0;    // S_IFMT bits
+  bool pinned = false;
+  bool plain = false;  // has no file capabilities, for certain
+};
+
+// Slot numbers begin at 1, so that 0 means none and no index is the root's.
+struct InodeTable::Shard {
+  struct Cached {
+    SharedFd path;
+    uint32_t slot = 0;    // 0: unused
+    bool recent = false;  // since the clock's hand came by
+  };
+
+  // The slots, in chunks. What a walk over a large tree has filled goes back to the system
+  // once the kernel has forgotten it: a chunk without a used slot gives its pages back and
+  // keeps its place, and the generation that its slots go on with. One such chunk is
+  // spared, lest a file that comes and goes cost system calls.
+  class Slots {
+   public:
+    Slots() = default;
+    Slots(const Slots&) = delete;
+    Slots& operator=(const Slots&) = delete;
+    ~Slots() {
+      for (Chunk& chunk : chunks_) {
+        std::destroy_n(chunk.slots, chunk.made);
+        ::munmap(chunk.slots, kChunkBytes);
+      }
+    }
+
+    // A slot that is, or was, in use.
+    Slot& operator[](uint32_t number) { return slot(chunk_of(number), number); }
+
+    // Null: there is none with this number now.
+    Slot* find(uint64_t number) {
+      if (number == 0 || number > chunks_.size() * kPerChunk) return nullptr;
+      Chunk& chunk = chunk_of(uint32_t(number));
+      return place_of(uint32_t(number)) < chunk.made ? &slot(chunk, uint32_t(number)) : nullptr;
+    }
+
+    uint32_t take() {
+      if (available_.empty()) add_chunk();
+      const uint32_t index = available_.back();
+      Chunk& chunk = chunks_[index];
+      uint32_t number = chunk.free;
+      if (number) {
+        chunk.free = slot(chunk, number).next;
+      } else {
+        number = index * kPerChunk + ++chunk.made;
+        new (&slot(chunk, number)) Slot{.generation = chunk.generation};
+      }
+      if (++chunk.used == kPerChunk) available_.pop_back();
+      return number;
+    }
+
+    void give_back(uint32_t number) {
+      Chunk& chunk = chunk_of(number);
+      Slot& freed = slot(chunk, number);
+      chunk.generation = std::max(chunk.generation, ++freed.generation);
+      freed.next = chunk.free;
+      chunk.free = number;
+      const uint32_t index = uint32_t(&chunk - chunks_.data());
+      if (chunk.used-- == kPerChunk) available_.push_back(index);
+      if (chunk.used != 0) return;
+      const uint32_t spared = std::exchange(spared_, index);
+      if (spared != index && chunks_[spared].used == 0) empty(chunks_[spared]);
+    }
+
+   private:
+    static constexpr size_t kChunkBytes = 64 << 10;
+    static constexpr uint32_t kPerChunk = kChunkBytes / sizeof(Slot);
+
+    struct Chunk {
+      Slot* slots = nullptr;    // mapped: malloc(3) would keep what lies between others
+      uint32_t made = 0;        // so many exist; pages behind them are untouched
+      uint32_t used = 0;
+      uint32_t free = 0;        // the first of those that exist and are not used
+      uint32_t generation = 0;  // greater than that of every slot that was given back
+    };
+
+    // Numbers begin at 1.
+    static uint32_t place_of(uint32_t number) { return (number - 1) % kPerChunk; }
+    static Slot& slot(Chunk& chunk, uint32_t number) { return chunk.slots[place_of(number)]; }
+    Chunk& chunk_of(uint32_t number) { return chunks_[(number - 1) / kPerChunk]; }
+
+    void add_chunk() {
+      EPOCHFS_CHECK((chunks_.size() + 1) * kPerChunk < UINT32_MAX / kShards);
+      void* at = ::mmap(nullptr, kChunkBytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (at == MAP_FAILED) throw std::bad_alloc();
+      available_.push_back(uint32_t(chunks_.size()));
+      chunks_.push_back({.slots = static_cast<Slot*>(at)});
+    }
+
+    static void empty(Chunk& chunk) {
+      std::destroy_n(chunk.slots, chunk.made);
+      chunk.made = chunk.free = 0;
+      // Not unmapped: mappings with gaps between them would each count towards the number
+      // that a process may have.
+      ::madvise(chunk.slots, kChunkBytes, MADV_DONTNEED);
+    }
+
+    std::vector<Chunk> chunks_;
+    std::vector<uint32_t> available_;  // chunks that have room
+    uint32_t spared_ = 0;              // the chunk that was last without a used slot
+  };
+
+  mutable std::mutex mutex;
+  Slots slots;
+  std::vector<uint32_t> buckets = std::vector<uint32_t>(16);
+  size_t count = 0;
+
+  std::vector<Cached> cache{1};
+  size_t cache_limit = 0;
+  size_t cache_used = 0;
+  size_t hand = 1;
+
+  std::unordered_map<uint32_t, SharedFd> pinned;
+
+  uint32_t& bucket(size_t hash) { return buckets[(hash / kShards) % buckets.size()]; }
+
+  uint32_t find(const FileHandle& handle, size_t hash) {
+    uint32_t at = bucket(hash);
+    while (at && !slots[at].handle.is(handle)) at = slots[at].next;
+    return at;
+  }
+
+  Slot* at(NodeId node) {
+    Slot* slot = slots.find((node & UINT32_MAX) / kShards);
+    return slot && slot->lookups && slot->generation == node >> 32 ? slot : nullptr;
+  }
+
+  uint32_t number_of(NodeId node) const { return uint32_t((node & UINT32_MAX) / kShards); }
+
+  void grow() {
+    std::vector<uint32_t> old(buckets.size() * 2);
+    old.swap(buckets);
+    for (uint32_t head : old) {
+      while (head) {
+        Slot& slot = slots[head];
+        uint32_t next = slot.next;
+        uint32_t& to = bucket(hash_of(slot.handle.get()));
+        slot.next = to;
+        to = head;
+        head = next;
+      }
+    }
+  }
+
+  uint32_t insert(const Inode& inode, size_t hash) {
+    if (count >= buckets.size()) grow();
+    const uint32_t number = slots.take();
+    Slot& slot = slots[number];
+    slot.id = inode.id;
+    slot.handle.set(inode.handle);
+    slot.type = uint16_t(inode.type);
+    slot.plain = false;
+    uint32_t& head = bucket(hash);
+    slot.next = head;
+    head = number;
+    ++count;
+    return number;
+  }
+
+  // Returns the descriptors to close once the lock is given back.
+  std::pair<SharedFd, SharedFd> erase(uint32_t number) {
+    Slot& slot = slots[number];
+    uint32_t* link = &bucket(hash_of(slot.handle.get()));
+    while (*link != number) link = &slots[*link].next;
+    *link = slot.next;
+    std::pair<SharedFd, SharedFd> dropped{uncache(slot), unpin(slot, number)};
+    slot.handle.clear();
+    slots.give_back(number);
+    --count;
+    return dropped;
+  }
+
+  SharedFd uncache(Slot& slot) {
+    if (!slot.cached) return {};
+    Cached& entry = cache[slot.cached];
+    slot.cached = 0;
+    entry.slot = 0;
+    --cache_used;
+    return std::move(entry.path);
+  }
+
+  SharedFd unpin(Slot& slot, uint32_t number) {
+    if (!slot.pinned) return {};
+    slot.pinned = false;
+    auto node = pinned.extract(number);
+    return std::move(node.mapped());
+  }
+
+  // The descriptor at hand, if any.
+  SharedFd lookup_path(const Slot& slot, uint32_t number) {
+    if (slot.pinned) return pinned.at(number);
+    if (!slot.cached) return {};
+    cache[slot.cached].recent = true;
+    return cache[slot.cached].path;
+  }
+
+  // Puts a descriptor into the cache; returns the one that had to make room.
+  SharedFd keep(uint32_t number, SharedFd path) {
+    Slot& slot = slots[number];
+    if (slot.cached || slot.pinned) return path;
+    size_t place = place_in_cache();
+    Cached& entry = cache[place];
+    if (entry.slot) {
+      slots[entry.slot].cached = 0;
+      --cache_used;
+    }
+    SharedFd evicted = std::exchange(entry.path, std::move(path));
+    entry.slot = number;
+    entry.recent = false;  // used once so far; a second use makes it stay
+    slot.cached = uint32_t(place);
+    ++cache_used;
+    return evicted;
+  }
+
+  size_t place_in_cache() {
+    if (cache.size() <= cache_limit) {
+      cache.emplace_back();
+      return cache.size() - 1;
+    }
+    for (;;) {
+      if (hand >= cache.size()) hand = 1;
+      Cached& entry = cache[hand];
+      if (!entry.slot || !std::exchange(entry.recent, false)) return hand++;
+      ++hand;
+    }
+  }
+};
+
+InodeTable::InodeTable(Inode root, size_t max_descriptors, bool keep_all)
+    : root_(std::move(root)), keep_all_(keep_all), shards_(new Shard[kShards]) {
+  for (size_t i = 0; i < kShards; ++i) {
+    shards_[i].cache_limit = std::max<size_t>(1, max_descriptors / kShards);
+  }
+}
+
+InodeTable::~InodeTable() = default;
+
+InodeTable::Shard& InodeTable::shard_of(NodeId node) const { return shards_[node % kShards]; }
+
+NodeId InodeTable::add(const Inode& inode) {
+  if (inode.handle == root_.handle) return kRootNode;
+  const size_t hash = hash_of(inode.handle);
+  const size_t index = hash % kShards;
+  Shard& shard = shards_[index];
+  SharedFd evicted;
+  std::lock_guard lock(shard.mutex);
+  uint32_t number = shard.find(inode.handle, hash);
+  if (!number) number = shard.insert(inode, hash);
+  Slot& slot = shard.slots[number];
+  ++slot.lookups;
+  if (inode.path && keep_all_) {
+    if (!std::exchange(slot.pinned, true)) shard.pinned[number] = inode.path;
+  } else if (inode.path) {
+    evicted = shard.keep(number, inode.path);
+  }
+  return NodeId(slot.generation) << 32 | (NodeId(number) * kShards + index);
+}
+
+void InodeTable::forget(NodeId node, uint64_t lookups) {
+  if (node == kRootNode) return;
+  std::pair<SharedFd, SharedFd> dropped;
+  Shard& shard = shard_of(node);
+  std::lock_guard lock(shard.mutex);
+  Slot* slot = shard.at(node);
+  if (!slot) return;
+  slot->lookups -= std::min(lookups, slot->lookups);
+  if (slot->lookups == 0) dropped = shard.erase(shard.number_of(node));
+}
+
+int InodeTable::find(NodeId node, Inode& out) {
+  if (node == kRootNode) {
+    out = root_;
+    return 0;
+  }
+  Shard& shard = shard_of(node);
+  std::lock_guard lock(shard.mutex);
+  const Slot* slot = shard.at(node);
+  if (!slot) return -ESTALE;
+  out.id = slot->id;
+  out.handle = slot->handle.get();
+  out.type = slot->type;
+  out.path = shard.lookup_path(*slot, shard.number_of(node));
+  return 0;
+}
+
+int InodeTable::open(NodeId node, Inode& out) {
+  if (int error = find(node, out); error != 0) return error;
+  if (out.path) return 0;
+  UniqueFd fd(open_handle(root_.fd(), out.handle, O_PATH | O_NOFOLLOW));
+  if (!fd) return fd.get();
+  out.path = share(std::move(fd));
+  SharedFd evicted;
+  Shard& shard = shard_of(node);
+  std::lock_guard lock(shard.mutex);
+  if (shard.at(node)) evicted = shard.keep(shard.number_of(node), out.path);
+  return 0;
+}
+
+bool InodeTable::knows(const FileHandle& handle) {
+  const size_t hash = hash_of(handle);
+  Shard& shard = shards_[hash % kShards];
+  std::lock_guard lock(shard.mutex);
+  return shard.find(handle, hash) != 0;
+}
+
+void InodeTable::pin(const FileHandle& handle, SharedFd path) {
+  const size_t hash = hash_of(handle);
+  Shard& shard = shards_[hash % kShards];
+  SharedFd uncached;
+  std::lock_guard lock(shard.mutex);
+  uint32_t number = shard.find(handle, hash);
+  if (!number || shard.slots[number].pinned) return;
+  Slot& slot = shard.slots[number];
+  uncached = shard.uncache(slot);
+  slot.pinned = true;
+  shard.pinned[number] = std::move(path);
+}
+
+bool InodeTable::is_plain(NodeId node) const {
+  if (node == kRootNode) return false;
+  Shard& shard = shard_of(node);
+  std::lock_guard lock(shard.mutex);
+  const Slot* slot = shard.at(node);
+  return slot && slot->plain;
+}
+
+void InodeTable::set_plain(NodeId node, bool plain) {
+  if (node == kRootNode) return;
+  Shard& shard = shard_of(node);
+  std::lock_guard lock(shard.mutex);
+  if (Slot* slot = shard.at(node)) slot->plain = plain;
+}
+
+size_t InodeTable::size() const {
+  size_t n = 0;
+  for (size_t i = 0; i < kShards; ++i) {
+    std::lock_guard lock(shards_[i].mutex);
+    n += shards_[i].count;
+  }
+  return n;
+}
+
+size_t InodeTable::descriptors() const {
+  size_t n = 0;
+  for (size_t i = 0; i < kShards; ++i) {
+    std::lock_guard lock(shards_[i].mutex);
+    n += shards_[i].cache_used;
+  }
+  return n;
+}
+
+}  // namespace epochfs

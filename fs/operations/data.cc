@@ -1,0 +1,246 @@
+// Open, read, write, fsync and their kind: what is in a file?
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "fs/operations/filesystem.h"
+#include "fs/operations/keep_mtime.h"
+
+namespace epochfs {
+namespace {
+
+// One request must not hold up a barrier for long: this much is copied in some
+// milliseconds, 64 MiB were not. The caller asks for the rest.
+constexpr size_t kMaxCopyAtOnce = 8 << 20;
+
+int open_backing(Filesystem& fs, const Inode& inode, int flags) {
+  int fd = open_handle(fs.backing.get(), inode.handle, flags);
+  // A file without a name opens through the descriptor kept for it, and any does where
+  // handles are not for us to open.
+  if ((fd == -ESTALE || fd == -EPERM) && inode.path) {
+    fd = ::open(proc_path(inode.fd()).c_str(), flags & ~O_NOFOLLOW);
+    if (fd < 0) fd = -errno;
+  }
+  return fd;
+}
+
+void open(fuse_req_t req, fuse_ino_t node, fuse_file_info* fi) {
+  Filesystem& fs = filesystem(req);
+  Inode inode;
+  if (int error = fs.inodes.find(node, inode); error != 0) return reply(req, error);
+  auto file = std::make_unique<OpenFile>();
+  file->fd.reset(open_backing(fs, inode, backing_flags(fs, fi->flags)));
+  if (!file->fd) return reply(req, file->fd.get());
+  file->node = node;
+  file->id = inode.id;
+  file->handle = inode.handle;
+  file->flags = fi->flags;
+  reply_open(req, std::move(file), fi);
+}
+
+void release(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
+  close_file(filesystem(req), fi->fh);
+  reply(req, 0);
+}
+
+void read(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info* fi) {
+  OpenFile* file = filesystem(req).files.at(fi->fh);
+  if (!file) return reply(req, -EBADF);
+  fuse_bufvec from = FUSE_BUFVEC_INIT(size);
+  from.buf[0].flags = fuse_buf_flags(FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK | FUSE_BUF_FD_RETRY);
+  from.buf[0].fd = file->fd.get();
+  from.buf[0].pos = offset;
+  fuse_reply_data(req, &from, fuse_buf_copy_flags(0));
+}
+
+// ---- writing ----
+
+bool has_set_id_bits(const Filesystem& fs, OpenFile& file) {
+  const uint64_t generation = fs.set_id_generation.load();
+  if (file.set_id_checked.load() != generation) {
+    struct stat st;
+    file.set_id = ::fstat(file.fd.get(), &st) == 0 && (st.st_mode & (S_ISUID | S_ISGID));
+    file.set_id_checked = generation;
+  }
+  return file.set_id;
+}
+
+// Costs nothing for a file without set-id bits, nearly always.
+std::vector<gid_t> groups_for_write(fuse_req_t req, const Filesystem& fs, OpenFile& file,
+                                    bool ordinary) {
+  if (!ordinary || !has_set_id_bits(fs, file)) return {};
+  return groups_for_set_id(req, file.fd.get(), true);
+}
+
+bool wants_set_id_cleared(fuse_req_t req, const fuse_file_info* fi) {
+#if EPOCHFS_FUSE_KILLPRIV_V2
+  return fi->kill_suidgid;
+#else
+  return fuse_req_ctx(req)->uid != 0 && !fi->writepage;
+#endif
+}
+
+// The kernel trusts the mode that it has, to the point of executing a file whose
+// set-id bits we have just cleared.
+void tell_kernel_of_mode(Filesystem& fs, NodeId node, OpenFile& file) {
+  file.set_id_checked = 0;
+  fuse_lowlevel_notify_inval_inode(fs.session, node, -1, 0);
+}
+
+// Bytes written (short only where an error came in between), or -errno.
+ssize_t write_all(int fd, const char* data, size_t size, off_t offset) {
+  size_t done = 0;
+  while (done < size) {
+    ssize_t n = ::pwrite(fd, data + done, size - done, offset + off_t(done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && done == 0) return -errno;
+    if (n <= 0) break;
+    done += size_t(n);
+  }
+  return ssize_t(done);
+}
+
+Record data_intent(fuse_req_t req, RecordType type, const OpenFile& file, ByteRange range) {
+  Record intent = make_intent(req, type);
+  intent.file = file.id;
+  intent.handle = file.handle;
+  intent.range = range;
+  return intent;
+}
+
+void write(fuse_req_t req, fuse_ino_t node, const char* data, size_t size, off_t offset,
+           fuse_file_info* fi) {
+  Filesystem& fs = filesystem(req);
+  OpenFile* file = fs.files.at(fi->fh);
+  if (!file) return reply(req, -EBADF);
+  const ByteRange range{uint64_t(offset), uint64_t(offset) + size};
+  const Record intent = data_intent(req, RecordType::kWrite, *file, range);
+  const Touched touched[] = {touch(*file, range)};
+  const auto groups = groups_for_write(req, fs, *file, wants_set_id_cleared(req, fi));
+  WorkerThread& thread = fs.workers.current();
+  ssize_t written;
+  {
+    Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, touched);
+    {
+      WorkerThread::AsOrdinaryUser user(thread, groups);
+      KeepMtime keep(fs, node, file->fd.get());
+      // Mapped pages that the kernel writes back are nobody's: refusing them would lose them.
+      WorkerThread::Spending spending(thread, fi->writepage ? 0 : fuse_req_ctx(req)->uid);
+      written = write_all(file->fd.get(), data, size, offset);
+    }
+    // A write that failed has changed times and perhaps more: the whole range counts.
+    if (written >= 0) mutation.record().range.end = range.begin + uint64_t(written);
+    mutation.commit();
+  }
+  if (!groups.empty()) tell_kernel_of_mode(fs, node, *file);
+  if (written < 0) return reply(req, int(written));
+  fuse_reply_write(req, size_t(written));
+}
+
+void fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t length,
+               fuse_file_info* fi) {
+  Filesystem& fs = filesystem(req);
+  OpenFile* file = fs.files.at(fi->fh);
+  if (!file) return reply(req, -EBADF);
+  const bool moves_the_rest = mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE);
+  const ByteRange range{uint64_t(offset), moves_the_rest ? ByteRange::kEndOfFile
+                                                         : uint64_t(offset) + uint64_t(length)};
+  Record intent = data_intent(req, RecordType::kAllocate, *file, range);
+  intent.mode = uint32_t(mode);
+  Touched touched[] = {touch(*file, range)};
+  touched[0].frees = mode & FALLOC_FL_PUNCH_HOLE;
+  // The request does not say whether to clear set-id bits; the file system does it for
+  // whoever is not privileged.
+  const auto groups = groups_for_write(req, fs, *file, fuse_req_ctx(req)->uid != 0);
+  WorkerThread& thread = fs.workers.current();
+  int error = 0;
+  {
+    Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, touched);
+    {
+      WorkerThread::AsOrdinaryUser user(thread, groups);
+      KeepMtime keep(fs, node, file->fd.get());
+      WorkerThread::Spending spending(thread, fuse_req_ctx(req)->uid);
+      if (::fallocate(file->fd.get(), mode, offset, length) != 0) error = -errno;
+    }
+    // A mode that the file system does not have changes nothing; other failures may
+    // have come half-way.
+    if (error != -EOPNOTSUPP) mutation.commit();
+  }
+  if (!groups.empty()) tell_kernel_of_mode(fs, node, *file);
+  reply(req, error);
+}
+
+void copy_file_range(fuse_req_t req, fuse_ino_t, off_t from_offset, fuse_file_info* from_fi,
+                     fuse_ino_t to_node, off_t to_offset, fuse_file_info* to_fi, size_t size,
+                     int flags) {
+  Filesystem& fs = filesystem(req);
+  OpenFile* from = fs.files.at(from_fi->fh);
+  OpenFile* to = fs.files.at(to_fi->fh);
+  if (!from || !to) return reply(req, -EBADF);
+  size = std::min(size, kMaxCopyAtOnce);
+  const ByteRange range{uint64_t(to_offset), uint64_t(to_offset) + size};
+  const Record intent = data_intent(req, RecordType::kWrite, *to, range);
+  const Touched touched[] = {touch(*to, range)};
+  const auto groups = groups_for_write(req, fs, *to, fuse_req_ctx(req)->uid != 0);
+  WorkerThread& thread = fs.workers.current();
+  ssize_t copied;
+  {
+    Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, touched);
+    {
+      WorkerThread::AsOrdinaryUser user(thread, groups);
+      KeepMtime keep(fs, to_node, to->fd.get());
+      WorkerThread::Spending spending(thread, fuse_req_ctx(req)->uid);
+      copied = ::copy_file_range(from->fd.get(), &from_offset, to->fd.get(), &to_offset, size,
+                                 unsigned(flags));
+      if (copied < 0) copied = -errno;
+    }
+    if (copied > 0) mutation.record().range.end = range.begin + uint64_t(copied);
+    if (copied != 0) mutation.commit();
+  }
+  if (!groups.empty()) tell_kernel_of_mode(fs, to_node, *to);
+  if (copied < 0) return reply(req, int(copied));
+  fuse_reply_write(req, size_t(copied));
+}
+
+// The kernel sends it after each write to a file that is open with O_SYNC, too.
+void fsync(fuse_req_t req, fuse_ino_t, int data_only, fuse_file_info* fi) {
+  Filesystem& fs = filesystem(req);
+  OpenFile* file = fs.files.at(fi->fh);
+  if (!file) return reply(req, -EBADF);
+  reply(req, make_durable(fs, file->fd.get(), data_only));
+}
+
+void lseek(fuse_req_t req, fuse_ino_t, off_t offset, int whence, fuse_file_info* fi) {
+  OpenFile* file = filesystem(req).files.at(fi->fh);
+  if (!file) return reply(req, -EBADF);
+  // The kernel does not write what it has gathered before it asks, and would be told of
+  // holes where data is on its way: let it take all for data, for good.
+  if (filesystem(req).options.writeback) return reply(req, -ENOSYS);
+  // Only SEEK_HOLE and SEEK_DATA come here, and nobody uses the descriptor's position.
+  off_t found = ::lseek(file->fd.get(), offset, whence);
+  if (found < 0) return reply(req, -errno);
+  fuse_reply_lseek(req, found);
+}
+
+}  // namespace
+
+// No flush: a close has nothing to say. No locks: the kernel keeps them itself, since
+// nobody but this mount could hold one.
+//
+// No write_buf either: with it libfuse splices every request through a pipe, two more
+// system calls for each small one, to spare large ones a copy that the splice into
+// the backing file then makes all the same.
+void add_data_operations(fuse_lowlevel_ops& ops) {
+  ops.open = open;
+  ops.release = release;
+  ops.read = read;
+  ops.write = write;
+  ops.fallocate = fallocate;
+  ops.copy_file_range = copy_file_range;
+  ops.fsync = fsync;
+  ops.lseek = lseek;
+}
+
+}  // namespace epochfs

@@ -1,0 +1,48 @@
+// KeepMtime: with -o writeback, whose mtime counts?
+//
+// The kernel's: it moves it when the application writes, and sends it by a setattr of its
+// own, later, and not at all when it is within a tick of the old one. So what is done to
+// the backing file meanwhile must not move it there. Does nothing in write-through mode,
+// where the backing file system's own mtime counts.
+//
+// Threads: holds one of Filesystem's mutexes for as long as it lives, as does whoever sets
+// an mtime; a leaf.
+#pragma once
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <mutex>
+#include <optional>
+
+#include "fs/operations/filesystem.h"
+
+namespace epochfs {
+
+class KeepMtime {
+ public:
+  // fd: the file, O_PATH is enough; open for longer than this lives.
+  KeepMtime(Filesystem& fs, NodeId node, int fd, bool really = true) : fd_(fd) {
+    if (!really || !fs.options.writeback) return;
+    lock_ = std::unique_lock(fs.mtime_mutex(node));
+    struct stat st;
+    if (::fstat(fd_, &st) == 0) mtime_ = st.st_mtim;
+  }
+  ~KeepMtime() {
+    if (!mtime_) return;
+    const int error = errno;
+    const timespec times[2] = {{0, UTIME_OMIT}, *mtime_};
+    ::utimensat(fd_, "", times, AT_EMPTY_PATH);
+    errno = error;
+  }
+  KeepMtime(const KeepMtime&) = delete;
+  KeepMtime& operator=(const KeepMtime&) = delete;
+
+ private:
+  const int fd_;
+  std::unique_lock<std::mutex> lock_;
+  std::optional<timespec> mtime_;
+};
+
+}  // namespace epochfs

@@ -1,0 +1,111 @@
+// WorkerThread: as whom does a thread of the mount act, and where does it record?
+//
+// Every thread that serves requests gets, at its first one, a umask of its own, the
+// ability to change its file system identity without losing capabilities, and its
+// place at the recorder. All of it is given back when the thread ends.
+//
+// Threads: a WorkerThread belongs to one thread; Workers is shared.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "fs/base/fuse.h"
+#include "fs/recording/recorder.h"
+
+namespace epochfs {
+
+class WorkerThread {
+ public:
+  explicit WorkerThread(Recorder& recorder);
+  ~WorkerThread();
+  WorkerThread(const WorkerThread&) = delete;
+  WorkerThread& operator=(const WorkerThread&) = delete;
+
+  Worker& recording() { return worker_; }
+
+  // For one system call whose result depends on who asks: new files get the
+  // caller's owner, group and umask. Not for longer: what the journal or a pin
+  // makes meanwhile would be the caller's too. Capabilities stay.
+  class AsCaller {
+   public:
+    AsCaller(WorkerThread& thread, const fuse_ctx& caller)
+        : AsCaller(thread, caller.uid, caller.gid, caller.umask) {}
+    AsCaller(WorkerThread& thread, uid_t uid, gid_t gid, mode_t mask);
+    ~AsCaller();
+    AsCaller(const AsCaller&) = delete;
+    AsCaller& operator=(const AsCaller&) = delete;
+
+   private:
+    WorkerThread& thread_;
+    uid_t uid_;
+    gid_t gid_;
+  };
+
+  // For one system call that may take room on the disk: what the file system keeps for
+  // root is not an ordinary caller's, and their quota binds them.
+  class Spending {
+   public:
+    Spending(WorkerThread& thread, uid_t caller);
+    ~Spending();
+    Spending(const Spending&) = delete;
+    Spending& operator=(const Spending&) = delete;
+
+   private:
+    WorkerThread& thread_;
+    const bool switched_;
+  };
+
+  // For one system call that clears set-id bits unless its caller may keep them: the
+  // kernel asks for CAP_FSETID, which the thread then does not have, and about set-gid
+  // bits for membership of the file's group.
+  class AsOrdinaryUser {
+   public:
+    // Does nothing without groups, the first of which is the effective one.
+    AsOrdinaryUser(WorkerThread& thread, const std::vector<gid_t>& groups);
+    ~AsOrdinaryUser();
+    AsOrdinaryUser(const AsOrdinaryUser&) = delete;
+    AsOrdinaryUser& operator=(const AsOrdinaryUser&) = delete;
+
+   private:
+    WorkerThread& thread_;
+    const bool really_;
+  };
+
+  // For one system call that shows more to whoever has CAP_SYS_ADMIN.
+  class WithoutAdministration {
+   public:
+    explicit WithoutAdministration(bool really);
+    ~WithoutAdministration();
+    WithoutAdministration(const WithoutAdministration&) = delete;
+    WithoutAdministration& operator=(const WithoutAdministration&) = delete;
+
+   private:
+    const bool really_;
+  };
+
+ private:
+  // Whether quotas and reserved blocks bind the thread. Does not go back by itself: the
+  // next caller sets theirs, and what the journal makes meanwhile is root's by its user id.
+  void bind_by_limits(bool bound);
+
+  Recorder& recorder_;
+  Worker worker_;
+  const uid_t uid_;  // the process's own
+  const gid_t gid_;
+  mode_t mask_;
+  bool bound_by_limits_ = false;
+  const bool may_set_groups_;  // else there is but one user, whose groups are the process's
+};
+
+class Workers {
+ public:
+  explicit Workers(Recorder& recorder) : recorder_(recorder) {}
+  // The calling thread's own; made at the first call.
+  WorkerThread& current();
+
+ private:
+  Recorder& recorder_;
+};
+
+}  // namespace epochfs

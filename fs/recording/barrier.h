@@ -1,0 +1,132 @@
+// Barrier: when does no mutation run? Mutations enter and leave on the shared
+// side; cutting an epoch waits until none is inside and keeps new ones out
+// meanwhile. It cuts nothing itself: it runs the function that does.
+//
+// The shared side costs one atomic exchange on the thread's own cache line and
+// one load of a line that is only written while a barrier is cut (Dekker's
+// scheme with sequentially consistent order).
+//
+// On a busy machine a thread inside can wait for a core much longer than its mutation takes,
+// and all others then wait with it. So the thread that cuts runs ahead of ordinary ones
+// (SCHED_RR), and after kHurryAfter lends that to the threads that it waits for, until the
+// gate opens. Takes CAP_SYS_NICE; does without where that, or room for it, is not there.
+//
+// A long wait is explained: by a function that comes with the seat, and is asked only when a
+// cut waits for long. While the gate is closed, what a thread inside does is what it did when
+// it closed. Who came first is not known: reading a clock for every mutation would cost more
+// than the gate itself.
+//
+// Threads: enter and leave from any thread that holds a Seat; cut() from any,
+// one at a time (others wait). A thread must not cut while it is inside.
+// Lock order: cut_mutex_, then seats_mutex_ or statistics_mutex_.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "journal/base/result.h"
+
+namespace epochfs {
+
+// A pause that applications notice, and its reason.
+struct LongPause {
+  uint64_t time_ns = 0;   // wall clock at its end
+  uint64_t drain_ns = 0;  // until nobody was inside
+  uint64_t cut_ns = 0;    // in the cut itself
+  bool called_off = false;
+  std::string waited_for;  // "write of inode 12 by pid 34"
+
+  uint64_t pause_ns() const { return drain_ns + cut_ns; }
+};
+
+struct BarrierStatistics {
+  uint64_t cuts = 0;
+  uint64_t called_off = 0;
+  uint64_t last_pause_ns = 0;  // from closing the gate to opening it
+  uint64_t max_pause_ns = 0;
+  uint64_t p99_pause_ns = 0;  // of the last kPausesKept cuts and calls-off
+  uint64_t max_drain_ns = 0;
+  uint64_t max_cut_ns = 0;
+  std::vector<LongPause> long_pauses;  // the newest ones and the longest one, oldest first
+};
+
+class Barrier {
+ public:
+  // One thread's place at the gate. Made once a thread. A cache line of its own:
+  // what one thread does inside costs no other thread a miss.
+  class alignas(64) Seat {
+   public:
+    // How far its thread has come inside.
+    enum Stage : uint32_t { kOutside, kPreparing, kActing, kRecording };
+    void reach(Stage stage) { inside_.store(stage, std::memory_order_relaxed); }
+
+   private:
+    friend class Barrier;
+    std::atomic<uint32_t> inside_{kOutside};
+    pid_t thread_ = 0;  // as the kernel numbers it
+    bool hurried_ = false;
+    std::function<std::string()> what_;
+  };
+  // The seat is the calling thread's. what: what that does while it is inside ("write of
+  // inode 12 by pid 34"), or nothing; called from threads that cut.
+  Seat* take_seat(std::function<std::string()> what = {});
+  void give_back(Seat* seat);  // its thread must be outside
+
+  void enter(Seat* seat);  // waits while a barrier is being cut
+  void leave(Seat* seat);
+
+  // Closes the gate, waits until nobody is inside, runs `cut`, opens the gate.
+  // When that takes longer than the timeout to drain, the gate is opened again
+  // and nothing was cut: an error of status kTimedOut that says who was inside. Time spent
+  // waiting for another thread's cut does not count. `cut` must be short and must not throw.
+  Result<void> cut(std::chrono::milliseconds timeout, const std::function<void()>& cut);
+
+  BarrierStatistics statistics() const;
+
+  // Longer pauses are explained.
+  static constexpr std::chrono::milliseconds kLongPause{50};
+  static constexpr std::chrono::microseconds kHurryAfter{500};
+  static constexpr size_t kLongPausesKept = 8;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  // Who is inside at a moment.
+  struct Inside {
+    size_t count = 0;
+    std::string what;  // what some of them do; empty: nobody tells
+  };
+  struct Drained {
+    bool done = false;  // else the timeout came first
+    bool hurried = false;
+    Inside last;        // at the last look when somebody was inside, after kLongPause
+  };
+
+  void wait_until_open();
+  size_t count_inside() const;
+  Inside look_inside() const;
+  void hurry_those_inside();
+  void calm_again();
+  Drained drain(Clock::time_point closed_at, std::chrono::milliseconds timeout);
+  void note(const LongPause& pause);
+
+  std::atomic<uint32_t> closed_{0};   // futex word: 1 while the gate is closed
+  std::atomic<uint32_t> leaving_{0};  // futex word: bumped by those who leave a closed gate
+  std::mutex cut_mutex_;
+  mutable std::mutex seats_mutex_;
+  std::vector<std::unique_ptr<Seat>> seats_;  // none is freed before the barrier is
+  std::vector<Seat*> free_seats_;
+  mutable std::mutex statistics_mutex_;
+  BarrierStatistics statistics_;
+  static constexpr size_t kPausesKept = 1000;
+  std::vector<uint64_t> pauses_;  // a ring
+  size_t oldest_pause_ = 0;
+};
+
+}  // namespace epochfs

@@ -1,0 +1,154 @@
+// Recorder: how does a mutation get into the journal, with its pre-images saved
+// first? Every mutating operation of the mount runs as
+//
+//   Recorder::Mutation m(recorder, worker, intent, touched);
+//   int r = the system call on the backing file;
+//   if (r == 0) m.commit();          // appended before the reply to the kernel
+//
+// The constructor enters the barrier, fills the worker's in-flight slot, and saves
+// the pre-images that a pinned epoch still needs of `touched`. The destructor clears the slot and leaves the barrier; without commit() nothing is
+// recorded, which is right only if nothing was changed.
+//
+// Threads: each worker has its own Worker; the recorder itself is shared.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <span>
+
+#include "fs/recording/barrier.h"
+#include "journal/log/journal.h"
+#include "journal/log/record.h"
+
+namespace epochfs {
+
+class Pins;
+
+// What a thread of the mount needs to record mutations. One a thread.
+struct Worker {
+  Barrier::Seat* seat = nullptr;
+  InFlight::Slot* slot = nullptr;
+};
+
+// A file that the mutation is about to change, and how.
+struct Touched {
+  FileId id;
+  FileHandle handle;
+  // Descriptor of the file (O_PATH is enough) if one is at hand; else -1 and the
+  // recorder opens it by handle, only where a pre-image is due.
+  int fd = -1;
+  // Bytes that change; empty: attributes or names only.
+  ByteRange data;
+  // This mutation may remove the file's last name.
+  bool vanishing = false;
+  // The bytes go, and none are written in their place.
+  bool frees = false;
+};
+
+class Recorder {
+ public:
+  // backing_dir: any open file of the backing file system, to open handles with.
+  // last_sealed: newest epoch that the journal held when it was opened
+  // (read_last_epoch); without it the first barrier() seals in any case.
+  Recorder(Journal& journal, Barrier& barrier, Pins& pins, int backing_dir,
+           std::optional<SealedEpoch> last_sealed = {});
+
+  // Registers the calling thread; nullopt when there are more than kInFlightSlots.
+  std::optional<Worker> add_worker();
+  void remove_worker(Worker& worker);
+
+  class Mutation {
+   public:
+    // The names in intent must live until the destructor. touched must list every
+    // file whose bytes or attributes the operation changes, parents included.
+    Mutation(Recorder& recorder, Worker& worker, const Record& intent,
+             std::span<const Touched> touched);
+    ~Mutation();
+    Mutation(const Mutation&) = delete;
+    Mutation& operator=(const Mutation&) = delete;
+
+    // The record to append: amend what only the system call could tell (the new
+    // file's identity and handle, the bytes really written) before commit().
+    Record& record() { return record_; }
+    // One more file turned out to be changed: the new file itself, for example.
+    void also_dirty(const FileId& id, ByteRange data);
+    void commit();
+    // A second record of the same mutation: of what a rename left in its place, say.
+    // After commit().
+    void commit_also(Record record);
+
+   private:
+    Recorder& recorder_;
+    Worker& worker_;
+    Record record_;
+    std::span<const Touched> touched_;
+    bool committed_ = false;
+  };
+
+  // While it holds, mutations wait before they begin. Any thread.
+  void hold(bool on);
+  // While one lives, nobody is held: dirty pages of mappings, which have to come in before
+  // an epoch is cut, are writes like others. And only what is cut and shipped makes room.
+  class LetPass {
+   public:
+    explicit LetPass(Recorder& recorder) : held_(recorder.held_) {
+      held_ += kPass;
+      held_.notify_all();
+    }
+    ~LetPass() { held_ -= kPass; }
+    LetPass(const LetPass&) = delete;
+    LetPass& operator=(const LetPass&) = delete;
+
+   private:
+    std::atomic<uint32_t>& held_;
+  };
+
+  // Journal made durable: part of every fsync, before the data's own.
+  Result<void> sync() { return journal_.sync(); }
+
+  // Seals the open epoch behind the barrier and publishes it, durably. With
+  // only_if_changed and an empty open epoch: the newest sealed one. `at_seal`, if
+  // given, runs inside the barrier right after the seal (a pin is set there), and
+  // must be short and not throw.
+  //
+  // An error of status kTimedOut: nothing was sealed. Any other: an epoch may be
+  // sealed and not yet durable; at_seal has run, what it set is void, and the next
+  // call makes that epoch durable before it seals another.
+  Result<SealedEpoch> barrier(bool only_if_changed, std::chrono::milliseconds timeout,
+                              const std::function<void(const SealedEpoch&)>& at_seal = {});
+  // The newest epoch if nothing has changed since it was sealed; it is made durable first if
+  // it was not. nullopt: something has. Errors as of barrier().
+  Result<std::optional<SealedEpoch>> newest_if_unchanged(std::chrono::milliseconds timeout);
+  // The newest epoch that is sealed and durable.
+  std::optional<SealedEpoch> last_sealed() const;
+
+ private:
+  friend class Mutation;
+  class Turn;
+  void wait_while_held();
+  Result<SealedEpoch> barrier_in_turn(bool only_if_changed, std::chrono::milliseconds timeout,
+                                      const std::function<void(const SealedEpoch&)>& at_seal);
+  Result<void> publish_what_is_owed();
+  SealedEpoch seal();
+
+  Journal& journal_;
+  Barrier& barrier_;
+  Pins& pins_;
+  int backing_dir_;
+  // Mutations wait while it is kHeld alone; each LetPass adds kPass.
+  static constexpr uint32_t kHeld = 1, kPass = 2;
+  std::atomic<uint32_t> held_{0};
+  // One barrier() at a time, from seal to publication: the manifest stays in order.
+  std::mutex turn_mutex_;
+  std::condition_variable turn_over_;
+  bool turn_taken_ = false;
+  std::optional<SealedEpoch> unpublished_;  // sealed, not published. By turns
+  mutable std::mutex sealed_mutex_;
+  std::optional<SealedEpoch> last_sealed_;
+};
+
+}  // namespace epochfs

@@ -1,0 +1,45 @@
+// Storage: where does durable I/O pass, so that a test can stop or fail it at
+// any single call? Journal and target make every call that durability rests on
+// through this interface, with a label that names the call site.
+//
+// Reading, and writing that nothing durable rests on, do not come here.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "journal/base/result.h"
+
+namespace epochfs {
+
+class Storage {
+ public:
+  virtual ~Storage() = default;
+
+  // Reserves size bytes of the file, so that later writes to them (through a
+  // mapping, too) cannot fail for want of space, and writes zeros to those that are
+  // new: with blocks that were written before, sync_data() moves data only, and no
+  // transaction of the file system. `what` goes into the error.
+  virtual Result<void> allocate(const char* label, int fd, uint64_t size, std::string_view what);
+  // Returns after fdatasync(2).
+  virtual Result<void> sync_data(const char* label, int fd, std::string_view what);
+  // Returns after fsync(2) of a directory.
+  virtual Result<void> sync_directory(const char* label, int dir, std::string_view what);
+  // Returns after syncfs(2): every file of that file system is durable.
+  virtual Result<void> sync_filesystem(const char* label, int fd, std::string_view what);
+  // Puts bytes in place of dir/name in one durable step: temporary file, fsync,
+  // rename, fsync of the directory. Mode 0600.
+  virtual Result<void> replace_file(const char* label, int dir, const std::string& name,
+                                    std::string_view bytes);
+  // The same of a file that has been written already, open as fd: fsync, rename, fsync
+  // of the directory.
+  virtual Result<void> publish_file(const char* label, int dir, int fd,
+                                    const std::string& temporary, const std::string& name);
+  virtual Result<void> remove_file(const char* label, int dir, const std::string& name);
+
+  // The operating system's own. Any thread.
+  static Storage& system();
+};
+
+}  // namespace epochfs

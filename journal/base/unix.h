@@ -1,0 +1,79 @@
+// Unix: descriptors that close themselves, and the few system calls that every
+// folder needs in the same form. No policy; nothing here is about journals.
+#pragma once
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "journal/base/result.h"
+#include "journal/base/types.h"
+
+namespace epochfs {
+
+class UniqueFd {
+ public:
+  UniqueFd() = default;
+  explicit UniqueFd(int fd) : fd_(fd) {}
+  UniqueFd(UniqueFd&& o) noexcept : fd_(o.release()) {}
+  UniqueFd& operator=(UniqueFd&& o) noexcept {
+    reset(o.release());
+    return *this;
+  }
+  ~UniqueFd() { reset(); }
+
+  int get() const { return fd_; }
+  explicit operator bool() const { return fd_ >= 0; }
+  int release() { return std::exchange(fd_, -1); }
+  void reset(int fd = -1) {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = fd;
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+// Wall clock, ns since 1970.
+uint64_t now_ns();
+
+// "/proc/self/fd/N": the path of an open file for calls that take no descriptor.
+std::string proc_path(int fd);
+
+// Opens a directory for reading. The error names the path.
+Result<UniqueFd> open_directory(const std::string& path);
+
+// Reads a whole small file; refuses one that is longer than max_bytes.
+Result<std::string> read_file(int dir, const std::string& name, size_t max_bytes);
+
+// Full-length pread and pwrite: EINTR and short counts are retried. pread_full
+// returns fewer bytes than asked for only at the end of the file.
+Result<size_t> pread_full(int fd, void* data, size_t size, uint64_t offset, std::string_view what);
+Result<void> pwrite_full(int fd, const void* data, size_t size, uint64_t offset,
+                         std::string_view what);
+
+// File identity and handle of `name` in directory `dir`, or of `dir` itself
+// when name is empty. Symbolic links are not followed. errno style: 0 or -errno.
+int identify(int dir, const char* name, struct statx& attributes, FileHandle& handle);
+FileId file_id(const struct statx& attributes);
+
+// Opens by handle; mount_fd is any open file of the same file system. Needs
+// CAP_DAC_READ_SEARCH. errno style: descriptor or -errno (ESTALE: gone).
+int open_handle(int mount_fd, const FileHandle& handle, int flags);
+
+// Whether an error of a call to a file says that the process of its FUSE mount is gone.
+// While the kernel takes a mount over io_uring apart, it is one of the latter two.
+inline bool says_mount_is_gone(int error) {
+  return error == ENOTCONN || error == ECONNABORTED || error == ECANCELED;
+}
+
+// Bytes of a name for people: printable UTF-8 as it is, the rest as \n, \t, \\ or \xHH.
+std::string escape(std::string_view bytes);
+bool is_utf8(std::string_view bytes);
+
+}  // namespace epochfs

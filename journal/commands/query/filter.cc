@@ -1,0 +1,201 @@
+#include "journal/commands/query/filter.h"
+
+#include <fmt/format.h>
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <boost/algorithm/string.hpp>
+#include <charconv>
+
+#include "journal/commands/query/time_text.h"
+
+namespace epochfs {
+namespace {
+
+namespace po = boost::program_options;
+
+tl::unexpected<Error> usage(std::string what) {
+  return fail(std::move(what), 0, ExitStatus::kUsage);
+}
+
+std::optional<uint64_t> number(std::string_view text) {
+  uint64_t n = 0;
+  auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), n);
+  if (text.empty() || code != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return n;
+}
+
+std::vector<std::string> split(const std::string& text) {
+  std::vector<std::string> parts;
+  boost::split(parts, text, boost::is_any_of(","));
+  return parts;
+}
+
+std::string type_names() {
+  std::string out;
+  for (uint16_t i = 1; i <= kLastRecordType; ++i) {
+    out += std::string(i > 1 ? ", " : "") + type_name(RecordType(i));
+  }
+  return out;
+}
+
+// The comma-separated numbers of a repeatable option.
+Result<std::vector<uint32_t>> ids(const po::variables_map& values, const char* option) {
+  std::vector<uint32_t> out;
+  if (!values.count(option)) return out;
+  for (const std::string& text : values[option].as<std::vector<std::string>>()) {
+    for (const std::string& part : split(text)) {
+      auto n = number(part);
+      if (!n || *n > UINT32_MAX) {
+        return usage(fmt::format("option --{}: \"{}\" is no number; write one, or several with "
+                                 "commas between them", option, part));
+      }
+      out.push_back(uint32_t(*n));
+    }
+  }
+  return out;
+}
+
+bool one_of(const std::vector<uint32_t>& wanted, uint32_t id) {
+  return wanted.empty() || std::find(wanted.begin(), wanted.end(), id) != wanted.end();
+}
+
+}  // namespace
+
+Result<EpochRange> parse_epochs(const std::string& text) {
+  EpochRange range;
+  const size_t dots = text.find("..");
+  const std::string first = text.substr(0, dots);
+  const std::string last = dots == std::string::npos ? first : text.substr(dots + 2);
+  auto read = [](const std::string& part, uint64_t& out) {
+    if (part.empty()) return true;
+    auto n = number(part);
+    if (n) out = *n;
+    return n.has_value();
+  };
+  if (text.empty() || text == ".." || !read(first, range.first) || !read(last, range.last) ||
+      range.first > range.last) {
+    return usage("option --epoch: \"" + text +
+                 "\" is no range of epochs; write A..B, A.., ..B or A");
+  }
+  return range;
+}
+
+Result<TypeSet> parse_types(const std::string& text) {
+  TypeSet wanted, unwanted;
+  for (std::string name : split(text)) {
+    const bool excluded = !name.empty() && name[0] == '!';
+    if (excluded) name.erase(0, 1);
+    auto type = type_by_name(name);
+    if (!type || *type == RecordType::kPadding) {
+      return usage(fmt::format("option --type: \"{}\" is no operation; there are {}", name,
+                               type_names()));
+    }
+    (excluded ? unwanted : wanted).set(size_t(*type));
+  }
+  if (wanted.none()) wanted.set().reset(size_t(RecordType::kPadding));
+  if ((wanted & ~unwanted).none()) {
+    return usage(
+        fmt::format("option --type: \"{}\" leaves no operation; name one without !", text));
+  }
+  return wanted & ~unwanted;
+}
+
+void PathGlobs::add(std::string glob) {
+  boost::trim_if(glob, boost::is_any_of("/"));
+  globs_.emplace_back(glob, glob.empty() ? "*" : glob + "/*");
+}
+
+bool PathGlobs::match(const std::string& path) const {
+  return std::any_of(globs_.begin(), globs_.end(), [&](const auto& glob) {
+    return ::fnmatch(glob.first.c_str(), path.c_str(), 0) == 0 ||
+           ::fnmatch(glob.second.c_str(), path.c_str(), 0) == 0;
+  });
+}
+
+void RecordFilter::add_options(po::options_description& options) {
+  auto texts = [](const char* name) {
+    return po::value<std::vector<std::string>>()->composing()->value_name(name);
+  };
+  auto text = [](const char* name) { return po::value<std::string>()->value_name(name); };
+  options.add_options()
+      ("since", text("TIME"),
+       "not older: 2026-11-23, 2026-11-23T14:05:00Z, @1795442700, 10m, 2h, 3d")
+      ("until", text("TIME"), "not newer")
+      ("epoch", text("A..B"), "of these epochs; also A.., ..B and A")
+      ("type", text("LIST"), "these operations: create,write; or all but these: '!write'")
+      ("path", texts("GLOB"), "of files whose path matches, with all below; * matches / too")
+      ("uid", texts("UID"), "by these users")
+      ("pid", texts("PID"), "by these processes")
+      ("file", texts("INODE"), "of these files; also INODE:BIRTH, in nanoseconds");
+}
+
+Result<RecordFilter::File> RecordFilter::parse_file(const std::string& text) {
+  const size_t colon = text.find(':');
+  auto inode = number(std::string_view(text).substr(0, colon));
+  std::optional<uint64_t> birth;
+  if (colon != std::string::npos) birth = number(std::string_view(text).substr(colon + 1));
+  if (!inode || (colon != std::string::npos && !birth)) {
+    return usage("option --file: \"" + text + "\" is no file; write its INODE, or INODE:BIRTH");
+  }
+  return File{*inode, birth};
+}
+
+Result<RecordFilter> RecordFilter::parse(const po::variables_map& values,
+                                         const std::vector<std::string>& roots, uint64_t now_ns) {
+  RecordFilter f;
+  auto given = [&](const char* name) { return values.count(name) > 0; };
+  auto text = [&](const char* name) { return values[name].as<std::string>(); };
+  if (given("since")) {
+    EPOCHFS_TRY(f.since_ns_, parse_time("--since", text("since"), now_ns));
+  }
+  if (given("until")) {
+    EPOCHFS_TRY(f.until_ns_, parse_time("--until", text("until"), now_ns));
+  }
+  if (f.since_ns_ > f.until_ns_) {
+    return usage("options --since and --until: the first is the later one; exchange them");
+  }
+  if (given("epoch")) {
+    EPOCHFS_TRY(f.epochs_, parse_epochs(text("epoch")));
+  }
+  if (given("type")) {
+    EPOCHFS_TRY(f.types_, parse_types(text("type")));
+  }
+  EPOCHFS_TRY(f.uids_, ids(values, "uid"));
+  EPOCHFS_TRY(f.pids_, ids(values, "pid"));
+  if (given("file")) {
+    for (const std::string& file : values["file"].as<std::vector<std::string>>()) {
+      EPOCHFS_TRY(File parsed, parse_file(file));
+      f.files_.push_back(parsed);
+    }
+  }
+  if (!given("path")) return f;
+  for (std::string glob : values["path"].as<std::vector<std::string>>()) {
+    if (glob.empty()) return usage("option --path: it is empty; write a glob such as 'logs/*'");
+    for (const std::string& root : roots) {
+      if (glob == root || glob.starts_with(root + "/")) {
+        glob.erase(0, root.size());
+        break;
+      }
+    }
+    f.globs_.add(std::move(glob));
+  }
+  return f;
+}
+
+bool RecordFilter::accepts_file(const FileId& id) const {
+  return files_.empty() ||
+         std::any_of(files_.begin(), files_.end(), [&](const File& file) { return file.is(id); });
+}
+
+bool RecordFilter::accepts(const RecordHead& head) const {
+  return types_[size_t(head.type)] && head.time_ns >= since_ns_ && head.time_ns <= until_ns_ &&
+         epochs_.holds(head.epoch) && one_of(uids_, head.caller.uid) &&
+         one_of(pids_, head.caller.pid) && (accepts_file(head.file) || needs_operands(head));
+}
+
+bool RecordFilter::accepts_operands(const Record& r) const {
+  return accepts_file(r.file) || (r.other && accepts_file(r.other));
+}
+
+}  // namespace epochfs

@@ -1,0 +1,154 @@
+// LogView: which records stand where, without reading them all? The segment files of
+// one volume, mapped for reading as they are asked for, with what the first record of
+// each says: so whoever looks for a time, an epoch or a position opens few of them.
+//
+// For those who look for few records among many: it checks every record that it comes
+// by, but decodes none that nobody wants. Who replays records takes JournalReader.
+//
+// Never disturbs a mount: read-only mappings, no lock. One thread, but for scan(),
+// which any number of threads may call on different segments at the same time.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "journal/log/reader.h"
+
+namespace epochfs {
+
+// How far behind the last whole record another one can stand: what all writers together
+// can have in flight.
+constexpr size_t kTailReach = 512 << 10;
+
+// A record in place. Valid as long as the view.
+struct RecordView {
+  RecordHead head;
+  std::span<const std::byte> bytes;
+
+  // Operands that do not fit are an error that decode_head() does not see.
+  Decoded decode() const { return epochfs::decode(bytes, head.lsn); }
+};
+
+class LogView {
+ public:
+  struct Segment {
+    uint64_t index = 0;
+    std::string name;              // of its file
+    std::span<const std::byte> bytes;
+    uint64_t base = 0;             // position of its first byte
+    bool any = false;              // it holds a record, which is:
+    RecordHead first;
+
+    Lsn begin() const { return Lsn{base + kSegmentHeaderBytes}; }
+    Lsn end() const { return Lsn{base + bytes.size()}; }
+  };
+
+  // Borrows the volume. Errors: a segment that is none, or of another volume (kCorrupt).
+  // With `broken` such segments are left out instead, and it gets their errors by index.
+  static Result<LogView> open(const Volume& volume, std::map<uint64_t, Error>* broken = nullptr);
+  // Takes in segments that came, and lets go of those that were removed meanwhile.
+  Result<void> refresh(std::map<uint64_t, Error>* broken = nullptr);
+
+  // Those that have a header, in the order of the log.
+  const std::vector<Segment>& segments() const { return segments_; }
+  // The segment that holds the position; null: none does.
+  const Segment* segment_of(Lsn at) const;
+  // Position from which on everything is there, `none` where nothing is.
+  Lsn oldest() const;
+  // Behind the last record. Reads the last segment that holds any.
+  Lsn end() const;
+  // The record that begins at the position, if a valid one does.
+  Decoded record_at(Lsn at) const;
+  // Before it whatever is no record is damage; behind it, it may be a record that is
+  // being copied at this moment. As it was when the view was opened or refreshed.
+  Lsn settled() const { return settled_; }
+  const Volume& volume() const { return *volume_; }
+
+  // Calls f(RecordView) -> bool for each record of the segment from `from` on, padding
+  // included, until f returns false. Returns the position behind the last one. damage
+  // as for scan_segment(). Looks no further than `reach` bytes behind what is no record:
+  // who waits at the end of a log need not read all the zeros behind it.
+  template <typename F>
+  static Lsn scan(const Segment& segment, Lsn from, F&& f, std::vector<Damage>* damage = nullptr,
+                  size_t reach = SIZE_MAX);
+  // The same from the last record that begins before `before` to the first.
+  template <typename F>
+  static void scan_backwards(const Segment& segment, Lsn before, F&& f,
+                             std::vector<Damage>* damage = nullptr);
+
+ private:
+  class Mapping {
+   public:
+    Mapping(const std::byte* data, size_t size) : data_(data), size_(size) {}
+    ~Mapping();
+    Mapping(const Mapping&) = delete;
+    std::span<const std::byte> bytes() const { return {data_, size_}; }
+
+   private:
+    const std::byte* data_;
+    size_t size_;
+  };
+  explicit LogView(const Volume& volume) : volume_(&volume) {}
+  // Null: the file is gone meanwhile.
+  static Result<std::unique_ptr<Mapping>> map(int dir, const std::string& name);
+  static void find_first(Segment& segment);
+  Result<void> add(uint64_t index, const std::string& name, std::unique_ptr<Mapping> mapping);
+
+  const Volume* volume_;
+  Lsn settled_{};
+  std::vector<Segment> segments_;
+  std::map<uint64_t, std::unique_ptr<Mapping>> mappings_;
+};
+
+// Beginning of the next valid record of a segment at or after offset `at`; the
+// segment's size if there is none.
+size_t next_valid_record(std::span<const std::byte> segment, uint64_t base, size_t at);
+
+template <typename F>
+Lsn LogView::scan(const Segment& segment, Lsn from, F&& f, std::vector<Damage>* damage,
+                  size_t reach) {
+  size_t at = kSegmentHeaderBytes;
+  if (value(from) > segment.base + at) at = size_t(value(from) - segment.base);
+  Lsn end{segment.base + std::min(at, segment.bytes.size())};
+  RecordView view;
+  while (at < segment.bytes.size()) {
+    const Lsn lsn{segment.base + at};
+    const auto rest = segment.bytes.subspan(at);
+    if (DecodeError error = decode_head(rest, lsn, view.head); error != DecodeError::kNone) {
+      const size_t within = segment.bytes.size() - at > reach ? at + reach : segment.bytes.size();
+      const size_t next =
+          next_valid_record(segment.bytes.first(within), segment.base, at + kRecordAlignment);
+      if (next == within) break;
+      if (damage) damage->push_back({lsn, next - at, error});
+      at = next;
+      continue;
+    }
+    view.bytes = rest.first(view.head.bytes);
+    at += view.head.bytes;
+    end = Lsn{segment.base + at};
+    if (!f(static_cast<const RecordView&>(view))) break;
+  }
+  return end;
+}
+
+template <typename F>
+void LogView::scan_backwards(const Segment& segment, Lsn before, F&& f,
+                             std::vector<Damage>* damage) {
+  // Records do not say where the one before them begins, so their places are found
+  // from the front: a few megabytes for the largest segment.
+  std::vector<uint32_t> places;
+  scan(segment, segment.begin(), [&](const RecordView& view) {
+    if (view.head.lsn >= before) return false;
+    places.push_back(uint32_t(value(view.head.lsn) - segment.base));
+    return true;
+  }, damage);
+  RecordView view;
+  for (auto at = places.rbegin(); at != places.rend(); ++at) {
+    const auto rest = segment.bytes.subspan(*at);
+    if (decode_head(rest, Lsn{segment.base + *at}, view.head) != DecodeError::kNone) continue;
+    view.bytes = rest.first(view.head.bytes);
+    if (!f(static_cast<const RecordView&>(view))) return;
+  }
+}
+
+}  // namespace epochfs

@@ -1,0 +1,29 @@
+// Attributes: all that a file is besides its bytes and its names, in the form
+// that travels and that pre-images keep (schema/replication.capnp).
+#pragma once
+
+#include <string>
+
+#include "journal/base/result.h"
+#include "schema/replication.capnp.h"
+
+namespace epochfs {
+
+// Reads the attributes of an open file (O_PATH is enough), xattrs and a symbolic
+// link's target included. Any thread.
+Result<void> capture_attributes(int fd, rpc::Attributes::Builder out);
+
+// The same as one flat message, as PreImageWriter takes it.
+Result<std::string> capture_attributes(int fd);
+
+// The kind of file system object, from st_mode.
+inline bool is_regular(uint32_t mode) { return (mode & 0170000) == 0100000; }
+inline bool is_directory(uint32_t mode) { return (mode & 0170000) == 0040000; }
+
+inline rpc::FileId::Builder set_file_id(rpc::FileId::Builder out, uint64_t inode, uint64_t birth) {
+  out.setInode(inode);
+  out.setBirthNs(birth);
+  return out;
+}
+
+}  // namespace epochfs

@@ -1,0 +1,101 @@
+#include "journal/volume/cursors.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <memory>
+
+#include "journal/base/unix.h"
+#include "journal/volume/volume.h"
+
+namespace epochfs {
+namespace {
+
+constexpr const char* kWalk = " walk\n";  // behind the epoch
+
+Result<UniqueFd> open_cursors(int volume_dir) {
+  UniqueFd fd(::openat(volume_dir, kCursorsDir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return fail_errno("open directory cursors");
+  return fd;
+}
+
+// A relationship's id, and nothing that could be a path or a temporary file.
+bool is_id(std::string_view name) {
+  return !name.empty() && name.size() <= 64 &&
+         name.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+}  // namespace
+
+Result<std::optional<Cursor>> read_cursor(int volume_dir, const std::string& relationship) {
+  EPOCHFS_TRY(UniqueFd dir, open_cursors(volume_dir));
+  auto text = read_file(dir.get(), relationship, 32);
+  if (!text && text.error().code == ENOENT) return std::optional<Cursor>();
+  if (!text) return tl::unexpected(text.error());
+  uint64_t epoch = 0;
+  auto [end, code] = std::from_chars(text->data(), text->data() + text->size(), epoch);
+  const std::string_view rest = end;
+  if (code != std::errc() || (rest != "\n" && rest != kWalk)) {
+    return fail("read cursor of relationship " + relationship + ": not a number", 0,
+                ExitStatus::kCorrupt);
+  }
+  return std::optional(Cursor{EpochId{epoch}, rest == kWalk});
+}
+
+Result<std::vector<std::string>> list_cursors(int volume_dir) {
+  std::vector<std::string> out;
+  EPOCHFS_TRY(UniqueFd fd, open_cursors(volume_dir));
+  std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(fd.get()), ::closedir);
+  if (!dir) return fail_errno("read directory cursors");
+  fd.release();
+  while (dirent* entry = ::readdir(dir.get())) {
+    if (is_id(entry->d_name)) out.push_back(entry->d_name);
+  }
+  return out;
+}
+
+Result<CursorMap> read_cursors(int volume_dir) {
+  CursorMap out;
+  EPOCHFS_TRY(auto ids, list_cursors(volume_dir));
+  for (const std::string& id : ids) {
+    EPOCHFS_TRY(auto cursor, read_cursor(volume_dir, id));
+    if (cursor) out[id] = *cursor;
+  }
+  return out;
+}
+
+std::optional<EpochId> oldest_epoch(const CursorMap& cursors) {
+  std::optional<EpochId> oldest;
+  for (const auto& [id, cursor] : cursors) {
+    oldest = std::min(oldest.value_or(cursor.epoch), cursor.epoch);
+  }
+  return oldest;
+}
+
+std::optional<EpochId> oldest_walk(const CursorMap& cursors) {
+  std::optional<EpochId> oldest;
+  for (const auto& [id, cursor] : cursors) {
+    if (cursor.walk) oldest = std::min(oldest.value_or(cursor.epoch), cursor.epoch);
+  }
+  return oldest;
+}
+
+Result<void> write_cursor(Storage& storage, int volume_dir, const std::string& relationship,
+                          const Cursor& cursor) {
+  EPOCHFS_CHECK(is_id(relationship));
+  EPOCHFS_TRY(UniqueFd dir, open_cursors(volume_dir));
+  return storage.replace_file("cursor", dir.get(), relationship,
+                              fmt::format("{}{}", value(cursor.epoch),
+                                          cursor.walk ? kWalk : "\n"));
+}
+
+Result<void> remove_cursor(Storage& storage, int volume_dir, const std::string& relationship) {
+  EPOCHFS_CHECK(is_id(relationship));
+  EPOCHFS_TRY(UniqueFd dir, open_cursors(volume_dir));
+  return storage.remove_file("cursor-remove", dir.get(), relationship);
+}
+
+}  // namespace epochfs

@@ -1,0 +1,187 @@
+#include "replicator/daemon/daemon.h"
+
+#include <fmt/format.h>
+#include <kj/async-unix.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <fcntl.h>
+
+#include <csignal>
+#include <cstdio>
+#include <map>
+
+#include "journal/control/unix_rpc.h"
+#include "journal/volume/volume.h"
+#include "replicator/commands/client.h"
+#include "replicator/daemon/control_server.h"
+#include "replicator/peer/peers.h"
+#include "replicator/source/session.h"
+#include "replicator/peer/transport.h"
+
+namespace epochfs {
+namespace {
+
+namespace po = boost::program_options;
+
+const CommandHelp kHelp = {
+    "epochfs serve [--state PATH] [--listen ADDRESS:PORT] [--control SOCKET] [--console off]",
+    "Runs the daemon of this host: replicates from mounted directories, and takes replicas\n"
+    "that the administrator has authorized. Stops on SIGTERM or SIGINT; what was under way\n"
+    "goes on after the next start."};
+
+struct Settings {
+  std::string state, control;
+  ListenAddress listen;
+};
+
+Result<Settings> settings_of(const po::variables_map& values) {
+  Settings s;
+  s.state = values["state"].as<std::string>();
+  s.control = control_socket(values);
+  EPOCHFS_TRY(s.listen, parse_listen_address(values["listen"].as<std::string>(), kDefaultPort));
+  if (auto console = values["console"].as<std::string>(); console != "off") {
+    return fail("option --console: the web page is not part of this version; write off", 0,
+                ExitStatus::kUsage);
+  }
+  return s;
+}
+
+// One daemon a state directory.
+Result<UniqueFd> lock_state(const std::string& state) {
+  const std::string path = state + "/serve.lock";
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!fd) return fail_errno("open " + path);
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return fail_errno("lock " + path);
+    return fail("another epochfs serve uses the state directory " + state +
+                "; stop it, or name another with --state");
+  }
+  return fd;
+}
+
+void raise_descriptor_limit() {
+  rlimit limit;
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+Result<void> make_socket_directory(const std::string& socket) {
+  std::string dir = socket.substr(0, socket.rfind('/'));
+  if (dir.empty() || dir == socket) return {};
+  if (::mkdir(dir.c_str(), 0755) != 0 && errno != EEXIST) {
+    return fail_errno("make directory " + dir);
+  }
+  return {};
+}
+
+// One command's connection to the control socket.
+struct ControlConnection {
+  kj::Own<kj::AsyncIoStream> stream;
+  capnp::TwoPartyVatNetwork network;
+  capnp::RpcSystem<capnp::rpc::twoparty::VatId> rpc;
+
+  ControlConnection(kj::Own<kj::AsyncIoStream> s, rpc::Daemon::Client daemon)
+      : stream(kj::mv(s)), network(*stream, capnp::rpc::twoparty::Side::SERVER),
+        rpc(capnp::makeRpcServer(network, kj::mv(daemon))) {}
+};
+
+// Accepts commands for as long as it is not dropped.
+class ControlListener final : kj::TaskSet::ErrorHandler {
+ public:
+  ControlListener(kj::Own<kj::ConnectionReceiver> receiver, rpc::Daemon::Client daemon)
+      : receiver_(kj::mv(receiver)), daemon_(kj::mv(daemon)), tasks_(*this) {
+    accept();
+  }
+
+ private:
+  void accept() {
+    tasks_.add(receiver_->accept().then([this](kj::Own<kj::AsyncIoStream> stream) {
+      auto connection = kj::heap<ControlConnection>(kj::mv(stream), daemon_);
+      auto gone = connection->network.onDisconnect();
+      tasks_.add(gone.attach(kj::mv(connection)));
+      accept();
+    }));
+  }
+  void taskFailed(kj::Exception&& e) override {
+    fmt::print(stderr, "epochfs serve: control socket: {}\n", e.getDescription().cStr());
+  }
+
+  kj::Own<kj::ConnectionReceiver> receiver_;
+  rpc::Daemon::Client daemon_;
+  kj::TaskSet tasks_;
+};
+
+Result<void> serve(const Settings& settings) {
+  Storage& storage = Storage::system();
+  EPOCHFS_DO(prepare_state_dir(storage, settings.state));
+  EPOCHFS_TRY(UniqueFd lock, lock_state(settings.state));
+  raise_descriptor_limit();
+
+  // Before any thread: all of them must leave these signals to the loop.
+  kj::UnixEventPort::captureSignal(SIGTERM);
+  kj::UnixEventPort::captureSignal(SIGINT);
+  ::signal(SIGPIPE, SIG_IGN);
+  auto io = kj::setupAsyncIo();
+
+  EPOCHFS_TRY(auto registry, Registry::open(storage, settings.state));
+  ListenAddress address = settings.listen;
+  EPOCHFS_TRY(UniqueFd peer_socket, listen_tcp(address));
+  EPOCHFS_DO(make_socket_directory(settings.control));
+  EPOCHFS_TRY(UniqueFd control_socket, listen_unix(settings.control));
+  const std::string listen = fmt::format("{}:{}", address.host, address.port);
+  if (!is_loopback(address)) {
+    fmt::print(stderr, "epochfs serve: warning: what is sent to and from {} is not encrypted and "
+                       "peers are not authenticated; use it on a trusted network only\n", listen);
+  }
+
+  roll_forward_targets(*registry, storage);
+  auto peers = std::make_unique<Peers>(*registry, storage, std::move(peer_socket));
+  std::map<std::string, std::unique_ptr<SourceSession>> sessions;
+  ControlContext context{*registry, storage, io, settings.state, listen,
+                         [&](const std::string& id) {
+                           sessions[id] = std::make_unique<SourceSession>(*registry, storage, id);
+                         },
+                         [&](const std::string& id) { sessions.erase(id); }};
+  for (const Relationship& r : registry->list()) {
+    if (r.role == rpc::Role::SOURCE) context.start_session(r.id);
+  }
+  auto control = kj::heap<ControlListener>(
+      io.lowLevelProvider->wrapListenSocketFd(control_socket.release(),
+                                              kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP),
+      make_control_server(context));
+
+  fmt::print(stderr, "epochfs serve: listening on {}, control socket {}\n", listen,
+             settings.control);
+  io.unixEventPort.onSignal(SIGTERM).exclusiveJoin(io.unixEventPort.onSignal(SIGINT))
+      .ignoreResult().wait(io.waitScope);
+  // Calls that wait are called off in the loop's next turns: they know the registry.
+  control = nullptr;
+  io.waitScope.poll();
+  sessions.clear();
+  peers.reset();
+  ::unlink(settings.control.c_str());
+  return {};
+}
+
+}  // namespace
+
+int serve_command(const Arguments& arguments) {
+  po::options_description options;
+  options.add_options()("state", po::value<std::string>()->default_value(kDefaultStateDir)
+                                     ->value_name("PATH"), "where relationships are kept")(
+      "listen", po::value<std::string>()->default_value(fmt::format("127.0.0.1:{}", kDefaultPort))
+                    ->value_name("ADDRESS:PORT"), "where sources reach this host")(
+      "console", po::value<std::string>()->default_value("off")->value_name("ADDRESS:PORT|off"),
+      "the web page");
+  add_control_option(options);
+  auto parsed = parse_command(kHelp, options, {}, arguments);
+  if (!parsed) return report(parsed.error());
+  if (parsed->help_shown) return 0;
+  auto settings = settings_of(parsed->values);
+  if (!settings) return report(settings.error());
+  auto outcome = serve(*settings);
+  return outcome ? 0 : report(outcome.error());
+}
+
+}  // namespace epochfs

@@ -1,0 +1,12 @@
+// Daemon: what does `epochfs serve` run? Wires registry, peers and sessions of one
+// host, and answers its control socket (schema/control.capnp).
+#pragma once
+
+#include "journal/control/command_line.h"
+
+namespace epochfs {
+
+// Returns the exit status, after SIGTERM or SIGINT.
+int serve_command(const Arguments& arguments);
+
+}  // namespace epochfs

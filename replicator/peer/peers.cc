@@ -1,0 +1,411 @@
+#include "replicator/peer/peers.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <kj/common.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+#include <cstring>
+
+#include "replicator/target/receiver.h"
+
+namespace epochfs {
+namespace {
+
+// For a session to end that has been superseded: it may be applying an epoch.
+constexpr auto kPatience = 60 * kj::SECONDS;
+constexpr auto kLookAgain = 20 * kj::MILLISECONDS;
+
+std::string peer_text(const sockaddr_storage& a) {
+  char text[INET6_ADDRSTRLEN] = "?";
+  if (a.ss_family == AF_INET) {
+    ::inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in&>(a).sin_addr, text, sizeof text);
+  } else if (a.ss_family == AF_INET6) {
+    ::inet_ntop(AF_INET6, &reinterpret_cast<const sockaddr_in6&>(a).sin6_addr, text, sizeof text);
+  }
+  return text;
+}
+
+bool is_path(const std::string& path) {
+  return path.size() > 1 && path[0] == '/' && path.size() < rpc::MAX_PATH_BYTES &&
+         path.find('\0') == std::string::npos;
+}
+
+// A proposal as a peer sent it, checked.
+struct Proposal {
+  std::string id, source_directory, target_directory;
+  Uuid lineage;
+};
+
+Result<Proposal> read_proposal(rpc::Proposal::Reader from) {
+  Proposal p;
+  p.id = from.getRelationship();
+  p.source_directory = from.getSourceDirectory();
+  p.target_directory = from.getTargetDirectory();
+  auto lineage = from.getLineage();
+  if (!is_relationship_id(p.id) || lineage.size() != p.lineage.bytes.size() ||
+      !is_path(p.source_directory) || !is_path(p.target_directory)) {
+    return fail("the proposal is malformed");
+  }
+  std::memcpy(p.lineage.bytes.data(), lineage.begin(), lineage.size());
+  return p;
+}
+
+bool same_terms(const Relationship& r, const Proposal& p) {
+  return r.role == rpc::Role::TARGET && r.lineage == p.lineage &&
+         r.source_directory == p.source_directory && r.target_directory == p.target_directory;
+}
+
+struct Answer {
+  rpc::Decision decision;
+  std::string reason;
+};
+
+Answer answer_of(const Relationship& r) {
+  if (!r.ended.empty()) return {rpc::Decision::DELETED, r.ended};
+  switch (r.decision) {
+    case Decision::kPending: return {rpc::Decision::PENDING, ""};
+    case Decision::kAccepted: return {rpc::Decision::ACCEPTED, ""};
+    case Decision::kDeclined: return {rpc::Decision::DECLINED, ""};
+    case Decision::kDeleted: return {rpc::Decision::DELETED, ""};
+  }
+  return {rpc::Decision::REFUSED, ""};
+}
+
+TargetOptions options_of(const Relationship& r) {
+  TargetOptions options;
+  options.relationship = r.id;
+  options.lineage = r.lineage;
+  options.directory = r.target_directory;
+  options.replace_contents = r.replace_contents;
+  options.established = r.established;
+  return options;
+}
+
+void note_recovery_point(Registry& registry, const std::string& id, const RecoveryPoint& point) {
+  registry.set_progress(id, [&](Progress& p) {
+    p.recovery_epoch = EpochId{point.cursor};
+    p.recovery_time_ns = point.barrier_ns;
+  });
+}
+
+}  // namespace
+
+// ---- what a peer may ask for, on one connection ----
+
+class Peers::Host final : public rpc::ReplicationHost::Server {
+ public:
+  Host(Peers& peers, Connection& connection, Wakeup& decisions, kj::Timer& timer,
+       std::string peer)
+      : peers_(peers), registry_(peers.registry_), connection_(connection), wakeup_(decisions),
+        timer_(timer), peer_(std::move(peer)) {}
+  ~Host() {
+    if (opened_.empty()) return;
+    std::lock_guard lock(peers_.mutex_);
+    auto at = peers_.opened_.find(opened_);
+    if (at == peers_.opened_.end() || at->second.connection != &connection_) return;
+    peers_.opened_.erase(at);
+    note_connected(opened_, false);
+  }
+
+  kj::Promise<void> hello(HelloContext call) override {
+    auto out = call.getResults();
+    out.setProtocol(rpc::PROTOCOL_VERSION);
+    char name[256] = {};
+    ::gethostname(name, sizeof name - 1);
+    auto host = out.initHost();
+    host.setName(name);
+    host.setSoftware("epochfs " EPOCHFS_VERSION);
+    return kj::READY_NOW;
+  }
+
+  kj::Promise<void> propose(ProposeContext call) override {
+    write(call.getResults(), ask(call.getParams().getProposal()));
+    return kj::READY_NOW;
+  }
+
+  kj::Promise<void> awaitDecision(AwaitDecisionContext call) override {
+    Answer answer = ask(call.getParams().getProposal());
+    if (answer.decision == rpc::Decision::PENDING) {
+      return wakeup_.wait().then([this, call]() mutable { return awaitDecision(call); });
+    }
+    write(call.getResults(), answer);
+    return kj::READY_NOW;
+  }
+
+  kj::Promise<void> open(OpenContext call) override {
+    auto results = call.getResults();
+    Answer answer = ask(call.getParams().getProposal());
+    if (answer.decision != rpc::Decision::ACCEPTED) {
+      results.initOutcome().setFailed("the relationship is not accepted");
+      return kj::READY_NOW;
+    }
+    call.allowCancellation();
+    return open_when_free(call, timer_.now() + kPatience);
+  }
+
+  kj::Promise<void> end(EndContext call) override {
+    auto proposal = read_proposal(call.getParams().getProposal());
+    if (!proposal) return kj::READY_NOW;
+    auto r = registry_.get(proposal->id);
+    if (!r || !same_terms(*r, *proposal)) return kj::READY_NOW;
+    std::string reason = call.getParams().getReason();
+    reason.resize(std::min<size_t>(reason.size(), rpc::MAX_TEXT_BYTES));
+    [[maybe_unused]] auto updated = registry_.update(r->id, [&](Relationship& changed) -> Result<void> {
+      if (changed.ended.empty()) changed.ended = escape(reason.empty() ? "ended by the source" : reason);
+      return {};
+    });
+    return kj::READY_NOW;
+  }
+
+  const std::string& opened() const { return opened_; }
+
+  // Whether what this connection was opened for still holds.
+  bool may_go_on() const {
+    if (connection_.superseded) return false;
+    if (opened_.empty()) return true;
+    auto r = registry_.get(opened_);
+    return r && answer_of(*r).decision == rpc::Decision::ACCEPTED;
+  }
+
+ private:
+  template <typename Results>
+  static void write(Results&& out, const Answer& answer) {
+    out.setDecision(answer.decision);
+    out.setReason(answer.reason);
+  }
+
+  // Files the proposal if it is new; says what has become of it.
+  Answer ask(rpc::Proposal::Reader from) {
+    auto proposal = read_proposal(from);
+    if (!proposal) return {rpc::Decision::REFUSED, proposal.error().message()};
+    if (auto known = registry_.get(proposal->id)) {
+      if (!same_terms(*known, *proposal)) {
+        return {rpc::Decision::REFUSED, "another relationship has this id here"};
+      }
+      return answer_of(*known);
+    }
+    Relationship r;
+    r.id = proposal->id;
+    r.role = rpc::Role::TARGET;
+    r.source_directory = proposal->source_directory;
+    r.target_directory = proposal->target_directory;
+    r.lineage = proposal->lineage;
+    r.peer = peer_;
+    r.created_ns = now_ns();
+    if (auto added = registry_.add(r); !added) {
+      return {rpc::Decision::REFUSED, added.error().message()};
+    }
+    return {rpc::Decision::PENDING, ""};
+  }
+
+  // The source's earlier session may still be on its way out, on another thread.
+  kj::Promise<void> open_when_free(OpenContext call, kj::TimePoint until) {
+    auto r = registry_.get(std::string(call.getParams().getProposal().getRelationship()));
+    // It may have been taken back while this waited.
+    if (!r || answer_of(*r).decision != rpc::Decision::ACCEPTED) {
+      call.getResults().initOutcome().setFailed("the relationship is not accepted");
+      return kj::READY_NOW;
+    }
+    auto opened = Target::open(peers_.storage_, options_of(*r));
+    if (!opened && opened.error().kind == Refusal::Kind::kBusy && timer_.now() < until) {
+      peers_.supersede(r->id);
+      return timer_.afterDelay(kLookAgain).then([this, call, until]() mutable {
+        return open_when_free(call, until);
+      });
+    }
+    if (opened) {
+      take_over(*r, *std::move(opened), call.getResults());
+    } else {
+      fill(call.getResults().initOutcome(), opened.error());
+    }
+    return kj::READY_NOW;
+  }
+
+  void take_over(const Relationship& r, std::shared_ptr<Target> target,
+                 rpc::ReplicationHost::OpenResults::Builder results) {
+    if (!r.established) {
+      auto noted = registry_.update(r.id, [](Relationship& changed) -> Result<void> {
+        changed.established = true;
+        return {};
+      });
+      if (!noted) return results.initOutcome().setFailed(noted.error().message());
+    }
+    fill(results.initState(), target->state());
+    note_recovery_point(registry_, r.id, target->state());
+    results.initOutcome().setOk();
+    results.setSession(serve_session(target, [this, id = r.id](const RecoveryPoint& point) {
+      note_recovery_point(registry_, id, point);
+    }));
+    opened_ = r.id;
+    note_connected(opened_, true);
+    std::lock_guard lock(peers_.mutex_);
+    peers_.opened_[r.id] = {target, &connection_};
+  }
+
+  void note_connected(const std::string& id, bool connected) {
+    registry_.set_progress(id, [&](Progress& p) { p.connected = connected; });
+  }
+
+  Peers& peers_;
+  Registry& registry_;
+  Connection& connection_;
+  Wakeup& wakeup_;
+  kj::Timer& timer_;
+  std::string peer_;
+  std::string opened_;  // relationship that a session was opened for
+};
+
+// ---- connections ----
+
+Peers::Peers(Registry& registry, Storage& storage, UniqueFd listener)
+    : registry_(registry), storage_(storage), listener_(std::move(listener)),
+      stop_event_(::eventfd(0, EFD_CLOEXEC)) {
+  EPOCHFS_CHECK(stop_event_);
+  thread_ = std::thread([this] { accept_loop(); });
+}
+
+Peers::~Peers() {
+  stop_ = true;
+  uint64_t one = 1;
+  EPOCHFS_CHECK(::write(stop_event_.get(), &one, sizeof one) == sizeof one);
+  thread_.join();
+  reap(true);
+}
+
+void Peers::accept_loop() {
+  while (!stop_) {
+    pollfd watched[] = {{listener_.get(), POLLIN, 0}, {stop_event_.get(), POLLIN, 0}};
+    if (::poll(watched, 2, -1) < 0) continue;
+    reap(false);
+    sockaddr_storage address{};
+    socklen_t size = sizeof address;
+    UniqueFd fd(::accept4(listener_.get(), reinterpret_cast<sockaddr*>(&address), &size,
+                          SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!fd) continue;
+    std::lock_guard lock(mutex_);
+    if (connections_.size() >= kMaxConnections) continue;  // closed at once
+    tune_tcp(fd.get());
+    Connection& connection = connections_.emplace_back();
+    connection.thread = std::thread(
+        [this, &connection, fd = fd.release(), peer = peer_text(address)] {
+          serve(connection, UniqueFd(fd), peer);
+          connection.done = true;
+        });
+  }
+}
+
+void Peers::serve(Connection& connection, UniqueFd fd, std::string peer) {
+  std::string relationship;  // that was opened on it
+  auto io = kj::setupAsyncIo();
+  connection.wakeup.attach(io.unixEventPort);
+  registry_.subscribe(&connection.wakeup);
+  auto broken = kj::runCatchingExceptions([&] {
+    auto stream = io.lowLevelProvider->wrapSocketFd(
+        fd.release(), kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP |
+                          kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC |
+                          kj::LowLevelAsyncIoProvider::ALREADY_NONBLOCK);
+    // Signals come from one eventfd; whoever else waits for them is told from here.
+    Wakeup decisions;
+    decisions.attach(io.unixEventPort);
+    auto server = kj::heap<Host>(*this, connection, decisions, io.provider->getTimer(), peer);
+    Host& host = *server;
+    capnp::TwoPartyVatNetwork network(*stream, capnp::rpc::twoparty::Side::SERVER,
+                                      peer_reader_options());
+    auto rpc = capnp::makeRpcServer(network, rpc::ReplicationHost::Client(kj::mv(server)));
+    std::function<kj::Promise<void>()> until_over = [&]() -> kj::Promise<void> {
+      if (stop_ || !host.may_go_on()) return kj::READY_NOW;
+      return connection.wakeup.wait().then([&] {
+        decisions.signal();
+        return until_over();
+      });
+    };
+    KJ_DEFER(relationship = host.opened());
+    network.onDisconnect().exclusiveJoin(until_over()).wait(io.waitScope);
+  });
+  KJ_IF_MAYBE (e, broken) {
+    if (e->getType() != kj::Exception::Type::DISCONNECTED) {
+      fmt::print(stderr, "epochfs serve: connection from {}: {}\n", peer,
+                 e->getDescription().cStr());
+    }
+  }
+  registry_.unsubscribe(&connection.wakeup);
+  connection.wakeup.detach();
+  if (auto r = registry_.get(relationship); r && r->decision == Decision::kDeleted) {
+    [[maybe_unused]] auto discarded = discard_target(storage_, *r);
+  }
+}
+
+// Joins connections that have ended; all of them, after telling them to end. Not
+// under the lock: a thread takes it once more on its way out.
+void Peers::reap(bool all) {
+  std::list<Connection> ended;
+  {
+    std::lock_guard lock(mutex_);
+    for (auto at = connections_.begin(); at != connections_.end();) {
+      auto current = at++;
+      if (all) current->wakeup.signal();
+      if (all || current->done) ended.splice(ended.end(), connections_, current);
+    }
+  }
+  for (Connection& connection : ended) connection.thread.join();
+}
+
+// Ends the connection that has the relationship open: its peer has come back on
+// another one, so nobody listens to it any more.
+void Peers::supersede(const std::string& relationship) {
+  std::lock_guard lock(mutex_);
+  auto at = opened_.find(relationship);
+  if (at == opened_.end()) return;
+  if (auto target = at->second.target.lock()) target->stop();
+  at->second.connection->superseded = true;
+  at->second.connection->wakeup.signal();
+}
+
+// ---- target directories ----
+
+void roll_forward_targets(Registry& registry, Storage& storage) {
+  for (const Relationship& r : registry.list()) {
+    if (r.role != rpc::Role::TARGET || r.decision != Decision::kAccepted || !r.established) continue;
+    auto target = Target::open(storage, options_of(r));
+    if (target) {
+      note_recovery_point(registry, r.id, (*target)->state());
+    } else {
+      registry.set_progress(r.id, [&](Progress& p) { p.error = target.error().error.message(); });
+    }
+  }
+}
+
+Result<void> discard_target(Storage& storage, const Relationship& relationship) {
+  if (!relationship.established) return {};
+  auto removed = remove_stage(storage, options_of(relationship));
+  if (removed || removed.error().kind == Refusal::Kind::kBusy) return {};
+  return tl::unexpected(removed.error().error);
+}
+
+Result<void> check_target_directory(const std::string& path, bool replace_contents) {
+  const std::string what = "target directory " + path;
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd) {
+    int code = errno;
+    return fail(code == ENOENT ? what + " does not exist; make it first: mkdir " + path : what,
+                code == ENOENT ? 0 : code);
+  }
+  std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(fd.get()), ::closedir);
+  if (!dir) return fail_errno("read " + what);
+  fd.release();
+  while (dirent* e = ::readdir(dir.get())) {
+    if (std::strcmp(e->d_name, ".") == 0 || std::strcmp(e->d_name, "..") == 0) continue;
+    if (replace_contents) return {};
+    return fail(what + " is not empty; empty it, or accept that its contents are DELETED with "
+                       "--replace-contents", ENOTEMPTY);
+  }
+  return {};
+}
+
+}  // namespace epochfs

@@ -1,0 +1,70 @@
+// Peers: who may talk to this host's target role, and what may they do? Accepts
+// connections, one thread with one event loop each, and serves ReplicationHost on
+// them: greet, file a request, wait for its decision, and, for an accepted
+// relationship, open a session on the target directory.
+#pragma once
+
+#include <atomic>
+#include <list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "replicator/relationship/registry.h"
+#include "replicator/peer/transport.h"
+
+namespace epochfs {
+
+constexpr size_t kMaxConnections = 256;
+
+class Target;
+
+class Peers {
+ public:
+  // Takes over the listening socket.
+  Peers(Registry& registry, Storage& storage, UniqueFd listener);
+  ~Peers();  // ends every connection
+
+ private:
+  struct Connection {
+    std::thread thread;
+    Wakeup wakeup;
+    std::atomic<bool> superseded{false};  // a later one has opened its relationship
+    std::atomic<bool> done{false};
+  };
+  class Host;
+  void accept_loop();
+  void serve(Connection& connection, UniqueFd fd, std::string peer);
+  void reap(bool all);
+  void supersede(const std::string& relationship);
+
+  Registry& registry_;
+  Storage& storage_;
+  UniqueFd listener_;
+  UniqueFd stop_event_;
+  std::atomic<bool> stop_{false};
+  std::mutex mutex_;
+  std::list<Connection> connections_;
+  // Relationship id -> its open target, and the connection that has it.
+  struct Opened {
+    std::weak_ptr<Target> target;
+    Connection* connection;
+  };
+  std::map<std::string, Opened> opened_;
+  std::thread thread_;
+};
+
+// Finishes epochs that were committed and not completely applied when the host
+// stopped. No source is needed. Errors are noted as the relationship's progress.
+void roll_forward_targets(Registry& registry, Storage& storage);
+
+// Checks that a relationship's target directory can be taken into use: it exists,
+// is a directory, and is empty unless `replace_contents`.
+Result<void> check_target_directory(const std::string& path, bool replace_contents);
+
+// The target's part of ending a relationship: what lies beside the directory goes.
+// Does nothing while a session is open; that one does it when it ends.
+Result<void> discard_target(Storage& storage, const Relationship& relationship);
+
+}  // namespace epochfs

@@ -1,0 +1,60 @@
+// Window: how much may be on its way to the target at once? Bounds the bytes of
+// calls that have been sent and not answered, and remembers the first failure.
+#pragma once
+
+#include <kj/async.h>
+
+#include "replicator/source/reading/interruptible.h"
+
+namespace epochfs {
+
+class Window final : kj::TaskSet::ErrorHandler {
+ public:
+  static constexpr uint64_t kMaxBytes = 16 << 20;
+
+  explicit Window(Interruptible& loop) : loop_(loop), tasks_(*this) {}
+
+  // Waits until there is room, then counts the call. Throws when an earlier call
+  // has failed, or when interrupted.
+  void add(kj::Promise<void> call, uint64_t bytes) {
+    outstanding_ += bytes;
+    tasks_.add(call.then([this, bytes] {
+      outstanding_ -= bytes;
+      wake();
+    }));
+    while (outstanding_ > kMaxBytes) wait_for_one();
+    rethrow();
+  }
+
+  // Returns when every call has been answered.
+  void drain() {
+    while (outstanding_ > 0) wait_for_one();
+    rethrow();
+  }
+
+ private:
+  void taskFailed(kj::Exception&& e) override {
+    if (failure_ == nullptr) failure_ = kj::mv(e);
+    wake();
+  }
+  void wake() {
+    if (waiter_) waiter_->fulfill();
+  }
+  void wait_for_one() {
+    rethrow();
+    auto pair = kj::newPromiseAndFulfiller<void>();
+    waiter_ = kj::mv(pair.fulfiller);
+    loop_.wait(kj::mv(pair.promise));
+  }
+  void rethrow() {
+    KJ_IF_MAYBE (e, failure_) kj::throwFatalException(kj::cp(*e));
+  }
+
+  Interruptible& loop_;
+  uint64_t outstanding_ = 0;
+  kj::Own<kj::PromiseFulfiller<void>> waiter_;
+  kj::Maybe<kj::Exception> failure_;
+  kj::TaskSet tasks_;
+};
+
+}  // namespace epochfs

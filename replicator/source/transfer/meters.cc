@@ -1,0 +1,82 @@
+#include "replicator/source/transfer/meters.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <utility>
+
+namespace epochfs {
+
+ProgressMeter::ProgressMeter(TransferContext& c, Progress::Phase phase) : c_(c) {
+  c_.registry.set_progress(c_.relationship, [&](Progress& p) {
+    p.phase = phase;
+    p.work_total = 0;
+    p.work_done = 0;
+    p.transfer_began_ns = now_ns();
+  });
+}
+
+ProgressMeter::~ProgressMeter() {
+  c_.registry.set_progress(c_.relationship,
+                           [](Progress& p) { p.phase = Progress::Phase::kIdle; });
+}
+
+ProgressMeter::OnProgress ProgressMeter::follow(const ChangeSet& set) {
+  uint64_t work = 0;
+  for (const auto& [id, change] : set.files) work += Sender::foreseen_work_of(change);
+  expect(work);
+  return [this, meter = meter(), unforeseen = uint64_t{0}](const SenderCounters& now) mutable {
+    expect(now.work_unforeseen - std::exchange(unforeseen, now.work_unforeseen));
+    meter(now);
+  };
+}
+
+void ProgressMeter::expect(uint64_t work) {
+  if (work == 0) return;
+  c_.registry.set_progress(c_.relationship, [&](Progress& p) { p.work_total += work; });
+}
+
+ProgressMeter::OnProgress ProgressMeter::meter() {
+  return [this, before = SenderCounters{}](const SenderCounters& now) mutable {
+    c_.registry.set_progress(c_.relationship, [&](Progress& p) {
+      p.files_sent += now.files - before.files;
+      p.bytes_read += now.bytes_read - before.bytes_read;
+      p.bytes_sent += now.bytes_sent - before.bytes_sent;
+      p.work_done += now.work_done - before.work_done;
+    });
+    before = now;
+  };
+}
+
+ComparisonMeter::ComparisonMeter(TransferContext& c, const char* what, const std::string& reason)
+    : c_(c), what_(what) {
+  change([&](Progress::Comparison& compared) {
+    const bool goes_on = compared.began_ns != 0 && compared.ended_ns == 0;
+    if (!goes_on) compared = {.began_ns = now_ns(), .reason = reason};
+    sent_before_ = compared.bytes_sent;
+    compared.files = compared.differed = 0;  // all are looked at anew
+  });
+}
+
+void ComparisonMeter::done() {
+  Progress::Comparison result;
+  change([&](Progress::Comparison& compared) {
+    if (compared.ended_ns == 0) compared.ended_ns = now_ns();
+    result = compared;
+  });
+  fmt::print(stderr, "epochfs serve: relationship {}: {} was compared with the target, "
+                     "since {}: {} files in {:.1f} s, {} differed, {} bytes sent\n",
+             c_.relationship, what_, result.reason, result.files,
+             double(result.ended_ns - result.began_ns) / 1e9, result.differed,
+             result.bytes_sent);
+}
+
+void ComparisonMeter::show() {
+  change([&](Progress::Comparison& compared) {
+    compared.files = walked_.compared;
+    compared.differed = walked_.differed;
+    compared.bytes_sent = sent_before_ + walked_.bytes_sent + completed_.bytes_sent;
+  });
+}
+
+}  // namespace epochfs

@@ -1,0 +1,49 @@
+// Outcome: did the target do what it was asked, and if not, what follows from
+// that? A Refusal is an error together with what the peer is to make of it; it
+// becomes an rpc::Outcome in one place (receiver.cc).
+#pragma once
+
+#include <string>
+#include <utility>
+
+#include "journal/base/result.h"
+
+namespace epochfs {
+
+struct Refusal {
+  enum class Kind {
+    kFailed,        // will perhaps work later: disk full, no permission
+    kUnknownState,  // the target does not hold what the source believes
+    kTargetLost,    // the target directory vanished or is another one
+    kBusy,          // another session has this relationship's stage
+  };
+
+  Refusal(Error e) : error(std::move(e)) {}  // any plain error is a failure
+  Refusal(Kind k, Error e) : kind(k), error(std::move(e)) {}
+
+  Kind kind = Kind::kFailed;
+  Error error;
+};
+
+template <typename T>
+using Outcome = tl::expected<T, Refusal>;
+
+inline tl::unexpected<Refusal> refuse(Refusal::Kind kind, std::string what, int code = 0) {
+  return tl::unexpected(Refusal(kind, Error{std::move(what), code}));
+}
+inline tl::unexpected<Refusal> unknown_state(std::string what, int code = 0) {
+  return refuse(Refusal::Kind::kUnknownState, std::move(what), code);
+}
+
+// Where a test can stop the target between two steps of its work. What it
+// returns or throws ends the work at that point.
+class Steps {
+ public:
+  virtual ~Steps() = default;
+  virtual Result<void> at(const char* label) {
+    (void)label;
+    return {};
+  }
+};
+
+}  // namespace epochfs

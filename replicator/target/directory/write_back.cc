@@ -1,0 +1,45 @@
+#include "replicator/target/directory/write_back.h"
+
+#include <fcntl.h>
+
+namespace epochfs {
+
+constexpr uint64_t kWriteBackEvery = 128 << 20;  // a fraction of a second of a disk's time
+
+WriteBack::WriteBack(int dir) : fd_(::openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {}
+
+WriteBack::~WriteBack() {
+  if (!thread_.joinable()) return;
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_one();
+  thread_.join();
+}
+
+void WriteBack::staged(uint64_t bytes) {
+  bytes_ += bytes;
+  if (bytes_ < kWriteBackEvery || !fd_) return;
+  bytes_ = 0;
+  if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
+  {
+    std::lock_guard lock(mutex_);
+    wanted_ = true;
+  }
+  wake_.notify_one();
+}
+
+void WriteBack::run() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    wake_.wait(lock, [&] { return wanted_ || stop_; });
+    if (stop_) return;
+    wanted_ = false;
+    lock.unlock();
+    ::syncfs(fd_.get());
+    lock.lock();
+  }
+}
+
+}  // namespace epochfs

@@ -1,0 +1,164 @@
+// Index: what does the target hold, and what is staged to replace it? An LMDB
+// environment beside the target directory:
+//
+//   meta           relationship, cursor, the stage's plan, the commit mark
+//   nodes          file -> what the target holds of it
+//   names          parent, name -> file
+//   links          file -> its parent, name pairs
+//   staged_nodes   file -> what it is to be, and how much of it has come
+//   staged_names   parent, name -> file, or none: the name is to go
+//   staged_links   file -> the staged names that lead to it
+//   staged_ranges  file, offset -> bytes that changed
+//   listed         directories all of whose names are staged
+//
+// `nodes`, `names` and `links` change in one transaction with the cursor, when
+// an epoch has been applied; all the rest prepares for that.
+//
+// Everything happens in one long transaction, which commit() makes durable and
+// follows with the next; destruction throws away what was not committed. The
+// caller makes staged files durable before it commits a claim about them. The
+// index never touches the target directory. One thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "replicator/target/index/node.h"
+
+struct MDB_env;
+struct MDB_txn;
+
+namespace epochfs {
+
+constexpr uint32_t kIndexFormat = 1;
+// Address space, not storage. It doubles when half of it is in use.
+constexpr size_t kIndexMapBytes = size_t(64) << 30;
+
+enum class ApplyPhase : uint32_t {
+  kNone,         // the stage can still be thrown away
+  kCommitted,    // the source is not needed any more: the epoch will be applied
+  kNamesVacated, // nothing is left where something else belongs
+};
+
+// The one record of `meta`. Fixed size, copied as it lies in memory.
+struct IndexMeta {
+  uint32_t format = kIndexFormat;
+  ApplyPhase phase = ApplyPhase::kNone;
+  std::array<char, 16> relationship{};  // 12 hex digits
+  Uuid lineage;
+  FileId target_root;  // st_ino and birth of the target directory
+  FileId source_root;  // of the source directory; {0,0} before the first epoch
+
+  uint64_t cursor = 0;
+  uint64_t state_hash = 0;
+  uint64_t barrier_ns = 0;
+
+  // Of the stage.
+  uint64_t walk_since = 0;
+  uint32_t generation = 0;  // grows with each transfer
+  bool staging = false;     // something may be staged
+  bool full = false;        // of a full transfer
+  bool owned = false;       // an epoch was committed once: what is in the directory is ours
+  bool pristine = false;    // of the commit mark: the directory was empty before
+
+  // The commit mark: what the target is to hold.
+  uint64_t mark_epoch = 0;
+  uint64_t mark_hash = 0;
+  uint64_t mark_barrier_ns = 0;
+  FileId mark_root;
+};
+
+class Index {
+ public:
+  // Opens or makes the environment in directory `dir`. Errors: a newer format,
+  // damage (kCorrupt).
+  static Result<std::unique_ptr<Index>> open(int dir, size_t map_bytes = kIndexMapBytes);
+  ~Index();
+  Index(const Index&) = delete;
+
+  // Returns when all changes are durable. On an error they are gone, and failed().
+  Result<void> commit();
+  // A change could not be made: the transaction is of no more use. Whoever has
+  // built on it goes back to the last commit, too.
+  bool failed() const { return failed_; }
+  Result<void> roll_back();
+  // Commits if the transaction leaves too little room for `puts` more changes:
+  // to be called where a commit does no harm.
+  bool crowded(size_t puts = 0) const;
+  Result<void> make_room(size_t puts);
+
+  const IndexMeta& meta() const { return meta_; }
+  Result<void> put_meta(const IndexMeta& meta);
+
+  // What the target holds.
+  Result<std::optional<IndexedNode>> node(FileId id);
+  Result<void> put_node(FileId id, const IndexedNode& node);
+  Result<void> remove_node(FileId id);
+  Result<FileId> child(const EntryName& entry);  // {0,0}: none
+  Result<std::vector<EntryName>> links(FileId id);
+  Result<bool> has_links(FileId id);
+  Result<void> put_name(const EntryName& entry, FileId child);  // {0,0} removes it
+  Result<void> clear_tree();
+  Result<size_t> count_names();
+
+  // What is staged.
+  Result<std::optional<StagedHead>> staged_head(FileId id);
+  Result<std::optional<StagedNode>> staged(FileId id);
+  Result<void> put_staged(FileId id, const StagedNode& node);
+  Result<void> remove_staged(FileId id);
+  Result<size_t> count_staged();
+  Result<std::optional<FileId>> staged_child(const EntryName& entry);  // {0,0}: to go
+  Result<std::vector<EntryName>> staged_links(FileId id);
+  Result<void> put_staged_name(const EntryName& entry, FileId child);
+  Result<void> remove_staged_name(const EntryName& entry);
+  Result<size_t> count_staged_names();
+  Result<void> put_range(FileId id, uint64_t offset, const StagedRange& range);
+  Result<void> remove_ranges(FileId id);
+  Result<void> put_listed(FileId directory);
+  Result<bool> listed(FileId directory);
+  Result<void> clear_staged_names();  // staged_names, staged_links, listed
+  Result<void> clear_stage();         // all that is staged
+
+  // Calls f for each, in order of keys. f may change any table; entries that it
+  // adds may or may not come. An error of f ends the scan and is returned.
+  template <typename... A>
+  using Each = std::function<Result<void>(A...)>;
+  Result<void> for_each_child(FileId parent, const Each<const EntryName&, FileId>& f);
+  Result<void> for_each_node(const Each<FileId, const IndexedNode&>& f);
+  Result<void> for_each_staged(const Each<FileId, StagedNode&>& f);
+  Result<void> for_each_staged_name(const Each<const EntryName&, FileId>& f);
+  Result<void> for_each_staged_child(FileId parent, const Each<const EntryName&, FileId>& f);
+  Result<void> for_each_range(FileId id, const Each<uint64_t, const StagedRange&>& f);
+  Result<void> for_each_listed(const Each<FileId>& f);
+
+ private:
+  enum Table { kMeta, kNodes, kNames, kLinks, kStagedNodes, kStagedNames, kStagedLinks,
+               kStagedRanges, kListed, kTables };
+
+  Index() = default;
+  Result<void> begin(size_t puts);
+  Result<void> read_meta();
+  Result<std::optional<std::string_view>> get(Table table, std::string_view key);
+  Result<void> put(Table table, std::string_view key, std::string_view value);
+  Result<void> remove(Table table, std::string_view key, const std::string_view* value = nullptr);
+  Result<void> scan(Table table, std::string_view prefix,
+                    const Each<std::string_view, std::string_view>& f);
+  Result<std::vector<EntryName>> all_links(Table table, FileId id);
+  Result<void> change_link(Table table, FileId id, std::string_view entry, bool there);
+  Result<void> empty(Table table);
+  Result<size_t> count(Table table);
+
+  MDB_env* env_ = nullptr;
+  MDB_txn* txn_ = nullptr;
+  unsigned tables_[kTables] = {};
+  bool failed_ = false;
+  size_t map_bytes_ = 0;
+  size_t page_bytes_ = 4096;
+  size_t used_at_begin_ = 0;  // bytes
+  size_t estimate_ = 0;       // most that this transaction can have added, bytes
+  IndexMeta meta_;
+};
+
+}  // namespace epochfs

@@ -1,0 +1,50 @@
+// MountedJournalTest: what a mount's process wires around a journal, but for FUSE: pins,
+// recorder, checkpoints, settler, housekeeper, and one worker. The backing directory is an
+// empty folder.
+#pragma once
+
+#include <sys/stat.h>
+
+#include "fs/housekeeping/housekeeper.h"
+#include "tests/unit/journal/journal_support.h"
+
+namespace epochfs::testing {
+
+class MountedJournalTest : public JournalTest {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(::mkdir((dir_ / "backing").c_str(), 0755), 0);
+    backing_ = must(open_directory(dir_ / "backing"));
+    open();
+    pins_ = must(Pins::create(volume_, backing_.get()));
+    pins_->restore({}, {}, EpochId{0});
+    recorder_ = std::make_unique<Recorder>(*journal_, barrier_, *pins_, backing_.get());
+    checkpoints_ = must(Checkpoints::open(storage_, volume_));
+    settler_ = std::make_unique<Settler>(storage_, *journal_, backing_.get());
+    worker_ = *recorder_->add_worker();
+    keep({.keep = {.bytes = 0}});
+  }
+  void TearDown() override {
+    recorder_->remove_worker(worker_);
+    housekeeper_.reset();
+    recorder_.reset();
+    pins_.reset();
+  }
+  // From now on house is kept like this; by hand, unless it is started.
+  void keep(const HousekeepingOptions& options) {
+    housekeeper_.reset();
+    housekeeper_ = std::make_unique<Housekeeper>(volume_, backing_.get(), *journal_, *recorder_,
+                                                 *pins_, *checkpoints_, *settler_, options);
+  }
+
+  UniqueFd backing_;
+  Barrier barrier_;
+  std::unique_ptr<Pins> pins_;
+  std::unique_ptr<Recorder> recorder_;
+  std::unique_ptr<Checkpoints> checkpoints_;
+  std::unique_ptr<Settler> settler_;
+  std::unique_ptr<Housekeeper> housekeeper_;
+  Worker worker_;
+};
+
+}  // namespace epochfs::testing
