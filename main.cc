@@ -25,8 +25,8 @@ int status_command(const Arguments& arguments) {
       names_directory |= a.find('/') != a.npos || a == "." || a == "..";
     }
   }
-  return names_directory ? epochfs::mount_status_command(arguments)
-                         : epochfs::status_command(arguments);
+  return names_directory ? epochfs::fs::mount_status_command(arguments)
+                         : epochfs::replicator::status_command(arguments);
 }
 
 struct Command {
@@ -35,14 +35,14 @@ struct Command {
 };
 
 const std::map<std::string, Command> kCommands = {
-    {"mount", {epochfs::mount_command, "mount a directory and record its changes"}},
-    {"unmount", {epochfs::unmount_command, "end a mount"}},
-    {"barrier", {epochfs::barrier_command, "cut an epoch of a mounted directory"}},
-    {"serve", {epochfs::serve_command, "run this host's daemon"}},
-    {"relationship", {epochfs::relationship_command, "create and manage relationships"}},
+    {"mount", {epochfs::fs::mount_command, "mount a directory and record its changes"}},
+    {"unmount", {epochfs::fs::unmount_command, "end a mount"}},
+    {"barrier", {epochfs::fs::barrier_command, "cut an epoch of a mounted directory"}},
+    {"serve", {epochfs::replicator::serve_command, "run this host's daemon"}},
+    {"relationship", {epochfs::replicator::relationship_command, "create and manage relationships"}},
     {"status", {status_command, "show how relationships fare, or a mount"}},
-    {"wait", {epochfs::wait_command, "wait until the target holds an epoch"}},
-    {"journal", {epochfs::journal_command, "read the journal of a volume"}},
+    {"wait", {epochfs::replicator::wait_command, "wait until the target holds an epoch"}},
+    {"journal", {epochfs::journal::journal_command, "read the journal of a volume"}},
 };
 
 void print_help(FILE* out) {

@@ -7,7 +7,7 @@
 #include <cstring>
 #include <fstream>
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 constexpr int32_t kNoBound = 2'000'000'000;  // the kernel's default
@@ -32,9 +32,9 @@ int64_t coarse_ns() {
 
 }  // namespace
 
-Wakeup::Wakeup(WakeupMode mode, const std::string& device) : Wakeup(mode, device, Rates{}) {}
+IdleLatency::IdleLatency(WakeupMode mode, const std::string& device) : IdleLatency(mode, device, Rates{}) {}
 
-Wakeup::Wakeup(WakeupMode mode, const std::string& device, const Rates& rates) : rates_(rates) {
+IdleLatency::IdleLatency(WakeupMode mode, const std::string& device, const Rates& rates) : rates_(rates) {
   if (mode == WakeupMode::kNever) {
     unavailable_ = "not wanted (-o wakeup=never)";
     return;
@@ -49,7 +49,7 @@ Wakeup::Wakeup(WakeupMode mode, const std::string& device, const Rates& rates) :
   if (mode == WakeupMode::kAdaptive) thread_ = std::thread([this] { keep_time(); });
 }
 
-Wakeup::~Wakeup() {
+IdleLatency::~IdleLatency() {
   if (!thread_.joinable()) return;
   {
     std::lock_guard lock(mutex_);
@@ -59,7 +59,7 @@ Wakeup::~Wakeup() {
   thread_.join();
 }
 
-void Wakeup::arrived() {
+void IdleLatency::arrived() {
   static std::atomic<uint32_t> threads{0};
   thread_local const uint32_t mine = threads.fetch_add(1) % kCounters;
   if (holding_.load(std::memory_order_relaxed)) {
@@ -69,7 +69,7 @@ void Wakeup::arrived() {
   }
 }
 
-void Wakeup::count_at_rest() {
+void IdleLatency::count_at_rest() {
   const auto interval = uint64_t(coarse_ns() / std::chrono::nanoseconds(rates_.interval).count());
   const uint64_t now = interval << 32;
   uint64_t seen = window_.load(std::memory_order_relaxed);
@@ -81,13 +81,13 @@ void Wakeup::count_at_rest() {
   changed_.notify_one();
 }
 
-uint64_t Wakeup::arrivals() const {
+uint64_t IdleLatency::arrivals() const {
   uint64_t sum = 0;
   for (const Counter& counter : arrivals_) sum += counter.count.load(std::memory_order_relaxed);
   return sum;
 }
 
-void Wakeup::keep_time() {
+void IdleLatency::keep_time() {
   std::unique_lock lock(mutex_);
   while (!stop_) {
     changed_.wait(lock, [this] { return stop_ || wanted_.load(); });
@@ -103,7 +103,7 @@ void Wakeup::keep_time() {
   }
 }
 
-void Wakeup::hold(bool really) {
+void IdleLatency::hold(bool really) {
   const int32_t bound = really ? bound_us_ : kNoBound;
   // Nothing depends on it but speed.
   if (::pwrite(device_.get(), &bound, sizeof bound, 0) != sizeof bound) return;
@@ -113,9 +113,9 @@ void Wakeup::hold(bool really) {
   holding_ = really;
 }
 
-std::chrono::nanoseconds Wakeup::held() const {
+std::chrono::nanoseconds IdleLatency::held() const {
   const int64_t running = holding_ ? coarse_ns() - held_since_ns_ : 0;
   return std::chrono::nanoseconds(held_ns_ + running);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

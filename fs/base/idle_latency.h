@@ -1,4 +1,4 @@
-// Wakeup: are idle cores kept from halting, so that a request finds its worker at once?
+// IdleLatency: are idle cores kept from halting, so that a request finds its worker at once?
 //
 // Most of a small request is neither work nor copying, but two idle cores being woken:
 // the worker's when the request comes, the application's when the answer does. Held in
@@ -27,11 +27,11 @@
 
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 enum class WakeupMode { kAdaptive, kAlways, kNever };
 
-class Wakeup {
+class IdleLatency {
  public:
   struct Rates {
     // Requests within one interval: so many begin to hold, fewer than so many end it.
@@ -41,11 +41,11 @@ class Wakeup {
 
   // `device`: the PM QoS file; kDevice but in tests.
   static constexpr const char* kDevice = "/dev/cpu_dma_latency";
-  explicit Wakeup(WakeupMode mode, const std::string& device = kDevice);
-  Wakeup(WakeupMode mode, const std::string& device, const Rates& rates);
-  ~Wakeup();
-  Wakeup(const Wakeup&) = delete;
-  Wakeup& operator=(const Wakeup&) = delete;
+  explicit IdleLatency(WakeupMode mode, const std::string& device = kDevice);
+  IdleLatency(WakeupMode mode, const std::string& device, const Rates& rates);
+  ~IdleLatency();
+  IdleLatency(const IdleLatency&) = delete;
+  IdleLatency& operator=(const IdleLatency&) = delete;
 
   void arrived();
 
@@ -83,4 +83,4 @@ class Wakeup {
   std::thread thread_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -7,7 +7,7 @@
 #include <optional>
 #include <sstream>
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 enum class Meaning {
@@ -175,4 +175,4 @@ Result<MountOptions> parse_mount_options(const std::vector<std::string>& values)
   return out;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

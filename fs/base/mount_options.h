@@ -9,7 +9,7 @@
 #include "fs/base/idle_latency.h"
 #include "journal/base/result.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 struct MountOptions {
   // What the underlying mount allows is the most that the mount allows.
@@ -27,4 +27,4 @@ struct MountOptions {
 // are passed over.
 Result<MountOptions> parse_mount_options(const std::vector<std::string>& values);
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

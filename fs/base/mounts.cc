@@ -17,7 +17,7 @@
 
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 // mountinfo writes space, tab, newline and backslash as three octal digits.
@@ -172,4 +172,4 @@ std::vector<std::string> holders_of(dev_t device, size_t limit) {
   return holders;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

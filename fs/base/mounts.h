@@ -10,7 +10,7 @@
 
 #include "journal/base/result.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 constexpr const char* kMountType = "fuse.epochfs";
 
@@ -35,4 +35,4 @@ Result<std::string> canonical_path(const std::string& path);
 // program: "bash (process 123): working directory". At most `limit`.
 std::vector<std::string> holders_of(dev_t device, size_t limit);
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -15,7 +15,7 @@
 #include "fs/base/mounts.h"
 #include "journal/volume/volume.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 // Its exit status; what it would say is said better by whoever called.
@@ -60,11 +60,11 @@ std::vector<std::string> what_users_go_without(int descriptor_limit) {
 }
 
 std::string default_state_dir() {
-  if (::geteuid() == 0) return kDefaultStateDir;
+  if (::geteuid() == 0) return journal::kDefaultStateDir;
   const char* state = std::getenv("XDG_STATE_HOME");
   if (state && *state == '/') return std::string(state) + "/epochfs";
   const char* home = std::getenv("HOME");
-  return home && *home == '/' ? std::string(home) + "/.local/state/epochfs" : kDefaultStateDir;
+  return home && *home == '/' ? std::string(home) + "/.local/state/epochfs" : journal::kDefaultStateDir;
 }
 
 int unmount_path(const std::string& path, bool lazy) {
@@ -77,4 +77,4 @@ int unmount_path(const std::string& path, bool lazy) {
   return used || !mounts_below(path, 1).empty() ? -EBUSY : -EPERM;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

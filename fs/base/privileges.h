@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace epochfs {
+namespace epochfs::fs {
 
 // Whether this thread has a capability (CAP_...).
 bool has_capability(int capability);
@@ -25,4 +25,4 @@ std::string default_state_dir();
 // 0 or -errno; EPERM also where fusermount3 is missing or refuses.
 int unmount_path(const std::string& path, bool lazy);
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -11,7 +11,7 @@
 #include "fs/commands/mount_client.h"
 #include "journal/volume/labels.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 namespace po = boost::program_options;
@@ -56,7 +56,7 @@ Result<Request> read_request(const po::variables_map& values) {
                   .label = text("label").value_or(""),
                   .before = text("before"),
                   .after = text("after")};
-  if (text("label")) EPOCHFS_DO(check_label(request.label));
+  if (text("label")) EPOCHFS_DO(journal::check_label(request.label));
   for (auto [name, into] : {std::pair{"timeout", &request.timeout},
                             std::pair{"hook-timeout", &request.hook_timeout}}) {
     const uint64_t number = values[name].as<Number>().value;
@@ -192,4 +192,4 @@ int barrier_command(const Arguments& arguments) {
   return status ? *status : report(status.error());
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -4,7 +4,7 @@
 
 #include "journal/control/command_line.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 // `epochfs mount DIR [options]`. Returns the exit status, as soon as the mount is
 // usable; with --foreground when it has ended. Call it before any other thread
@@ -20,4 +20,4 @@ int barrier_command(const Arguments& arguments);
 // `epochfs status DIR`. Asks the mount itself, so that no daemon need run.
 int mount_status_command(const Arguments& arguments);
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -15,7 +15,7 @@
 #include <thread>
 #include <vector>
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 using namespace std::chrono_literals;
@@ -156,4 +156,4 @@ Result<void> run_hook(const Hook& hook, HeldSignals& signals, bool end_early) {
               0, ExitStatus::kTimedOut);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -16,7 +16,7 @@
 #include "journal/base/result.h"
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 // Keeps signals that ask to end (SIGINT, SIGTERM, SIGHUP) from ending the process, for as
 // long as it lives: what has to be done first can be. What was ignored stays so.
@@ -52,4 +52,4 @@ struct Hook {
 // A process of its group that even SIGKILL does not end is left behind after another grace.
 Result<void> run_hook(const Hook& hook, HeldSignals& signals, bool end_early);
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

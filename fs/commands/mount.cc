@@ -11,7 +11,7 @@
 #include "fs/process/mount_process.h"
 #include "fs/base/privileges.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 namespace po = boost::program_options;
@@ -80,7 +80,7 @@ Result<CommandLine> parse(const Arguments& arguments) {
 }
 
 // What recovery did about files whose bytes a power cut may have taken.
-std::string suspects_text(const RecoveryReport& recovery) {
+std::string suspects_text(const journal::RecoveryReport& recovery) {
   if (!recovery.machine_stopped) return "";
   const std::string how_many =
       recovery.all_suspect ? "any" : std::to_string(recovery.suspects);
@@ -98,7 +98,7 @@ std::string joined(const std::vector<std::string>& parts) {
 }
 
 void say_mounted(const MountProcess& process) {
-  const RecoveryReport& recovery = process.recovery();
+  const journal::RecoveryReport& recovery = process.recovery();
   if (!recovery.clean) {
     std::cerr << fmt::format("epochfs: {} was not unmounted cleanly; its journal is recovered{}\n",
                              process.mountpoint(), suspects_text(recovery));
@@ -186,4 +186,4 @@ int mount_command(const Arguments& arguments) {
   return line->foreground ? serve(line->request, [] {}) : serve_in_background(line->request);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -4,12 +4,12 @@
 
 #include "journal/volume/volume.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 Result<std::unique_ptr<MountClient>> MountClient::connect(const std::string& doing,
                                                           const std::string& dir) {
   const std::string what = doing + " " + dir;
-  auto journal = journal_path_of(dir);
+  auto journal = journal::journal_path_of(dir);
   if (!journal && !says_mount_is_gone(journal.error().code)) {
     return tl::unexpected(journal.error());
   }
@@ -17,7 +17,7 @@ Result<std::unique_ptr<MountClient>> MountClient::connect(const std::string& doi
     return fail(fmt::format("{}: the mount's process has ended; mount it again with: epochfs mount "
                             "{}", what, dir), 0, ExitStatus::kUnreachable);
   }
-  std::unique_ptr<MountClient> made(new MountClient(what, *journal + "/" + kControlSocket));
+  std::unique_ptr<MountClient> made(new MountClient(what, *journal + "/" + journal::kControlSocket));
   auto client = UnixRpcClient::connect(*made->io_.lowLevelProvider, made->socket_);
   if (!client && client.error().status == ExitStatus::kNotAuthorized) {
     return fail(fmt::format("{}: {}", what, client.error().message()), 0,
@@ -44,4 +44,4 @@ tl::unexpected<Error> MountClient::interrupted() const {
   return fail(doing_ + ": interrupted before the mount's answer; it may have been done or not");
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -14,7 +14,7 @@
 #include "journal/control/unix_rpc.h"
 #include "schema/control.capnp.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 class MountClient {
  public:
@@ -58,4 +58,4 @@ class MountClient {
   std::unique_ptr<UnixRpcClient> client_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

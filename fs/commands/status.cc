@@ -10,7 +10,7 @@
 #include "fs/commands/mount_client.h"
 #include "journal/control/space_text.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 namespace po = boost::program_options;
@@ -106,4 +106,4 @@ int mount_status_command(const Arguments& arguments) {
   return status ? int(*status) : report(status.error());
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

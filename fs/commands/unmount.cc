@@ -7,7 +7,7 @@
 #include "fs/base/privileges.h"
 #include "journal/volume/volume.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 constexpr int kWaitMs = 60'000;  // for the process, once nothing is mounted any more
@@ -32,7 +32,7 @@ Result<void> unmount(const std::string& dir) {
     return fail(fmt::format("unmount {}: no epochfs is mounted there", path));
   }
   // A mount whose process is gone says nothing; then there is nobody to wait for either.
-  auto journal = journal_path_of(path);
+  auto journal = journal::journal_path_of(path);
   if (int error = unmount_path(path, false); error != 0) {
     if (error == -EBUSY) return tl::unexpected(busy(path, mount->device));
     if (error == -EPERM) {
@@ -42,7 +42,7 @@ Result<void> unmount(const std::string& dir) {
     return fail("unmount " + path, -error);
   }
   if (!journal) return {};
-  EPOCHFS_TRY(Volume volume, Volume::open(*journal));
+  EPOCHFS_TRY(journal::Volume volume, journal::Volume::open(*journal));
   EPOCHFS_TRY(bool ended, volume.wait_unlocked(kWaitMs));
   if (ended) return {};
   EPOCHFS_TRY(int pid, volume.holder());
@@ -70,4 +70,4 @@ int unmount_command(const Arguments& arguments) {
   return done ? int(ExitStatus::kOk) : report(done.error());
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

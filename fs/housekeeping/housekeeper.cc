@@ -8,7 +8,7 @@
 #include "journal/log/reader.h"
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 using namespace std::chrono_literals;
@@ -31,8 +31,8 @@ const char* pressure_name(Pressure pressure) {
   return "?";
 }
 
-Housekeeper::Housekeeper(Volume& volume, int backing_dir, Journal& journal, Recorder& recorder,
-                         Pins& pins, Checkpoints& checkpoints, Settler& settler,
+Housekeeper::Housekeeper(journal::Volume& volume, int backing_dir, journal::Journal& journal, Recorder& recorder,
+                         Pins& pins, journal::Checkpoints& checkpoints, Settler& settler,
                          const HousekeepingOptions& options)
     : volume_(volume),
       backing_dir_(backing_dir),
@@ -120,21 +120,21 @@ Result<void> Housekeeper::cursors_changed() {
   return {};
 }
 
-Result<CursorMap> Housekeeper::tell_pins() {
-  EPOCHFS_TRY(auto cursors, read_cursors(volume_.dir()));
+Result<journal::CursorMap> Housekeeper::tell_pins() {
+  EPOCHFS_TRY(auto cursors, journal::read_cursors(volume_.dir()));
   std::vector<EpochId> epochs;
   for (const auto& [id, cursor] : cursors) epochs.push_back(cursor.epoch);
   pins_.cursors_are(epochs);
   return cursors;
 }
 
-CheckpointPolicy Housekeeper::policy(const CursorMap& cursors) const {
-  CheckpointPolicy out;
+journal::CheckpointPolicy Housekeeper::policy(const journal::CursorMap& cursors) const {
+  journal::CheckpointPolicy out;
   for (const auto& [id, cursor] : cursors) out.boundaries.push_back(cursor.epoch);
   for (EpochId end : pins_.ends()) out.boundaries.push_back(end);
-  out.walk_since = oldest_walk(cursors);
-  if (pressure_ >= Pressure::kExtents) out.coarseness = Coarseness::kExtents;
-  if (pressure_ >= Pressure::kFiles) out.coarseness = Coarseness::kFiles;
+  out.walk_since = journal::oldest_walk(cursors);
+  if (pressure_ >= Pressure::kExtents) out.coarseness = journal::Coarseness::kExtents;
+  if (pressure_ >= Pressure::kFiles) out.coarseness = journal::Coarseness::kFiles;
   return out;
 }
 
@@ -148,7 +148,7 @@ Result<void> Housekeeper::pass() {
 // What is sealed, and what is wanted of it.
 struct Housekeeper::Known {
   EpochId newest{};
-  CursorMap cursors;
+  journal::CursorMap cursors;
   EpochId oldest{};  // of the cursors; newest, where there are none
 };
 
@@ -161,7 +161,7 @@ Result<std::optional<Housekeeper::Known>> Housekeeper::look() {
   EPOCHFS_TRY(known.cursors, tell_pins());
   if (!newest) return std::optional<Known>();
   known.newest = newest->epoch;
-  known.oldest = oldest_epoch(known.cursors).value_or(newest->epoch);
+  known.oldest = journal::oldest_epoch(known.cursors).value_or(newest->epoch);
   return std::optional(std::move(known));
 }
 
@@ -180,7 +180,7 @@ Result<void> Housekeeper::keep_house() {
   if (!known) return outcome;
   EPOCHFS_DO(checkpoints_.drop_up_to(known->oldest));
   EPOCHFS_TRY(EpochId needed, release(known->oldest));
-  EPOCHFS_TRY(auto seal, read_epoch(volume_.dir(), needed));
+  EPOCHFS_TRY(auto seal, journal::read_epoch(volume_.dir(), needed));
   if (behind(seal && value(needed) > 0 ? seal->seal : Lsn{0}) > segment) {
     auto folded = fold_what_is_sealed(*known);
     if (!folded) outcome = std::move(folded);
@@ -190,7 +190,7 @@ Result<void> Housekeeper::keep_house() {
 }
 
 Result<void> Housekeeper::fold_what_is_sealed(const Known& known) {
-  const CheckpointPolicy how = policy(known.cursors);
+  const journal::CheckpointPolicy how = policy(known.cursors);
   EPOCHFS_DO(checkpoints_.extend(known.oldest, known.newest, how));
   EPOCHFS_DO(checkpoints_.compact(how));
   pins_.adopt(checkpoints_.all());
@@ -202,7 +202,7 @@ Result<EpochId> Housekeeper::release(EpochId oldest) {
   EpochId needed = oldest;
   const auto checkpoints = checkpoints_.all();
   if (!checkpoints.empty()) needed = std::max(needed, checkpoints.back()->info().last);
-  Retention keep = options_.keep;
+  journal::Retention keep = options_.keep;
   if (options_.quota_bytes != 0) keep.bytes = std::min(keep.bytes, options_.quota_bytes / 2);
   if (pressure_ >= Pressure::kNear) keep.bytes = 0;
   EPOCHFS_TRY(bool all, journal_.release_up_to(needed, keep));
@@ -213,7 +213,7 @@ Result<EpochId> Housekeeper::release(EpochId oldest) {
 }
 
 Result<uint64_t> Housekeeper::measure() {
-  EPOCHFS_TRY(auto segments, list_segments(volume_.dir()));
+  EPOCHFS_TRY(auto segments, journal::list_segments(volume_.dir()));
   std::lock_guard lock(status_mutex_);
   status_.segment_bytes = segments.size() * volume_.info().segment_bytes;
   status_.checkpoint_bytes = checkpoints_.bytes();
@@ -235,19 +235,19 @@ void Housekeeper::set_pressure(Pressure pressure) {
 }
 
 // False: nothing is told less by that.
-bool Housekeeper::mark_subtrees(const CursorMap& cursors) {
+bool Housekeeper::mark_subtrees(const journal::CursorMap& cursors) {
   struct statx a;
   FileHandle handle;
   if (identify(backing_dir_, "", a, handle) != 0) return false;
-  auto parent_of = [&](const FileHandle& of) -> std::optional<Subtree> {
+  auto parent_of = [&](const FileHandle& of) -> std::optional<journal::Subtree> {
     UniqueFd fd(open_handle(backing_dir_, of, O_PATH | O_DIRECTORY));
     struct statx parent;
-    Subtree out;
+    journal::Subtree out;
     if (!fd || identify(fd.get(), "..", parent, out.handle) != 0) return std::nullopt;
     out.directory = file_id(parent);
     return out;
   };
-  const auto subtrees = Subtrees::choose(checkpoints_.all(), file_id(a), parent_of);
+  const auto subtrees = journal::Subtrees::choose(checkpoints_.all(), file_id(a), parent_of);
   if (subtrees.marked().empty()) return false;
   set_pressure(std::max(pressure_, Pressure::kSubtrees));
   const bool marked = checkpoints_.mark(subtrees, policy(cursors)).has_value();
@@ -323,4 +323,4 @@ Result<void> Housekeeper::relieve(Known known) {
   return {};
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -30,12 +30,12 @@
 #include "journal/volume/cursors.h"
 #include "journal/log/journal.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 enum class WhenFull { kDegrade, kBlock };
 
 struct HousekeepingOptions {
-  Retention keep;
+  journal::Retention keep;
   uint64_t quota_bytes = 0;  // of journal, checkpoints and pre-images together; 0: none
   WhenFull when_full = WhenFull::kDegrade;
 };
@@ -69,8 +69,8 @@ struct HousekeepingStatus {
 class Housekeeper {
  public:
   // All must outlive it.
-  Housekeeper(Volume& volume, int backing_dir, Journal& journal, Recorder& recorder, Pins& pins,
-              Checkpoints& checkpoints, Settler& settler, const HousekeepingOptions& options);
+  Housekeeper(journal::Volume& volume, int backing_dir, journal::Journal& journal, Recorder& recorder, Pins& pins,
+              journal::Checkpoints& checkpoints, Settler& settler, const HousekeepingOptions& options);
   ~Housekeeper();
 
   void start();
@@ -87,25 +87,25 @@ class Housekeeper {
 
  private:
   void run();
-  Result<CursorMap> tell_pins();
+  Result<journal::CursorMap> tell_pins();
   Result<void> keep_house();
   struct Known;
   Result<std::optional<Known>> look();
   Result<void> fold_what_is_sealed(const Known& known);
   Result<EpochId> release(EpochId oldest);
   Result<void> relieve(Known known);
-  bool mark_subtrees(const CursorMap& cursors);
-  CheckpointPolicy policy(const CursorMap& cursors) const;
+  bool mark_subtrees(const journal::CursorMap& cursors);
+  journal::CheckpointPolicy policy(const journal::CursorMap& cursors) const;
   Result<uint64_t> measure();
   bool is_over(uint64_t bytes) const;
   void set_pressure(Pressure pressure);
 
-  Volume& volume_;
+  journal::Volume& volume_;
   const int backing_dir_;
-  Journal& journal_;
+  journal::Journal& journal_;
   Recorder& recorder_;
   Pins& pins_;
-  Checkpoints& checkpoints_;
+  journal::Checkpoints& checkpoints_;
   Settler& settler_;
   const HousekeepingOptions options_;
 
@@ -123,4 +123,4 @@ class Housekeeper {
   std::thread thread_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

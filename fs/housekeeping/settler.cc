@@ -1,6 +1,6 @@
 #include "fs/housekeeping/settler.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 using namespace std::chrono_literals;
@@ -11,7 +11,7 @@ constexpr auto kSettleEvery = 60s;
 
 }  // namespace
 
-Settler::Settler(Storage& storage, Journal& journal, int backing_dir)
+Settler::Settler(Storage& storage, journal::Journal& journal, int backing_dir)
     : storage_(storage), journal_(journal), backing_dir_(backing_dir), settled_at_(Clock::now()) {}
 
 Settler::~Settler() { stop(); }
@@ -60,4 +60,4 @@ Result<void> Settler::settle() {
   return journal_.note_settled(tail);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -18,13 +18,13 @@
 
 #include "journal/log/journal.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 class Settler {
  public:
   // backing_dir: any file of the backing file system that is open for reading. All are
   // borrowed.
-  Settler(Storage& storage, Journal& journal, int backing_dir);
+  Settler(Storage& storage, journal::Journal& journal, int backing_dir);
   ~Settler();
 
   // `due` is called, by its own thread, each time that settle() has become due.
@@ -42,7 +42,7 @@ class Settler {
   void run();
 
   Storage& storage_;
-  Journal& journal_;
+  journal::Journal& journal_;
   const int backing_dir_;
   std::function<void()> due_;
   std::atomic<std::chrono::steady_clock::time_point> settled_at_;
@@ -54,4 +54,4 @@ class Settler {
   std::thread thread_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -12,7 +12,7 @@
 
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 // chmod(2) refuses a file that is immutable or append-only; its flags can be set anew.
@@ -92,4 +92,4 @@ Result<bool> give_new_ctime(int backing_dir, const FileId& file, const FileHandl
   return fail_errno(what);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

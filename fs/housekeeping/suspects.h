@@ -5,7 +5,7 @@
 #include "journal/base/result.h"
 #include "journal/base/types.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 // Gives the file a new ctime and changes nothing else. backing_dir: any open file of its
 // file system. False: it is gone, another file has its handle, or it is no regular file.
@@ -16,4 +16,4 @@ Result<bool> give_new_ctime(int backing_dir, const FileId& file, const FileHandl
 // error: of the first that failed; the others have theirs.
 Result<bool> give_all_new_ctimes(int backing_dir);
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

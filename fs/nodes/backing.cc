@@ -11,7 +11,7 @@
 
 #include "fs/base/privileges.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 // A copy of the mount that no path leads to. Private: else it would get copies of what
@@ -91,4 +91,4 @@ bool lies_within(const std::string& path, int dir) {
   }
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -7,7 +7,7 @@
 #include "fs/nodes/inode_table.h"
 #include "journal/base/result.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 struct Backing {
   std::string path;  // canonical
@@ -24,4 +24,4 @@ Result<Backing> open_backing(const std::string& path);
 // Whether `path`, which need not exist yet, lies in the open directory or is it.
 bool lies_within(const std::string& path, int dir);
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -15,7 +15,7 @@
 
 #include "journal/base/result.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 template <typename T>
 class HandleTable {
@@ -87,4 +87,4 @@ class HandleTable {
   std::vector<uint64_t> free_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -10,7 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 // FileHandle is made for the largest handle there is; most are much shorter.
@@ -422,4 +422,4 @@ size_t InodeTable::descriptors() const {
   return n;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -22,7 +22,7 @@
 #include "journal/base/types.h"
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 using NodeId = uint64_t;
 constexpr NodeId kRootNode = 1;  // FUSE_ROOT_ID
@@ -86,4 +86,4 @@ class InodeTable {
   std::unique_ptr<Shard[]> shards_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

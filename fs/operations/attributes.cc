@@ -7,7 +7,7 @@
 #include "fs/operations/filesystem.h"
 #include "fs/operations/keep_mtime.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 void getattr(fuse_req_t req, fuse_ino_t node, fuse_file_info*) {
@@ -147,10 +147,10 @@ class AttributeChange {
 };
 
 // One record tells of it all: a truncation counts as a change of attributes too.
-Record intent_of(fuse_req_t req, const Inode& inode, const struct stat& wanted, int to_set) {
+journal::Record intent_of(fuse_req_t req, const Inode& inode, const struct stat& wanted, int to_set) {
   const bool truncates = to_set & FUSE_SET_ATTR_SIZE;
-  Record intent =
-      make_intent(req, truncates ? RecordType::kTruncate : RecordType::kSetAttributes);
+  journal::Record intent =
+      make_intent(req, truncates ? journal::RecordType::kTruncate : journal::RecordType::kSetAttributes);
   intent.file = inode.id;
   intent.handle = inode.handle;
   if (truncates) {
@@ -167,7 +167,7 @@ void setattr(fuse_req_t req, fuse_ino_t node, struct stat* wanted, int to_set,
   Inode inode;
   if (int error = fs.inodes.open(node, inode); error != 0) return reply(req, error);
   const OpenFile* file = fi ? fs.files.at(fi->fh) : nullptr;
-  const Record intent = intent_of(req, inode, *wanted, to_set);
+  const journal::Record intent = intent_of(req, inode, *wanted, to_set);
   Touched touched[] = {touch(inode, intent.range)};
   touched[0].frees = to_set & FUSE_SET_ATTR_SIZE;
   WorkerThread& thread = fs.workers.current();
@@ -202,4 +202,4 @@ void add_attribute_operations(fuse_lowlevel_ops& ops) {
 #endif
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

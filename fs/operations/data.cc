@@ -8,7 +8,7 @@
 #include "fs/operations/filesystem.h"
 #include "fs/operations/keep_mtime.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 // One request must not hold up a barrier for long: this much is copied in some
@@ -102,8 +102,8 @@ ssize_t write_all(int fd, const char* data, size_t size, off_t offset) {
   return ssize_t(done);
 }
 
-Record data_intent(fuse_req_t req, RecordType type, const OpenFile& file, ByteRange range) {
-  Record intent = make_intent(req, type);
+journal::Record data_intent(fuse_req_t req, journal::RecordType type, const OpenFile& file, ByteRange range) {
+  journal::Record intent = make_intent(req, type);
   intent.file = file.id;
   intent.handle = file.handle;
   intent.range = range;
@@ -116,7 +116,7 @@ void write(fuse_req_t req, fuse_ino_t node, const char* data, size_t size, off_t
   OpenFile* file = fs.files.at(fi->fh);
   if (!file) return reply(req, -EBADF);
   const ByteRange range{uint64_t(offset), uint64_t(offset) + size};
-  const Record intent = data_intent(req, RecordType::kWrite, *file, range);
+  const journal::Record intent = data_intent(req, journal::RecordType::kWrite, *file, range);
   const Touched touched[] = {touch(*file, range)};
   const auto groups = groups_for_write(req, fs, *file, wants_set_id_cleared(req, fi));
   WorkerThread& thread = fs.workers.current();
@@ -147,7 +147,7 @@ void fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t le
   const bool moves_the_rest = mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE);
   const ByteRange range{uint64_t(offset), moves_the_rest ? ByteRange::kEndOfFile
                                                          : uint64_t(offset) + uint64_t(length)};
-  Record intent = data_intent(req, RecordType::kAllocate, *file, range);
+  journal::Record intent = data_intent(req, journal::RecordType::kAllocate, *file, range);
   intent.mode = uint32_t(mode);
   Touched touched[] = {touch(*file, range)};
   touched[0].frees = mode & FALLOC_FL_PUNCH_HOLE;
@@ -181,7 +181,7 @@ void copy_file_range(fuse_req_t req, fuse_ino_t, off_t from_offset, fuse_file_in
   if (!from || !to) return reply(req, -EBADF);
   size = std::min(size, kMaxCopyAtOnce);
   const ByteRange range{uint64_t(to_offset), uint64_t(to_offset) + size};
-  const Record intent = data_intent(req, RecordType::kWrite, *to, range);
+  const journal::Record intent = data_intent(req, journal::RecordType::kWrite, *to, range);
   const Touched touched[] = {touch(*to, range)};
   const auto groups = groups_for_write(req, fs, *to, fuse_req_ctx(req)->uid != 0);
   WorkerThread& thread = fs.workers.current();
@@ -243,4 +243,4 @@ void add_data_operations(fuse_lowlevel_ops& ops) {
   ops.lseek = lseek;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -11,7 +11,7 @@
 
 #include "fs/operations/filesystem.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 constexpr size_t kBufferBytes = 64 << 10;
@@ -189,4 +189,4 @@ void add_directory_operations(fuse_lowlevel_ops& ops) {
   ops.fsyncdir = fsyncdir;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -9,7 +9,7 @@
 
 #include "fs/base/privileges.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 int find_descriptor_limit() {
@@ -39,7 +39,7 @@ Filesystem::Filesystem(Inode root, std::string path, Recorder& r, const MountOpt
       recorder(r),
       workers(r),
       inodes(std::move(root), cached_descriptors(), by_descriptor),
-      wakeup(options.wakeup) {
+      idle_latency(options.wakeup) {
   EPOCHFS_CHECK(backing);
   struct statx a;
   EPOCHFS_CHECK(attributes_of(backing.get(), a) == 0);
@@ -139,8 +139,8 @@ Caller caller_of(fuse_req_t req) {
   return {.uid = caller->uid, .gid = caller->gid, .pid = uint32_t(caller->pid)};
 }
 
-Record make_intent(fuse_req_t req, RecordType type) {
-  Record record;
+journal::Record make_intent(fuse_req_t req, journal::RecordType type) {
+  journal::Record record;
   record.type = type;
   record.caller = caller_of(req);
   return record;
@@ -179,4 +179,4 @@ int backing_flags(const Filesystem& fs, int flags) {
   return (flags & (O_ACCMODE | O_NOATIME)) | O_CLOEXEC | O_NOFOLLOW;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

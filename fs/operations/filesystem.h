@@ -24,7 +24,7 @@
 #include "fs/base/idle_latency.h"
 #include "fs/operations/worker.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 // The mount is the only writer, so the kernel may keep what it knows: a year.
 constexpr double kCacheSeconds = 365.0 * 24 * 3600;
@@ -65,7 +65,7 @@ struct Filesystem {
   HandleTable<OpenFile> files;
   HandleTable<OpenDirectory> directories;
   SharedMappings shared_mappings;
-  Wakeup wakeup;
+  IdleLatency idle_latency;
   fuse_session* session = nullptr;
   fuse_lowlevel_ops operations{};  // set before the session begins
   // What the session has of the kernel, and what not, with the reason. Complete before
@@ -132,7 +132,7 @@ bool is_reserved(fuse_req_t req, const UniqueFd& fd);
 // ---- mutations ----
 
 Caller caller_of(fuse_req_t req);
-Record make_intent(fuse_req_t req, RecordType type);
+journal::Record make_intent(fuse_req_t req, journal::RecordType type);
 
 inline Touched touch(const Inode& inode, ByteRange data = {}) {
   return {.id = inode.id, .handle = inode.handle, .fd = inode.path ? inode.fd() : -1,
@@ -152,4 +152,4 @@ int make_durable(Filesystem& fs, int fd, bool data_only);
 // The flags to open a backing file with, of those an application asked for.
 int backing_flags(const Filesystem& fs, int flags);
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -18,7 +18,7 @@
 
 #include "fs/operations/filesystem.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 class KeepMtime {
  public:
@@ -45,4 +45,4 @@ class KeepMtime {
   std::optional<timespec> mtime_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -5,7 +5,7 @@
 
 #include "fs/operations/filesystem.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 // "." and ".." come from the kernel's own NFS server and open_by_handle_at(2) only.
@@ -71,4 +71,4 @@ void add_lookup_operations(fuse_lowlevel_ops& ops) {
   ops.readlink = readlink;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

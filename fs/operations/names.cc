@@ -9,7 +9,7 @@
 
 #include "fs/operations/filesystem.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 struct Named {
@@ -29,15 +29,15 @@ int look_at(const Filesystem& fs, int dir, const char* name, Named& out) {
   return error;
 }
 
-Record name_intent(fuse_req_t req, RecordType type, const Inode& parent, const char* name) {
-  Record intent = make_intent(req, type);
+journal::Record name_intent(fuse_req_t req, journal::RecordType type, const Inode& parent, const char* name) {
+  journal::Record intent = make_intent(req, type);
   intent.parent = parent.id;
   intent.parent_handle = parent.handle;
   intent.name = name;
   return intent;
 }
 
-void set_file(Record& record, const FileId& id, const FileHandle& handle) {
+void set_file(journal::Record& record, const FileId& id, const FileHandle& handle) {
   record.file = id;
   record.handle = handle;
 }
@@ -45,14 +45,14 @@ void set_file(Record& record, const FileId& id, const FileHandle& handle) {
 // Makes a name with make(parent descriptor), which returns 0 or sets errno, and
 // records it with the identity of what was made. 0 or -errno.
 template <typename Make>
-int make_name(fuse_req_t req, NodeId parent_node, const char* name, RecordType type, mode_t mode,
+int make_name(fuse_req_t req, NodeId parent_node, const char* name, journal::RecordType type, mode_t mode,
               Named& made, Make&& make) {
   Filesystem& fs = filesystem(req);
   Inode parent;
   if (int error = fs.inodes.open(parent_node, parent); error != 0) return error;
   WorkerThread& thread = fs.workers.current();
-  Record intent = name_intent(req, type, parent, name);
-  if (type != RecordType::kSymlink) intent.mode = mode;
+  journal::Record intent = name_intent(req, type, parent, name);
+  if (type != journal::RecordType::kSymlink) intent.mode = mode;
   const Touched touched[] = {touch(parent)};
 
   Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, touched);
@@ -69,7 +69,7 @@ int make_name(fuse_req_t req, NodeId parent_node, const char* name, RecordType t
 }
 
 void mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, dev_t device) {
-  const RecordType type = S_ISREG(mode) ? RecordType::kCreate : RecordType::kMakeNode;
+  const journal::RecordType type = S_ISREG(mode) ? journal::RecordType::kCreate : journal::RecordType::kMakeNode;
   Named made;
   int error = make_name(req, parent, name, type, mode, made,
                         [&](int dir) { return ::mknodat(dir, name, mode, device); });
@@ -79,7 +79,7 @@ void mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, dev
 
 void mkdir(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
   Named made;
-  int error = make_name(req, parent, name, RecordType::kMakeDirectory, mode, made,
+  int error = make_name(req, parent, name, journal::RecordType::kMakeDirectory, mode, made,
                         [&](int dir) { return ::mkdirat(dir, name, mode); });
   if (error != 0) return reply(req, error);
   reply_entry(req, make_entry(filesystem(req), made.attributes, made.handle, made.path));
@@ -87,7 +87,7 @@ void mkdir(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
 
 void symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* name) {
   Named made;
-  int error = make_name(req, parent, name, RecordType::kSymlink, 0, made,
+  int error = make_name(req, parent, name, journal::RecordType::kSymlink, 0, made,
                         [&](int dir) { return ::symlinkat(target, dir, name); });
   if (error != 0) return reply(req, error);
   reply_entry(req, make_entry(filesystem(req), made.attributes, made.handle, made.path));
@@ -112,7 +112,7 @@ void create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
   UniqueFd fd;
   Named made;
   // Always exclusive: were there a file already, the kernel would have known it.
-  int error = make_name(req, parent, name, RecordType::kCreate, mode, made, [&](int dir) {
+  int error = make_name(req, parent, name, journal::RecordType::kCreate, mode, made, [&](int dir) {
     fd.reset(::openat(dir, name, backing_flags(fs, fi->flags) | O_CREAT | O_EXCL, mode & 07777));
     return fd ? 0 : -1;
   });
@@ -129,7 +129,7 @@ int make_temporary(fuse_req_t req, NodeId parent_node, mode_t mode, int flags, U
   Inode parent;
   if (int error = fs.inodes.open(parent_node, parent); error != 0) return error;
   WorkerThread& thread = fs.workers.current();
-  Record intent = make_intent(req, RecordType::kTemporary);
+  journal::Record intent = make_intent(req, journal::RecordType::kTemporary);
   intent.mode = mode;
 
   Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, {});
@@ -169,9 +169,9 @@ int give_name(const Inode& file, const Inode& parent, const char* name) {
 // The first name of a file that was made without one. It is new to every target then,
 // whenever it was made, since a file without a name is replicated nowhere: recorded as
 // what it is for them. The kernel holds the file's own lock, so nobody else counts.
-void set_first_name(Record& record, const struct statx& a) {
+void set_first_name(journal::Record& record, const struct statx& a) {
   if (a.stx_nlink != 1) return;
-  record.type = RecordType::kCreate;
+  record.type = journal::RecordType::kCreate;
   record.mode = a.stx_mode;
 }
 
@@ -181,7 +181,7 @@ void link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent_node, const char* n
   int error = fs.inodes.open(node, file);
   if (error == 0) error = fs.inodes.open(parent_node, parent);
   if (error != 0) return reply(req, error);
-  Record intent = name_intent(req, RecordType::kLink, parent, name);
+  journal::Record intent = name_intent(req, journal::RecordType::kLink, parent, name);
   set_file(intent, file.id, file.handle);
   const Touched touched[] = {touch(parent), touch(file)};
   struct statx a;
@@ -230,7 +230,7 @@ class Victim {
   SharedFd path_;
 };
 
-int remove_name(fuse_req_t req, NodeId parent_node, const char* name, RecordType type, int flags) {
+int remove_name(fuse_req_t req, NodeId parent_node, const char* name, journal::RecordType type, int flags) {
   Filesystem& fs = filesystem(req);
   Inode parent;
   Named file;
@@ -238,7 +238,7 @@ int remove_name(fuse_req_t req, NodeId parent_node, const char* name, RecordType
   if (error == 0) error = look_at(fs, parent.fd(), name, file);
   if (error != 0) return error;
   Victim victim(fs, parent.fd(), name, file);
-  Record intent = name_intent(req, type, parent, name);
+  journal::Record intent = name_intent(req, type, parent, name);
   intent.file = file.id;
   const Touched touched[] = {touch(parent), victim.touched()};
 
@@ -250,11 +250,11 @@ int remove_name(fuse_req_t req, NodeId parent_node, const char* name, RecordType
 }
 
 void unlink(fuse_req_t req, fuse_ino_t parent, const char* name) {
-  reply(req, remove_name(req, parent, name, RecordType::kUnlink, 0));
+  reply(req, remove_name(req, parent, name, journal::RecordType::kUnlink, 0));
 }
 
 void rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) {
-  reply(req, remove_name(req, parent, name, RecordType::kRemoveDirectory, AT_REMOVEDIR));
+  reply(req, remove_name(req, parent, name, journal::RecordType::kRemoveDirectory, AT_REMOVEDIR));
 }
 
 struct Place {
@@ -265,12 +265,12 @@ struct Place {
 
 // What the kernel has made in place of a file that was renamed away.
 void record_whiteout(const Filesystem& fs, Recorder::Mutation& mutation, const Inode& dir,
-                     const Record& renamed) {
+                     const journal::Record& renamed) {
   Named whiteout;
   const std::string name(renamed.name);
   if (look_at(fs, dir.fd(), name.c_str(), whiteout) != 0) return;
-  Record record;
-  record.type = RecordType::kMakeNode;
+  journal::Record record;
+  record.type = journal::RecordType::kMakeNode;
   record.caller = renamed.caller;
   record.parent = renamed.parent;
   record.parent_handle = renamed.parent_handle;
@@ -282,9 +282,9 @@ void record_whiteout(const Filesystem& fs, Recorder::Mutation& mutation, const I
 
 // An exchange moves two files, and its record tells only of the first that it may have
 // changed: XFS takes a directory's new parent for a change of its contents, and moves its mtime.
-void record_exchanged(Recorder::Mutation& mutation, const Named& other, const Record& renamed) {
-  Record record;
-  record.type = RecordType::kSetAttributes;
+void record_exchanged(Recorder::Mutation& mutation, const Named& other, const journal::Record& renamed) {
+  journal::Record record;
+  record.type = journal::RecordType::kSetAttributes;
   record.caller = renamed.caller;
   record.mode = FUSE_SET_ATTR_MTIME;
   set_file(record, other.id, other.handle);
@@ -295,7 +295,7 @@ int rename_files(fuse_req_t req, Place& from, Place& to, unsigned flags) {
   Filesystem& fs = filesystem(req);
   const bool replaces = to.file && !(flags & RENAME_EXCHANGE);
   Victim victim(fs, to.dir.fd(), to.name, replaces ? to.file : Named{});
-  Record intent = name_intent(req, RecordType::kRename, from.dir, from.name);
+  journal::Record intent = name_intent(req, journal::RecordType::kRename, from.dir, from.name);
   set_file(intent, from.file.id, from.file.handle);
   intent.parent2 = to.dir.id;
   intent.parent2_handle = to.dir.handle;
@@ -354,4 +354,4 @@ void add_name_operations(fuse_lowlevel_ops& ops) {
 #endif
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

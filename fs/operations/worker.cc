@@ -14,7 +14,7 @@
 
 #include "fs/base/privileges.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 // The system call itself: it concerns this thread alone, and the C library has no
@@ -134,4 +134,4 @@ WorkerThread& Workers::current() {
   return *mine;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

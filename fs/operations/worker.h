@@ -13,7 +13,7 @@
 #include "fs/base/fuse.h"
 #include "fs/recording/recorder.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 class WorkerThread {
  public:
@@ -108,4 +108,4 @@ class Workers {
   Recorder& recorder_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

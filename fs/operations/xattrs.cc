@@ -10,13 +10,13 @@
 #include "fs/operations/filesystem.h"
 #include "journal/volume/volume.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 constexpr size_t kMaxValueBytes = 64 << 10;  // XATTR_SIZE_MAX and XATTR_LIST_MAX
 
 bool is_journal_name(fuse_ino_t node, const char* name) {
-  return node == kRootNode && std::strcmp(name, kJournalXattr) == 0;
+  return node == kRootNode && std::strcmp(name, journal::kJournalXattr) == 0;
 }
 
 // Before the first write since a change of attributes the kernel asks for this one, to
@@ -67,8 +67,8 @@ void listxattr(fuse_req_t req, fuse_ino_t node, size_t size) {
   fuse_reply_buf(req, names.data(), size_t(length));
 }
 
-Record xattr_intent(fuse_req_t req, RecordType type, const Inode& inode, const char* name) {
-  Record intent = make_intent(req, type);
+journal::Record xattr_intent(fuse_req_t req, journal::RecordType type, const Inode& inode, const char* name) {
+  journal::Record intent = make_intent(req, type);
   intent.file = inode.id;
   intent.handle = inode.handle;
   intent.name = name;
@@ -77,13 +77,13 @@ Record xattr_intent(fuse_req_t req, RecordType type, const Inode& inode, const c
 
 // Carries out a change of an attribute with change(path), 0 or errno set.
 template <typename Change>
-void change_xattr(fuse_req_t req, fuse_ino_t node, RecordType type, const char* name,
+void change_xattr(fuse_req_t req, fuse_ino_t node, journal::RecordType type, const char* name,
                   Change&& change) {
   Filesystem& fs = filesystem(req);
   if (is_journal_name(node, name)) return reply(req, -EPERM);
   Inode inode;
   if (int error = fs.inodes.open(node, inode); error != 0) return reply(req, error);
-  const Record intent = xattr_intent(req, type, inode, name);
+  const journal::Record intent = xattr_intent(req, type, inode, name);
   const Touched touched[] = {touch(inode)};
   const std::string path = proc_path(inode.fd());
   // Setting an ACL takes the set-gid bit away, unless its setter is of the group or
@@ -108,13 +108,13 @@ void change_xattr(fuse_req_t req, fuse_ino_t node, RecordType type, const char* 
 
 void setxattr(fuse_req_t req, fuse_ino_t node, const char* name, const char* value, size_t size,
               int flags) {
-  change_xattr(req, node, RecordType::kSetXattr, name, [&](const char* path) {
+  change_xattr(req, node, journal::RecordType::kSetXattr, name, [&](const char* path) {
     return ::setxattr(path, name, value, size, flags);
   });
 }
 
 void removexattr(fuse_req_t req, fuse_ino_t node, const char* name) {
-  change_xattr(req, node, RecordType::kRemoveXattr, name,
+  change_xattr(req, node, journal::RecordType::kRemoveXattr, name,
                [&](const char* path) { return ::removexattr(path, name); });
 }
 
@@ -127,4 +127,4 @@ void add_xattr_operations(fuse_lowlevel_ops& ops) {
   ops.removexattr = removexattr;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

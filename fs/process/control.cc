@@ -17,7 +17,7 @@
 #include "journal/control/unix_rpc.h"
 #include "schema/control.capnp.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 using std::chrono::milliseconds;
@@ -249,7 +249,7 @@ kj::Promise<void> ControlServer::MountServer::run(milliseconds timeout,
 // ---- the calls ----
 
 kj::Promise<void> ControlServer::MountServer::info(InfoContext context) {
-  const JournalStatistics journal = mount_.journal.statistics();
+  const journal::JournalStatistics journal = mount_.journal.statistics();
   const BarrierStatistics barrier = mount_.barrier.statistics();
   const auto features = mount_.features(), missing = mount_.missing();
   auto info = context.getResults().initInfo();
@@ -326,13 +326,13 @@ kj::Promise<void> ControlServer::MountServer::barrierAndPin(BarrierAndPinContext
 
 Result<ControlServer::MountServer::Cut> ControlServer::MountServer::cut(
     ControlledMount& mount, bool only_if_changed, milliseconds timeout, const std::string& label) {
-  if (!label.empty()) EPOCHFS_DO(check_label(label));
+  if (!label.empty()) EPOCHFS_DO(journal::check_label(label));
   EPOCHFS_DO(mount.flush_mappings());
-  EPOCHFS_TRY(SealedEpoch sealed,
+  EPOCHFS_TRY(journal::SealedEpoch sealed,
               mount.recorder.barrier(only_if_changed && label.empty(), timeout));
   Cut cut{sealed.epoch, sealed.barrier_ns, nullptr};
   if (label.empty()) return cut;
-  cut.labelled = write_label(Storage::system(), mount.volume.dir(), sealed, label);
+  cut.labelled = journal::write_label(Storage::system(), mount.volume.dir(), sealed, label);
   if (!cut.labelled) {
     Error& error = cut.labelled.error();
     error.what = fmt::format("epoch {} is sealed, but not labelled: {}", value(sealed.epoch),
@@ -356,8 +356,8 @@ Result<ControlServer::MountServer::Cut> ControlServer::MountServer::cut_and_pin(
   }
   EPOCHFS_TRY(auto log, mount.pins.make_log());
   std::unique_ptr<HeldPin> pin;  // dropped again if the epoch cannot be made durable
-  EPOCHFS_TRY(SealedEpoch sealed,
-              mount.recorder.barrier(only_if_changed, timeout, [&](const SealedEpoch& s) {
+  EPOCHFS_TRY(journal::SealedEpoch sealed,
+              mount.recorder.barrier(only_if_changed, timeout, [&](const journal::SealedEpoch& s) {
                 pin = std::make_unique<HeldPin>(
                     mount.pins, jobs, mount.pins.pin(since, s.epoch, std::move(log)));
               }));
@@ -407,7 +407,7 @@ ControlServer::ControlServer(ControlledMount mount)
     : mount_(std::move(mount)), jobs_(std::make_unique<Jobs>()), loop_(std::make_unique<Loop>()) {}
 
 Result<std::unique_ptr<ControlServer>> ControlServer::start(ControlledMount mount) {
-  EPOCHFS_TRY(UniqueFd listening, listen_unix(mount.volume.path() + "/" + kControlSocket));
+  EPOCHFS_TRY(UniqueFd listening, listen_unix(mount.volume.path() + "/" + journal::kControlSocket));
   std::unique_ptr<ControlServer> self(new ControlServer(std::move(mount)));
   self->loop_->thread = quiet_thread([s = self.get(), fd = listening.release()] {
     s->run_loop(UniqueFd(fd));
@@ -418,10 +418,10 @@ Result<std::unique_ptr<ControlServer>> ControlServer::start(ControlledMount moun
 
 ControlServer::~ControlServer() {
   if (!loop_->thread.joinable()) return;
-  ::unlinkat(mount_.volume.dir(), kControlSocket, 0);
+  ::unlinkat(mount_.volume.dir(), journal::kControlSocket, 0);
   loop_->stop->fulfill();
   loop_->thread.join();
   jobs_.reset();
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

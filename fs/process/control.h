@@ -21,7 +21,7 @@
 #include "journal/log/journal.h"
 #include "journal/volume/volume.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 // What a mount's process takes up.
 struct MountUsage {
@@ -37,8 +37,8 @@ struct ControlledMount {
   std::string mountpoint;
   std::string backing_path;
   int backing_dir = -1;  // open for reading, not O_PATH; others get it
-  Volume& volume;
-  Journal& journal;
+  journal::Volume& volume;
+  journal::Journal& journal;
   Barrier& barrier;
   Pins& pins;
   Recorder& recorder;
@@ -73,4 +73,4 @@ class ControlServer {
   std::unique_ptr<Loop> loop_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

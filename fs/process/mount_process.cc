@@ -28,7 +28,7 @@
 #include "journal/volume/cursors.h"
 #include "journal/log/reader.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 // ---- what can be checked beforehand ----
@@ -51,7 +51,7 @@ Result<void> clear_stale_mounts(const std::string& path) {
   for (;;) {
     EPOCHFS_TRY(auto mount, mount_at(path));
     if (!mount || mount->type != kMountType) return {};
-    auto journal = journal_path_of(path);
+    auto journal = journal::journal_path_of(path);
     if (journal || !says_mount_is_gone(journal.error().code)) return {};
     if (int error = unmount_path(path, true); error != 0) {
       return fail("clear the stale mount of " + path, -error);
@@ -86,10 +86,10 @@ Error already_mounted(const std::string& dir, int pid) {
 }
 
 Result<void> check_not_mounted(const std::string& path) {
-  auto journal = journal_path_of(path);
+  auto journal = journal::journal_path_of(path);
   EPOCHFS_TRY(auto mount, mount_at(path));
   if (!journal || !mount || mount->type != kMountType) return {};
-  auto volume = Volume::open(*journal);
+  auto volume = journal::Volume::open(*journal);
   auto pid = volume ? volume->holder() : Result<int>(0);
   return tl::unexpected(already_mounted(path, pid ? *pid : 0));
 }
@@ -122,9 +122,9 @@ Result<void> check_outside(const std::string& what, const std::string& path, con
 
 // Small enough that a quota has room for many, where there is one.
 uint64_t segment_bytes_for(uint64_t quota) {
-  if (quota == 0) return kDefaultSegmentBytes;
+  if (quota == 0) return journal::kDefaultSegmentBytes;
   constexpr uint64_t least = 1 << 20;
-  return std::clamp(std::bit_floor(quota / 16), least, kDefaultSegmentBytes);
+  return std::clamp(std::bit_floor(quota / 16), least, journal::kDefaultSegmentBytes);
 }
 
 Result<void> check_quota(uint64_t quota, uint64_t segment_bytes) {
@@ -135,32 +135,32 @@ Result<void> check_quota(uint64_t quota, uint64_t segment_bytes) {
                           least >> 20), 0, ExitStatus::kUsage);
 }
 
-VolumeInfo new_volume(const VolumeIdentity& identity, const std::string& backing,
+journal::VolumeInfo new_volume(const journal::VolumeIdentity& identity, const std::string& backing,
                       uint64_t quota) {
   return {.lineage = Uuid::random(), .identity = identity, .created_ns = now_ns(),
           .segment_bytes = segment_bytes_for(quota), .backing_path = backing};
 }
 
-Result<Volume> volume_below(const std::string& state, const VolumeIdentity& identity,
+Result<journal::Volume> volume_below(const std::string& state, const journal::VolumeIdentity& identity,
                             const std::string& backing, uint64_t quota) {
-  if (auto made = prepare_state_dir(Storage::system(), state); !made) {
+  if (auto made = journal::prepare_state_dir(Storage::system(), state); !made) {
     if (made.error().code != EACCES) return tl::unexpected(made.error());
     return fail(fmt::format("mount {}: {}; name a state directory of your own with --state, or run "
                             "it as root", backing, made.error().message()), 0,
                 ExitStatus::kNotAuthorized);
   }
-  EPOCHFS_TRY(auto found, find_volume(state, identity));
+  EPOCHFS_TRY(auto found, journal::find_volume(state, identity));
   if (found) return *std::move(found);
-  const VolumeInfo info = new_volume(identity, backing, quota);
-  return Volume::create(Storage::system(),
+  const journal::VolumeInfo info = new_volume(identity, backing, quota);
+  return journal::Volume::create(Storage::system(),
                         fmt::format("{}/volumes/{}", state, info.lineage.to_string()), info);
 }
 
-Result<Volume> volume_at(const std::string& path, const VolumeIdentity& identity,
+Result<journal::Volume> volume_at(const std::string& path, const journal::VolumeIdentity& identity,
                          const std::string& backing, uint64_t quota) {
   struct stat st;
-  if (::stat((path + "/" + kVolumeFile).c_str(), &st) == 0) {
-    EPOCHFS_TRY(Volume volume, Volume::open(path));
+  if (::stat((path + "/" + journal::kVolumeFile).c_str(), &st) == 0) {
+    EPOCHFS_TRY(journal::Volume volume, journal::Volume::open(path));
     if (volume.info().identity == identity) return volume;
     return fail(fmt::format("open journal {}: it belongs to another directory, once {}; name "
                             "another folder with --journal", path, volume.info().backing_path));
@@ -170,7 +170,7 @@ Result<Volume> volume_at(const std::string& path, const VolumeIdentity& identity
     return fail(fmt::format("open journal {}: it is no journal, and not empty; name another folder "
                             "with --journal", path));
   }
-  return Volume::create(Storage::system(), path, new_volume(identity, backing, quota));
+  return journal::Volume::create(Storage::system(), path, new_volume(identity, backing, quota));
 }
 
 // Each open file of the mount's is one of the process's.
@@ -199,11 +199,11 @@ MountUsage usage_of(const Filesystem& fs) {
           .descriptors = uint64_t(std::distance(begin, std::filesystem::directory_iterator())),
           .descriptor_limit = uint64_t(fs.descriptor_limit),
           .resident_bytes = resident_bytes(),
-          .awake = fs.wakeup.held()};
+          .awake = fs.idle_latency.held()};
 }
 
-void note_wakeup(Filesystem& fs) {
-  if (const std::string& why = fs.wakeup.unavailable(); !why.empty()) {
+void note_idle_latency(Filesystem& fs) {
+  if (const std::string& why = fs.idle_latency.unavailable(); !why.empty()) {
     fs.missing.push_back("wakeup: idle cores are not kept awake: " + why);
   } else {
     fs.features.push_back(fs.options.wakeup == WakeupMode::kAlways ? "wakeup=always"
@@ -271,7 +271,7 @@ Result<std::unique_ptr<MountProcess>> MountProcess::prepare(const MountRequest& 
     EPOCHFS_TRY(backing, existing_directory(request.backing));
   }
   EPOCHFS_TRY(process->backing_, open_backing(backing));
-  EPOCHFS_TRY(process->identity_, identify_volume(process->backing_.root.fd()));
+  EPOCHFS_TRY(process->identity_, journal::identify_volume(process->backing_.root.fd()));
   process->options_ = request.options;
   EPOCHFS_DO(process->open_volume(request));
   raise_descriptor_limit();
@@ -292,7 +292,7 @@ Result<void> MountProcess::open_volume(const MountRequest& request) {
   }
   const uint64_t quota = options_.housekeeping.quota_bytes;
   EPOCHFS_DO(check_quota(quota, segment_bytes_for(quota)));
-  EPOCHFS_TRY(Volume volume, named ? volume_at(place, identity_, backing_.path, quota)
+  EPOCHFS_TRY(journal::Volume volume, named ? volume_at(place, identity_, backing_.path, quota)
                                    : volume_below(place, identity_, backing_.path, quota));
   EPOCHFS_DO(check_quota(quota, volume.info().segment_bytes));
   EPOCHFS_TRY(bool locked, volume.lock());
@@ -307,26 +307,26 @@ Result<void> MountProcess::open_volume(const MountRequest& request) {
 Result<void> MountProcess::open_journal() {
   const int root = backing_.root.fd();
   auto lookup = [root](const FileHandle& parent, std::string_view name) {
-    NamedFile file;
+    journal::NamedFile file;
     UniqueFd dir(open_handle(root, parent, O_PATH | O_DIRECTORY));
     struct statx a;
     if (dir && identify(dir.get(), std::string(name).c_str(), a, file.handle) == 0) {
       file.id = file_id(a);
       return file;
     }
-    return NamedFile{};
+    return journal::NamedFile{};
   };
-  SuspectMarker marker;
+  journal::SuspectMarker marker;
   if (is_privileged()) {  // others open nothing by handle
     marker = [root](const FileId& file, const FileHandle& handle) {
       return file ? give_new_ctime(root, file, handle) : give_all_new_ctimes(root);
     };
   }
-  EPOCHFS_TRY(journal_, Journal::open(Storage::system(), *volume_, lookup, recovery_, marker));
+  EPOCHFS_TRY(journal_, journal::Journal::open(Storage::system(), *volume_, lookup, recovery_, marker));
   EPOCHFS_TRY(pins_, Pins::create(*volume_, root));
-  EPOCHFS_TRY(checkpoints_, Checkpoints::open(Storage::system(), *volume_, &damage_));
+  EPOCHFS_TRY(checkpoints_, journal::Checkpoints::open(Storage::system(), *volume_, &damage_));
   EPOCHFS_DO(restore_dirty_state());
-  EPOCHFS_TRY(auto last, read_last_epoch(volume_->dir()));
+  EPOCHFS_TRY(auto last, journal::read_last_epoch(volume_->dir()));
   recorder_ = std::make_unique<Recorder>(*journal_, barrier_, *pins_, root, last);
   settler_ = std::make_unique<Settler>(Storage::system(), *journal_, root);
   housekeeper_ = std::make_unique<Housekeeper>(*volume_, root, *journal_, *recorder_, *pins_,
@@ -338,16 +338,16 @@ Result<void> MountProcess::open_journal() {
 // Pins need to know what has changed since the oldest epoch that somebody may still ask
 // changes for; where nobody does, since the last one.
 Result<void> MountProcess::restore_dirty_state() {
-  EPOCHFS_TRY(auto newest, read_last_epoch(volume_->dir()));
-  auto cursors = read_cursors(volume_->dir());
+  EPOCHFS_TRY(auto newest, journal::read_last_epoch(volume_->dir()));
+  auto cursors = journal::read_cursors(volume_->dir());
   // One that nobody can read may stand anywhere: then all counts as dirty until the first
   // seal, and the housekeeper says which it is.
   if (!cursors && cursors.error().status == ExitStatus::kCorrupt) return {};
   if (!cursors) return tl::unexpected(cursors.error());
   const EpochId newest_epoch = newest ? newest->epoch : EpochId{0};
-  const EpochId since = std::min(oldest_epoch(*cursors).value_or(newest_epoch), newest_epoch);
-  std::vector<CheckpointPtr> checkpoints;
-  for (const CheckpointPtr& c : checkpoints_->all()) {
+  const EpochId since = std::min(journal::oldest_epoch(*cursors).value_or(newest_epoch), newest_epoch);
+  std::vector<journal::CheckpointPtr> checkpoints;
+  for (const journal::CheckpointPtr& c : checkpoints_->all()) {
     if (c->info().last > since) checkpoints.push_back(c);
   }
   // Changes up to there are in checkpoints; those behind it in records.
@@ -355,16 +355,16 @@ Result<void> MountProcess::restore_dirty_state() {
   const EpochId known_since = checkpoints.empty()
                                   ? since
                                   : EpochId{value(checkpoints.front()->info().first) - 1};
-  EPOCHFS_TRY(auto sealed, read_epoch(volume_->dir(), folded));
+  EPOCHFS_TRY(auto sealed, journal::read_epoch(volume_->dir(), folded));
   const Lsn from = sealed ? sealed->seal : Lsn{0};
 
-  Fold fold;
-  JournalReader reader(*volume_);
-  EPOCHFS_DO(reader.read(from, [&](const Record& record) {
+  journal::Fold fold;
+  journal::JournalReader reader(*volume_);
+  EPOCHFS_DO(reader.read(from, [&](const journal::Record& record) {
     if (record.lsn > from) fold.add(record);
     return true;
   }));
-  ChangeSet changes = fold.finish();
+  journal::ChangeSet changes = fold.finish();
   EPOCHFS_TRY(Lsn oldest, reader.oldest());
   if (value(from) != 0 && oldest > from) changes.gap = true;  // not all of it is there
   pins_->restore(checkpoints, changes, known_since);
@@ -426,7 +426,7 @@ Result<void> MountProcess::become_usable() {
   } else if (!explained) {
     fs.missing.push_back("io_uring: the kernel or libfuse could not start it");
   }
-  note_wakeup(fs);
+  note_idle_latency(fs);
   if (fs.by_descriptor) {
     for (std::string& line : what_users_go_without(fs.descriptor_limit)) {
       fs.missing.push_back(std::move(line));
@@ -480,4 +480,4 @@ void MountProcess::leave() {
   session_->end();
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -22,7 +22,7 @@
 #include "fs/housekeeping/settler.h"
 #include "journal/log/journal.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 struct MountRequest {
   std::string dir;      // the mountpoint
@@ -43,9 +43,9 @@ class MountProcess {
   Result<void> serve(const std::function<void(const MountProcess&)>& ready);
 
   const std::string& mountpoint() const { return mountpoint_; }
-  const Volume& volume() const { return *volume_; }
+  const journal::Volume& volume() const { return *volume_; }
   const Filesystem& filesystem() const { return *filesystem_; }
-  const RecoveryReport& recovery() const { return recovery_; }
+  const journal::RecoveryReport& recovery() const { return recovery_; }
   // Of a checkpoint, found at the start: relationships that need it reconcile.
   const std::optional<Error>& damage() const { return damage_; }
 
@@ -63,18 +63,18 @@ class MountProcess {
   std::string mountpoint_;
   MountOptions options_;
   Backing backing_;
-  VolumeIdentity identity_;
+  journal::VolumeIdentity identity_;
   std::atomic<dev_t> device_{0};  // of the mount, once it is usable
 
   // In the order of their making.
-  std::optional<Volume> volume_;
+  std::optional<journal::Volume> volume_;
   UniqueFd directory_lock_;
-  RecoveryReport recovery_;
+  journal::RecoveryReport recovery_;
   std::optional<Error> damage_;
-  std::unique_ptr<Journal> journal_;
+  std::unique_ptr<journal::Journal> journal_;
   Barrier barrier_;
   std::unique_ptr<Pins> pins_;
-  std::unique_ptr<Checkpoints> checkpoints_;
+  std::unique_ptr<journal::Checkpoints> checkpoints_;
   std::unique_ptr<Recorder> recorder_;
   std::unique_ptr<Settler> settler_;
   std::unique_ptr<Housekeeper> housekeeper_;
@@ -83,4 +83,4 @@ class MountProcess {
   std::unique_ptr<ControlServer> control_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

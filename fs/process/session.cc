@@ -7,13 +7,13 @@
 #include <cstdio>
 #include <fstream>
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 constexpr unsigned kMaxWrite = 1 << 20;
 constexpr unsigned kMaxBackground = 128;  // read-ahead and asynchronous direct I/O
 constexpr unsigned kMaxThreads = 32;      // of those that read from /dev/fuse
-static_assert(kMaxThreads < kInFlightSlots);
+static_assert(kMaxThreads < journal::kInFlightSlots);
 
 struct Wish {
   uint64_t capability;
@@ -124,7 +124,7 @@ template <typename... A, void (*fuse_lowlevel_ops::*kOperation)(fuse_req_t, A...
 struct Counted<kOperation> {
   static void run(fuse_req_t req, A... arguments) {
     Filesystem& fs = filesystem(req);
-    fs.wakeup.arrived();
+    fs.idle_latency.arrived();
     (fs.operations.*kOperation)(req, arguments...);
   }
 };
@@ -269,4 +269,4 @@ void Session::end() {
   if (running_) ::pthread_kill(runner_, SIGUSR2);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -9,7 +9,7 @@
 
 #include "fs/operations/filesystem.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 struct SessionOptions {
   std::string mountpoint;
@@ -41,4 +41,4 @@ class Session {
   bool mounted_ = false;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

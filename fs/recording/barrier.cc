@@ -13,7 +13,7 @@
 
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 using std::chrono::nanoseconds;
@@ -277,4 +277,4 @@ BarrierStatistics Barrier::statistics() const {
   return now;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

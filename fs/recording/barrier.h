@@ -33,7 +33,7 @@
 
 #include "journal/base/result.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 // A pause that applications notice, and its reason.
 struct LongPause {
@@ -129,4 +129,4 @@ class Barrier {
   size_t oldest_pause_ = 0;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -4,7 +4,7 @@
 
 #include "journal/base/result.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 constexpr size_t kSmallLayer = 4096;  // files; merging these costs less than keeping them apart
@@ -23,7 +23,7 @@ bool DirtyLayers::Layer::contains(const FileId& id) const {
   return change && change->touched;
 }
 
-void DirtyLayers::Layer::add_dirty(const FileId& id, ByteRange range, ByteRanges& out) const {
+void DirtyLayers::Layer::add_dirty(const FileId& id, ByteRange range, journal::ByteRanges& out) const {
   if (all) return out.add(range);
   if (checkpoint_) {
     const auto change = checkpoint_->find(id);
@@ -41,7 +41,7 @@ size_t DirtyLayers::Layer::files() const {
   return n;
 }
 
-DirtyLayers::LayerPtr DirtyLayers::layer_of(const CheckpointPtr& checkpoint) {
+DirtyLayers::LayerPtr DirtyLayers::layer_of(const journal::CheckpointPtr& checkpoint) {
   auto layer = std::make_shared<Layer>();
   layer->first = checkpoint->info().first;
   layer->last = checkpoint->info().last;
@@ -50,23 +50,23 @@ DirtyLayers::LayerPtr DirtyLayers::layer_of(const CheckpointPtr& checkpoint) {
   return layer;
 }
 
-void DirtyLayers::restore(const std::vector<CheckpointPtr>& checkpoints, const ChangeSet& changes,
+void DirtyLayers::restore(const std::vector<journal::CheckpointPtr>& checkpoints, const journal::ChangeSet& changes,
                           EpochId since) {
   if (changes.gap) dirty_all();
   for (const auto& [id, file] : changes.files) {
     OpenShard& shard = open_[shard_of(id)];
     std::lock_guard lock(shard.mutex);
-    ByteRanges& ranges = shard.files[id];
+    journal::ByteRanges& ranges = shard.files[id];
     ranges.add(file.data);
     if (file.fresh || file.whole) ranges.add(ByteRange{0, ByteRange::kEndOfFile});
   }
   std::lock_guard lock(mutex_);
   EPOCHFS_CHECK(frozen_.empty());
-  for (const CheckpointPtr& c : checkpoints) frozen_.push_back(layer_of(c));
+  for (const journal::CheckpointPtr& c : checkpoints) frozen_.push_back(layer_of(c));
   known_since_ = since;
 }
 
-void DirtyLayers::adopt(const std::vector<CheckpointPtr>& checkpoints) {
+void DirtyLayers::adopt(const std::vector<journal::CheckpointPtr>& checkpoints) {
   if (checkpoints.empty()) return;
   const EpochId first = checkpoints.front()->info().first, last = checkpoints.back()->info().last;
   std::vector<LayerPtr> layers;  // the old ones are freed outside the lock
@@ -77,7 +77,7 @@ void DirtyLayers::adopt(const std::vector<CheckpointPtr>& checkpoints) {
   for (const LayerPtr& layer : layers) {
     if (layer->last < first) frozen_.push_back(layer);
   }
-  for (const CheckpointPtr& c : checkpoints) {
+  for (const journal::CheckpointPtr& c : checkpoints) {
     if (c->info().last > *known_since_) frozen_.push_back(layer_of(c));
   }
   // One that begins before the checkpoints end says nothing wrong, only twice.
@@ -185,4 +185,4 @@ DirtyLayers::LayerPtr DirtyLayers::merge(const Layer& older, const Layer& newer)
   return out;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

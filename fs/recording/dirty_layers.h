@@ -30,7 +30,7 @@
 #include "journal/changes/byte_ranges.h"
 #include "journal/changes/checkpoint.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 class DirtyLayers {
  public:
@@ -46,26 +46,26 @@ class DirtyLayers {
     // The file is dirty, if only in its attributes.
     bool contains(const FileId& id) const;
     // Adds to `out` the part of `range` in which the file is dirty.
-    void add_dirty(const FileId& id, ByteRange range, ByteRanges& out) const;
+    void add_dirty(const FileId& id, ByteRange range, journal::ByteRanges& out) const;
     size_t files() const;
     bool is_checkpoint() const { return checkpoint_ != nullptr; }
 
    private:
     friend class DirtyLayers;
-    using Map = std::unordered_map<FileId, ByteRanges>;
+    using Map = std::unordered_map<FileId, journal::ByteRanges>;
     std::array<Map, kShards> shards_;
-    CheckpointPtr checkpoint_;  // in their place
+    journal::CheckpointPtr checkpoint_;  // in their place
   };
   using LayerPtr = std::shared_ptr<const Layer>;
 
   // Takes in what (since, now] changed before this process, the open epoch
   // included: checkpoints that begin right behind `since`, and what has changed
   // behind them. Without it, what changed up to the first seal counts as unknown.
-  void restore(const std::vector<CheckpointPtr>& checkpoints, const ChangeSet& changes,
+  void restore(const std::vector<journal::CheckpointPtr>& checkpoints, const journal::ChangeSet& changes,
                EpochId since);
 
   // These checkpoints take the place of the frozen layers that they cover.
-  void adopt(const std::vector<CheckpointPtr>& checkpoints);
+  void adopt(const std::vector<journal::CheckpointPtr>& checkpoints);
 
   void dirty(const FileId& id, ByteRange data);
   void dirty_all() { open_all_.store(true, std::memory_order_relaxed); }
@@ -90,7 +90,7 @@ class DirtyLayers {
     std::mutex mutex;
     Layer::Map files;
   };
-  static LayerPtr layer_of(const CheckpointPtr& checkpoint);
+  static LayerPtr layer_of(const journal::CheckpointPtr& checkpoint);
   void drop_before(std::optional<EpochId> oldest);
   std::optional<std::pair<LayerPtr, LayerPtr>> mergeable(
       const std::vector<EpochId>& boundaries) const;
@@ -108,4 +108,4 @@ class DirtyLayers {
   std::optional<EpochId> known_since_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -11,7 +11,7 @@
 
 #include "journal/preimages/attributes.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 constexpr size_t kCopyBytes = 256 << 10;  // of a pre-image read at once
@@ -58,11 +58,11 @@ int descriptor_limit() {
 
 }  // namespace
 
-Result<std::unique_ptr<Pins>> Pins::create(const Volume& volume, int backing_dir) {
-  if (::mkdirat(volume.dir(), kPreimagesDir, 0700) != 0 && errno != EEXIST) {
+Result<std::unique_ptr<Pins>> Pins::create(const journal::Volume& volume, int backing_dir) {
+  if (::mkdirat(volume.dir(), journal::kPreimagesDir, 0700) != 0 && errno != EEXIST) {
     return fail_errno("make directory pre-images");
   }
-  UniqueFd dir(::openat(volume.dir(), kPreimagesDir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  UniqueFd dir(::openat(volume.dir(), journal::kPreimagesDir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!dir) return fail_errno("open directory pre-images");
   EPOCHFS_DO(empty_directory(dir.get()));
   return std::unique_ptr<Pins>(new Pins(std::move(dir), backing_dir));
@@ -76,12 +76,12 @@ Pins::Pins(UniqueFd logs_dir, int backing_dir)
 
 Pins::~Pins() = default;
 
-Result<std::unique_ptr<PreImageWriter>> Pins::make_log() {
-  return PreImageWriter::create(logs_dir_.get(), fmt::format("pin-{}", ++logs_made_));
+Result<std::unique_ptr<journal::PreImageWriter>> Pins::make_log() {
+  return journal::PreImageWriter::create(logs_dir_.get(), fmt::format("pin-{}", ++logs_made_));
 }
 
 std::shared_ptr<Pins::Pin> Pins::pin(EpochId since, EpochId sealed,
-                                     std::unique_ptr<PreImageWriter> log) {
+                                     std::unique_ptr<journal::PreImageWriter> log) {
   std::shared_ptr<Pin> pin(new Pin(layers_.changes_since(since), sealed, std::move(log),
                                    backing_dir_, descriptors_left_));
   std::lock_guard lock(pins_mutex_);
@@ -188,7 +188,7 @@ std::vector<EpochId> Pins::ends() const {
 
 // ---- one pin ----
 
-Pins::Pin::Pin(DirtyLayers::Changes changes, EpochId sealed, std::unique_ptr<PreImageWriter> log,
+Pins::Pin::Pin(DirtyLayers::Changes changes, EpochId sealed, std::unique_ptr<journal::PreImageWriter> log,
                int backing_dir, std::atomic<int>& descriptors_left)
     : changes_(std::move(changes)),
       sealed_(sealed),
@@ -237,8 +237,8 @@ bool Pins::Pin::is_dirty(const FileId& id) const {
 }
 
 // The part of the range that is dirty in the pinned epochs.
-ByteRanges Pins::Pin::dirty_within(const FileId& id, ByteRange range) const {
-  ByteRanges out;
+journal::ByteRanges Pins::Pin::dirty_within(const FileId& id, ByteRange range) const {
+  journal::ByteRanges out;
   if (changes_.unknown) out.add(range);
   for (const auto& layer : changes_.layers) layer->add_dirty(id, range, out);
   return out;
@@ -263,7 +263,7 @@ Result<void> Pins::Pin::save_attributes(const Touched& touched, File& f) {
   }
   struct stat st;
   if (::fstat(fd, &st) != 0) return fail_errno("stat file to save its attributes");
-  EPOCHFS_TRY(std::string attributes, capture_attributes(fd));
+  EPOCHFS_TRY(std::string attributes, journal::capture_attributes(fd));
   log_->publish_attributes(touched.id, attributes);
   f.regular = S_ISREG(st.st_mode);
   f.size = uint64_t(st.st_size);
@@ -276,7 +276,7 @@ Result<void> Pins::Pin::save_attributes(const Touched& touched, File& f) {
 Result<void> Pins::Pin::save_data(const Touched& touched, File& f, ByteRange range) {
   range.end = std::min(range.end, f.size);
   if (range.empty()) return {};
-  ByteRanges due = dirty_within(touched.id, range);
+  journal::ByteRanges due = dirty_within(touched.id, range);
   if (f.saved.touches(range)) due.subtract(f.saved.within(range));
   if (due.empty()) return {};
   EPOCHFS_DO(open_for_reading(touched, f));
@@ -316,8 +316,8 @@ Result<void> Pins::Pin::save_range(const Touched& touched, int fd, ByteRange ran
     const off_t hole = ::lseek(fd, off_t(begin), SEEK_HOLE);
     if (hole < 0) return fail_errno("seek hole to save");
     const uint64_t end = std::min(uint64_t(hole), range.end);
-    const ByteRange blocks{(begin + kCloneAlignment - 1) / kCloneAlignment * kCloneAlignment,
-                           end / kCloneAlignment * kCloneAlignment};
+    const ByteRange blocks{(begin + journal::kCloneAlignment - 1) / journal::kCloneAlignment * journal::kCloneAlignment,
+                           end / journal::kCloneAlignment * journal::kCloneAlignment};
     if (blocks.begin < blocks.end && share(touched, fd, blocks)) {
       EPOCHFS_DO(copy_range(id, fd, {begin, blocks.begin}, budget));
       EPOCHFS_DO(copy_range(id, fd, {blocks.end, end}, budget));
@@ -370,4 +370,4 @@ void Pins::Pin::close_if_too_many(File& f) {
   ++descriptors_left_;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

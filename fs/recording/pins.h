@@ -34,7 +34,7 @@
 #include "journal/changes/change_set.h"
 #include "journal/preimages/preimages.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 // What one mutation may copy, or write back, at most for one pin. It stays inside the barrier
 // meanwhile, so a larger pre-image would hold up every application: the pin is
@@ -44,14 +44,14 @@ constexpr uint64_t kMaxSavedByOneMutation = 64 << 20;
 class Pins {
  public:
   // preimages_dir: where logs are made; emptied now (a pin dies with its process).
-  static Result<std::unique_ptr<Pins>> create(const Volume& volume, int backing_dir);
+  static Result<std::unique_ptr<Pins>> create(const journal::Volume& volume, int backing_dir);
   ~Pins();
 
   // Dirty state that an earlier process left: what (oldest cursor, now) changed, in
   // checkpoints, and what has changed behind them. Call it before the first mutation
   // of every mount, with an empty change set and `since` 0 for a new volume. Without
   // it the first pins save everything.
-  void restore(const std::vector<CheckpointPtr>& checkpoints, const ChangeSet& changes,
+  void restore(const std::vector<journal::CheckpointPtr>& checkpoints, const journal::ChangeSet& changes,
                EpochId since) {
     layers_.restore(checkpoints, changes, since);
   }
@@ -73,16 +73,16 @@ class Pins {
   class Pin;
   // Pins (since, sealed]; runs inside the barrier, right after seal(). The log is
   // made before, outside of it.
-  std::shared_ptr<Pin> pin(EpochId since, EpochId sealed, std::unique_ptr<PreImageWriter> log);
+  std::shared_ptr<Pin> pin(EpochId since, EpochId sealed, std::unique_ptr<journal::PreImageWriter> log);
   void unpin(const std::shared_ptr<Pin>& pin);
-  Result<std::unique_ptr<PreImageWriter>> make_log();
+  Result<std::unique_ptr<journal::PreImageWriter>> make_log();
 
   // Cursors moved: drops and merges layers. Not inside a cut.
   void cursors_are(const std::vector<EpochId>& cursors);
   // Merges what has gathered since. After a barrier; not inside a cut.
   void compact();
   // Checkpoints that were made of layers take their place.
-  void adopt(const std::vector<CheckpointPtr>& checkpoints) { layers_.adopt(checkpoints); }
+  void adopt(const std::vector<journal::CheckpointPtr>& checkpoints) { layers_.adopt(checkpoints); }
   // Of all pins' logs.
   uint64_t log_bytes() const;
   // f is called whenever they have grown by about so many bytes: by any worker, inside the
@@ -145,7 +145,7 @@ class Pins::Pin {
     bool attributes_saved = false;
     bool regular = false;
     uint64_t size = 0;  // at the seal
-    ByteRanges saved;
+    journal::ByteRanges saved;
     UniqueFd fd;        // for reading; kept where the limit on descriptors allows it
   };
   struct alignas(64) Shard {
@@ -153,13 +153,13 @@ class Pins::Pin {
     std::unordered_map<FileId, std::unique_ptr<File>> files;
   };
 
-  Pin(DirtyLayers::Changes changes, EpochId sealed, std::unique_ptr<PreImageWriter> log,
+  Pin(DirtyLayers::Changes changes, EpochId sealed, std::unique_ptr<journal::PreImageWriter> log,
       int backing_dir, std::atomic<int>& descriptors_left);
   void save(const Touched& touched);
   bool is_dirty(const FileId& id) const;
   // The offset from which on the file is still to be read; kEndOfFile: nothing of it.
   uint64_t needed_from(const FileId& id) const;
-  ByteRanges dirty_within(const FileId& id, ByteRange range) const;
+  journal::ByteRanges dirty_within(const FileId& id, ByteRange range) const;
   File& file(const FileId& id);
   Result<void> save_attributes(const Touched& touched, File& file);
   Result<void> save_data(const Touched& touched, File& file, ByteRange range);
@@ -172,7 +172,7 @@ class Pins::Pin {
 
   const DirtyLayers::Changes changes_;
   const EpochId sealed_;
-  const std::unique_ptr<PreImageWriter> log_;
+  const std::unique_ptr<journal::PreImageWriter> log_;
   const int backing_dir_;
   std::atomic<int>& descriptors_left_;
   std::array<Shard, DirtyLayers::kShards> shards_;
@@ -181,4 +181,4 @@ class Pins::Pin {
   uint64_t passed_offset_ = 0;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -6,7 +6,7 @@
 
 #include "fs/recording/pins.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 constexpr ByteRange kAllBytes{0, ByteRange::kEndOfFile};
@@ -14,15 +14,15 @@ constexpr ByteRange kAllBytes{0, ByteRange::kEndOfFile};
 // A file that came to be in the open epoch is new in every byte, also in those
 // that nobody has written: who ships it ships all of it. One that was made without a
 // name comes to be once more when it gets one.
-bool makes_a_file(RecordType type) {
-  return type == RecordType::kCreate || type == RecordType::kTemporary;
+bool makes_a_file(journal::RecordType type) {
+  return type == journal::RecordType::kCreate || type == journal::RecordType::kTemporary;
 }
 
 // For who waits for the mutation. What is being made has no inode yet: its directory's.
-std::string described(const InFlight::Slot& slot) {
+std::string described(const journal::InFlight::Slot& slot) {
   const auto intent = slot.peek();
   if (!intent) return "";
-  return fmt::format("{} of inode {} by pid {}", type_name(intent->type),
+  return fmt::format("{} of inode {} by pid {}", journal::type_name(intent->type),
                      intent->file ? intent->file.inode : intent->parent.inode, intent->caller.pid);
 }
 
@@ -33,8 +33,8 @@ tl::unexpected<Error> no_turn(std::chrono::milliseconds timeout) {
 
 }  // namespace
 
-Recorder::Recorder(Journal& journal, Barrier& barrier, Pins& pins, int backing_dir,
-                   std::optional<SealedEpoch> last_sealed)
+Recorder::Recorder(journal::Journal& journal, Barrier& barrier, Pins& pins, int backing_dir,
+                   std::optional<journal::SealedEpoch> last_sealed)
     : journal_(journal),
       barrier_(barrier),
       pins_(pins),
@@ -42,7 +42,7 @@ Recorder::Recorder(Journal& journal, Barrier& barrier, Pins& pins, int backing_d
       last_sealed_(last_sealed) {}
 
 std::optional<Worker> Recorder::add_worker() {
-  InFlight::Slot* slot = journal_.in_flight().claim();
+  journal::InFlight::Slot* slot = journal_.in_flight().claim();
   if (!slot) return std::nullopt;
   return Worker{barrier_.take_seat([slot] { return described(*slot); }), slot};
 }
@@ -53,7 +53,7 @@ void Recorder::remove_worker(Worker& worker) {
   worker = {};
 }
 
-Recorder::Mutation::Mutation(Recorder& recorder, Worker& worker, const Record& intent,
+Recorder::Mutation::Mutation(Recorder& recorder, Worker& worker, const journal::Record& intent,
                              std::span<const Touched> touched)
     : recorder_(recorder), worker_(worker), record_(intent), touched_(touched) {
   recorder_.wait_while_held();
@@ -82,7 +82,7 @@ void Recorder::Mutation::commit() {
   if (makes_a_file(record_.type)) recorder_.pins_.dirty(record_.file, kAllBytes);
 }
 
-void Recorder::Mutation::commit_also(Record record) {
+void Recorder::Mutation::commit_also(journal::Record record) {
   EPOCHFS_CHECK(committed_);
   if (recorder_.journal_.append(record) == Lsn{0}) recorder_.pins_.dirty_all();
   recorder_.pins_.dirty(record.file, {});
@@ -123,8 +123,8 @@ class Recorder::Turn {
   bool taken_;
 };
 
-Result<SealedEpoch> Recorder::barrier(bool only_if_changed, std::chrono::milliseconds timeout,
-                                      const std::function<void(const SealedEpoch&)>& at_seal) {
+Result<journal::SealedEpoch> Recorder::barrier(bool only_if_changed, std::chrono::milliseconds timeout,
+                                      const std::function<void(const journal::SealedEpoch&)>& at_seal) {
   using std::chrono::steady_clock;
   const auto deadline = steady_clock::now() + timeout;
   Turn turn(*this, deadline);
@@ -134,27 +134,27 @@ Result<SealedEpoch> Recorder::barrier(bool only_if_changed, std::chrono::millise
                          std::chrono::duration_cast<std::chrono::milliseconds>(left), at_seal);
 }
 
-Result<std::optional<SealedEpoch>> Recorder::newest_if_unchanged(
+Result<std::optional<journal::SealedEpoch>> Recorder::newest_if_unchanged(
     std::chrono::milliseconds timeout) {
   Turn turn(*this, std::chrono::steady_clock::now() + timeout);
   if (!turn) return no_turn(timeout);
   EPOCHFS_DO(publish_what_is_owed());
-  if (journal_.records_in_open_epoch() != 0) return std::optional<SealedEpoch>();
+  if (journal_.records_in_open_epoch() != 0) return std::optional<journal::SealedEpoch>();
   return last_sealed();
 }
 
-Result<SealedEpoch> Recorder::barrier_in_turn(
+Result<journal::SealedEpoch> Recorder::barrier_in_turn(
     bool only_if_changed, std::chrono::milliseconds timeout,
-    const std::function<void(const SealedEpoch&)>& at_seal) {
+    const std::function<void(const journal::SealedEpoch&)>& at_seal) {
   EPOCHFS_DO(publish_what_is_owed());
-  const std::optional<SealedEpoch> newest = last_sealed();
+  const std::optional<journal::SealedEpoch> newest = last_sealed();
   auto unchanged = [&] {
     return only_if_changed && newest && journal_.records_in_open_epoch() == 0;
   };
   // Whatever returned before this call is counted, so no pause is needed to know.
   if (!at_seal && unchanged()) return *newest;
 
-  SealedEpoch sealed;
+  journal::SealedEpoch sealed;
   EPOCHFS_DO(barrier_.cut(timeout, [&] {
     sealed = unchanged() ? *newest : seal();
     if (at_seal) at_seal(sealed);
@@ -164,8 +164,8 @@ Result<SealedEpoch> Recorder::barrier_in_turn(
 }
 
 // Runs inside the barrier.
-SealedEpoch Recorder::seal() {
-  SealedEpoch sealed = journal_.seal();
+journal::SealedEpoch Recorder::seal() {
+  journal::SealedEpoch sealed = journal_.seal();
   pins_.seal(sealed.epoch);
   unpublished_ = sealed;
   return sealed;
@@ -183,9 +183,9 @@ Result<void> Recorder::publish_what_is_owed() {
   return {};
 }
 
-std::optional<SealedEpoch> Recorder::last_sealed() const {
+std::optional<journal::SealedEpoch> Recorder::last_sealed() const {
   std::lock_guard lock(sealed_mutex_);
   return last_sealed_;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

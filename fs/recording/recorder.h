@@ -24,14 +24,14 @@
 #include "journal/log/journal.h"
 #include "journal/log/record.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 class Pins;
 
 // What a thread of the mount needs to record mutations. One a thread.
 struct Worker {
   Barrier::Seat* seat = nullptr;
-  InFlight::Slot* slot = nullptr;
+  journal::InFlight::Slot* slot = nullptr;
 };
 
 // A file that the mutation is about to change, and how.
@@ -54,8 +54,8 @@ class Recorder {
   // backing_dir: any open file of the backing file system, to open handles with.
   // last_sealed: newest epoch that the journal held when it was opened
   // (read_last_epoch); without it the first barrier() seals in any case.
-  Recorder(Journal& journal, Barrier& barrier, Pins& pins, int backing_dir,
-           std::optional<SealedEpoch> last_sealed = {});
+  Recorder(journal::Journal& journal, Barrier& barrier, Pins& pins, int backing_dir,
+           std::optional<journal::SealedEpoch> last_sealed = {});
 
   // Registers the calling thread; nullopt when there are more than kInFlightSlots.
   std::optional<Worker> add_worker();
@@ -65,7 +65,7 @@ class Recorder {
    public:
     // The names in intent must live until the destructor. touched must list every
     // file whose bytes or attributes the operation changes, parents included.
-    Mutation(Recorder& recorder, Worker& worker, const Record& intent,
+    Mutation(Recorder& recorder, Worker& worker, const journal::Record& intent,
              std::span<const Touched> touched);
     ~Mutation();
     Mutation(const Mutation&) = delete;
@@ -73,18 +73,18 @@ class Recorder {
 
     // The record to append: amend what only the system call could tell (the new
     // file's identity and handle, the bytes really written) before commit().
-    Record& record() { return record_; }
+    journal::Record& record() { return record_; }
     // One more file turned out to be changed: the new file itself, for example.
     void also_dirty(const FileId& id, ByteRange data);
     void commit();
     // A second record of the same mutation: of what a rename left in its place, say.
     // After commit().
-    void commit_also(Record record);
+    void commit_also(journal::Record record);
 
    private:
     Recorder& recorder_;
     Worker& worker_;
-    Record record_;
+    journal::Record record_;
     std::span<const Touched> touched_;
     bool committed_ = false;
   };
@@ -118,24 +118,24 @@ class Recorder {
   // An error of status kTimedOut: nothing was sealed. Any other: an epoch may be
   // sealed and not yet durable; at_seal has run, what it set is void, and the next
   // call makes that epoch durable before it seals another.
-  Result<SealedEpoch> barrier(bool only_if_changed, std::chrono::milliseconds timeout,
-                              const std::function<void(const SealedEpoch&)>& at_seal = {});
+  Result<journal::SealedEpoch> barrier(bool only_if_changed, std::chrono::milliseconds timeout,
+                              const std::function<void(const journal::SealedEpoch&)>& at_seal = {});
   // The newest epoch if nothing has changed since it was sealed; it is made durable first if
   // it was not. nullopt: something has. Errors as of barrier().
-  Result<std::optional<SealedEpoch>> newest_if_unchanged(std::chrono::milliseconds timeout);
+  Result<std::optional<journal::SealedEpoch>> newest_if_unchanged(std::chrono::milliseconds timeout);
   // The newest epoch that is sealed and durable.
-  std::optional<SealedEpoch> last_sealed() const;
+  std::optional<journal::SealedEpoch> last_sealed() const;
 
  private:
   friend class Mutation;
   class Turn;
   void wait_while_held();
-  Result<SealedEpoch> barrier_in_turn(bool only_if_changed, std::chrono::milliseconds timeout,
-                                      const std::function<void(const SealedEpoch&)>& at_seal);
+  Result<journal::SealedEpoch> barrier_in_turn(bool only_if_changed, std::chrono::milliseconds timeout,
+                                      const std::function<void(const journal::SealedEpoch&)>& at_seal);
   Result<void> publish_what_is_owed();
-  SealedEpoch seal();
+  journal::SealedEpoch seal();
 
-  Journal& journal_;
+  journal::Journal& journal_;
   Barrier& barrier_;
   Pins& pins_;
   int backing_dir_;
@@ -146,9 +146,9 @@ class Recorder {
   std::mutex turn_mutex_;
   std::condition_variable turn_over_;
   bool turn_taken_ = false;
-  std::optional<SealedEpoch> unpublished_;  // sealed, not published. By turns
+  std::optional<journal::SealedEpoch> unpublished_;  // sealed, not published. By turns
   mutable std::mutex sealed_mutex_;
-  std::optional<SealedEpoch> last_sealed_;
+  std::optional<journal::SealedEpoch> last_sealed_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -16,7 +16,7 @@
 #include "journal/base/unix.h"
 #include "journal/volume/volume.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 constexpr size_t kFilesAtOnce = 64;  // descriptors open at a time
@@ -49,7 +49,7 @@ Result<UniqueFd> open_root(const std::string& mountpoint, const std::string& jou
   UniqueFd root(::openat(tree.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!root) return fail_errno("open mount " + mountpoint);
   char found[PATH_MAX];
-  ssize_t size = ::fgetxattr(root.get(), kJournalXattr, found, sizeof found);
+  ssize_t size = ::fgetxattr(root.get(), journal::kJournalXattr, found, sizeof found);
   if (size < 0 || std::string_view(found, size_t(size)) != journal) {
     return fail(fmt::format("flush mapped pages of {}: something else is mounted there",
                             mountpoint));
@@ -129,4 +129,4 @@ Result<void> SharedMappings::flush(const std::string& mountpoint, const std::str
   return {};
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

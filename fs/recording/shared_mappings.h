@@ -31,7 +31,7 @@
 
 #include "journal/base/result.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 
 class SharedMappings {
  public:
@@ -54,4 +54,4 @@ class SharedMappings {
   std::unordered_map<uint64_t, uint32_t> opens_;  // node -> opens for reading and writing
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -13,7 +13,7 @@
 
 #include "journal/base/types.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 class ByteRanges {
   using Interval = boost::icl::right_open_interval<uint64_t>;
@@ -142,4 +142,4 @@ class ByteRanges {
   std::unique_ptr<Set> many_;  // two at least
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

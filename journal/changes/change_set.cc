@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-namespace epochfs {
+namespace epochfs::journal {
 
 void append(FileChange& older, const FileChange& newer) {
   // Another file that got the same identity: the older one is gone.
@@ -180,4 +180,4 @@ ChangeSet Fold::take() {
   return out;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -15,7 +15,7 @@
 #include "journal/log/record.h"
 #include "journal/changes/stored_handle.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 struct NameKey {
   FileId parent;
@@ -103,4 +103,4 @@ class Fold {
   ChangeSet set_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -9,7 +9,7 @@
 
 #include "journal/volume/volume.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 constexpr char kMagic[8] = {'E', 'P', 'O', 'C', 'H', 'C', 'K', 'P'};
@@ -424,4 +424,4 @@ Result<void> CheckpointWriter::finish() {
   return {};
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

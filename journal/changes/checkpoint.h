@@ -19,7 +19,7 @@
 #include "journal/base/storage.h"
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 struct CheckpointInfo {
   Uuid lineage;
@@ -131,4 +131,4 @@ class CheckpointWriter {
   XXH3_state_t* checksum_ = nullptr;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

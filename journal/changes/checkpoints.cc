@@ -10,7 +10,7 @@
 #include "journal/volume/epochs.h"
 #include "journal/changes/fold_epochs.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 constexpr uint64_t kSmallBytes = 1 << 20;  // merging these costs less than keeping them apart
@@ -470,4 +470,4 @@ Result<void> Checkpoints::drop_up_to(EpochId oldest) {
   return {};
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

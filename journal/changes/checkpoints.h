@@ -16,7 +16,7 @@
 #include "journal/changes/subtrees.h"
 #include "journal/volume/volume.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 // How much a checkpoint tells of each file. Every step takes less room, and has more
 // read and compared when it is shipped.
@@ -86,4 +86,4 @@ class Checkpoints {
   std::vector<CheckpointPtr> all_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

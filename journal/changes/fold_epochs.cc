@@ -6,7 +6,7 @@
 #include "journal/volume/epochs.h"
 #include "journal/log/reader.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 void add(const Checkpoint& checkpoint, Fold& fold) {
@@ -90,4 +90,4 @@ Result<ChangeSet> fold_epochs(const Volume& volume, EpochId since, EpochId until
   return unknown;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

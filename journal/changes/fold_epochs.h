@@ -5,7 +5,7 @@
 #include "journal/changes/change_set.h"
 #include "journal/volume/volume.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 // Net effect of (since, until]; `until` is sealed. Where the journal no longer tells it
 // exactly, it is a gap. Any process, beside a mount that lets records go meanwhile.
@@ -16,4 +16,4 @@ Result<ChangeSet> fold_epochs(const Volume& volume, EpochId since, EpochId until
 // damaged, and the fold is of no use.
 Result<bool> fold_records(const Volume& volume, EpochId since, EpochId until, Fold& fold);
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -8,7 +8,7 @@
 
 #include "journal/base/types.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 class StoredHandle {
  public:
@@ -63,4 +63,4 @@ class StoredHandle {
 };
 static_assert(sizeof(StoredHandle) == 20);
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 // A mark takes this part of all names at least, and marks are added until so much is left.
@@ -118,4 +118,4 @@ Subtrees Subtrees::choose(const std::vector<CheckpointPtr>& checkpoints, const F
   return out;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -14,7 +14,7 @@
 
 #include "journal/changes/checkpoint.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 struct Subtree {
   FileId directory;
@@ -42,4 +42,4 @@ class Subtrees {
   std::unordered_map<FileId, size_t> below_;  // of marked_
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -15,7 +15,7 @@
 #include "journal/volume/labels.h"
 #include "schema/control.capnp.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 namespace po = boost::program_options;
@@ -192,4 +192,4 @@ Result<ExitStatus> journal_epochs(const Arguments& arguments) {
   return tell_damage(journal.volume, damage, rows.empty() ? ExitStatus::kNoMatch : ExitStatus::kOk);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

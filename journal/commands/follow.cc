@@ -19,7 +19,7 @@
 #include "journal/commands/query/selection.h"
 #include "journal/commands/subcommands.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 namespace po = boost::program_options;
@@ -272,4 +272,4 @@ Result<ExitStatus> journal_follow(const Arguments& arguments) {
   return follower.missed() ? ExitStatus::kPartial : ExitStatus::kOk;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -6,7 +6,7 @@
 #include "journal/commands/commands.h"
 #include "journal/commands/subcommands.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 struct Subcommand {
@@ -48,4 +48,4 @@ int journal_command(const Arguments& arguments) {
                  0, ExitStatus::kUsage});
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

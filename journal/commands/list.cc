@@ -8,7 +8,7 @@
 #include "journal/commands/subcommands.h"
 #include "journal/commands/summary.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 namespace po = boost::program_options;
@@ -117,4 +117,4 @@ Result<ExitStatus> journal_list(const Arguments& arguments) {
   return tell_damage(journal.volume, damage, any ? ExitStatus::kOk : ExitStatus::kNoMatch);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <memory>
 
-namespace epochfs {
+namespace epochfs::journal {
 
 namespace po = boost::program_options;
 
@@ -49,4 +49,4 @@ bool Output::flush() {
   return std::fflush(stdout) == 0 && written;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

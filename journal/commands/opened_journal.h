@@ -4,7 +4,7 @@
 
 #include "journal/commands/query/filter.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 struct OpenedJournal {
   Volume volume;
@@ -43,4 +43,4 @@ class Output {
   std::string text_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -6,7 +6,7 @@
 
 #include <iterator>
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 const char* gap_reason(uint32_t reason) {
@@ -149,4 +149,4 @@ void RecordText::all(const ShownRecord& shown, std::string& out) {
   row("bytes", encoded_size(r));
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -12,7 +12,7 @@
 #include "journal/commands/query/time_text.h"
 #include "schema/control.capnp.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 struct ShownRecord {
   const Record& record;
@@ -45,4 +45,4 @@ inline capnp::Data::Reader data_of(std::string_view bytes) {
   return {reinterpret_cast<const capnp::byte*>(bytes.data()), bytes.size()};
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

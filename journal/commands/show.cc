@@ -5,7 +5,7 @@
 #include "journal/commands/record_text.h"
 #include "journal/commands/subcommands.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 namespace po = boost::program_options;
@@ -68,4 +68,4 @@ Result<ExitStatus> journal_show(const Arguments& arguments) {
   return ExitStatus::kOk;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

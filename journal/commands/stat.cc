@@ -16,7 +16,7 @@
 #include "journal/log/in_flight.h"
 #include "schema/control.capnp.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 namespace po = boost::program_options;
@@ -209,4 +209,4 @@ Result<ExitStatus> journal_stat(const Arguments& arguments) {
   return tell_damage(journal.volume, damage, ExitStatus::kOk);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

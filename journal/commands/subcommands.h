@@ -4,7 +4,7 @@
 
 #include "journal/control/command_line.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 Result<ExitStatus> journal_list(const Arguments& arguments);
 Result<ExitStatus> journal_follow(const Arguments& arguments);
@@ -13,4 +13,4 @@ Result<ExitStatus> journal_epochs(const Arguments& arguments);
 Result<ExitStatus> journal_stat(const Arguments& arguments);
 Result<ExitStatus> journal_verify(const Arguments& arguments);
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -7,7 +7,7 @@
 #include <iterator>
 #include <vector>
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 // A writer as a key of the table, and back.
@@ -104,4 +104,4 @@ void Summary::print_json(const Rows::value_type& row, const capnp::JsonCodec& co
   out += '\n';
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

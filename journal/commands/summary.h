@@ -7,7 +7,7 @@
 
 #include "journal/commands/record_text.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 enum class SummaryBy { kPath, kWriter, kType };
 Result<SummaryBy> parse_summary(const std::string& text);
@@ -35,4 +35,4 @@ class Summary {
   Rows rows_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

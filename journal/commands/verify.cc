@@ -10,7 +10,7 @@
 #include "journal/log/in_flight.h"
 #include "schema/control.capnp.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 namespace po = boost::program_options;
@@ -131,4 +131,4 @@ Result<ExitStatus> journal_verify(const Arguments& arguments) {
   return ExitStatus::kCorrupt;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

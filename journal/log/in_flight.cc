@@ -9,7 +9,7 @@
 #include "journal/base/unix.h"
 #include "journal/volume/volume.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 constexpr char kMagic[8] = {'E', 'P', 'O', 'C', 'H', 'I', 'N', 'F'};
@@ -232,4 +232,4 @@ Result<InFlightSeen> look_at_in_flight(int volume_dir) {
   return seen;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -18,7 +18,7 @@
 #include "journal/log/record.h"
 #include "journal/base/storage.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 constexpr size_t kInFlightSlots = 512;
 constexpr size_t kInFlightSlotBytes = 2304;  // room for kMaxIntents records of any size
@@ -102,4 +102,4 @@ constexpr uint64_t in_flight_slot_offset(size_t slot) { return 4096 + slot * kIn
 // Errors: not such a file (kCorrupt), a newer version.
 Result<InFlightSeen> look_at_in_flight(int volume_dir);
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -12,7 +12,7 @@
 #include "journal/log/reader.h"
 #include "journal/log/settled.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 constexpr uint64_t kRetryAfterNs = 1'000'000'000;  // no room: how soon to look again
@@ -690,4 +690,4 @@ Result<std::optional<RecordHead>> Journal::first_record(const std::string& name)
   return std::optional(head);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -23,7 +23,7 @@
 #include "journal/log/record.h"
 #include "journal/volume/volume.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 struct JournalStatistics {
   uint64_t records = 0;      // appended by this process
@@ -206,4 +206,4 @@ class Journal {
   uint64_t synced_segment_ = 0;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -9,7 +9,7 @@
 #include "journal/volume/epochs.h"
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 LogView::Mapping::~Mapping() {
   if (size_) ::munmap(const_cast<std::byte*>(data_), size_);
@@ -132,4 +132,4 @@ Decoded LogView::record_at(Lsn at) const {
   return decode(s->bytes.subspan(value(at) - s->base), at);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -14,7 +14,7 @@
 
 #include "journal/log/reader.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 // How far behind the last whole record another one can stand: what all writers together
 // can have in flight.
@@ -26,7 +26,7 @@ struct RecordView {
   std::span<const std::byte> bytes;
 
   // Operands that do not fit are an error that decode_head() does not see.
-  Decoded decode() const { return epochfs::decode(bytes, head.lsn); }
+  Decoded decode() const { return journal::decode(bytes, head.lsn); }
 };
 
 class LogView {
@@ -151,4 +151,4 @@ void LogView::scan_backwards(const Segment& segment, Lsn before, F&& f,
   }
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -13,7 +13,7 @@
 #include "journal/volume/epochs.h"
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 constexpr char kMagic[8] = {'E', 'P', 'O', 'C', 'H', 'S', 'E', 'G'};
@@ -227,4 +227,4 @@ Result<Lsn> JournalReader::read_all(Lsn from, const std::function<bool(const Rec
   return Lsn{end};
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -11,7 +11,7 @@
 #include "journal/log/record.h"
 #include "journal/volume/volume.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 struct Damage {
   Lsn at{};
@@ -77,4 +77,4 @@ void scan_segment(std::span<const std::byte> segment, uint64_t base, Lsn from,
                   const std::function<bool(const Record&)>& f, std::vector<Damage>* damage,
                   Lsn& end);
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -6,7 +6,7 @@
 #include <bit>
 #include <cstring>
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 // Which operands follow the header, in this order.
@@ -332,4 +332,4 @@ Decoded decode(std::span<const std::byte> in, Lsn position) {
   return d;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -11,7 +11,7 @@
 #include "journal/base/result.h"
 #include "journal/base/types.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 // Values are on disk. Never renumber.
 enum class RecordType : uint16_t {
@@ -118,4 +118,4 @@ DecodeError decode_head(std::span<const std::byte> in, Lsn position, RecordHead&
 // Never reads past `in`; any bytes are safe.
 Decoded decode(std::span<const std::byte> in, Lsn position);
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -7,7 +7,7 @@
 
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 constexpr char kMagic[8] = {'E', 'P', 'O', 'C', 'H', 'S', 'E', 'T'};
@@ -59,4 +59,4 @@ Result<void> write_settled(Storage& storage, int volume_dir, Lsn up_to) {
   return storage.sync_data("settled", fd.get(), kSettledFile);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

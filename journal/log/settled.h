@@ -11,7 +11,7 @@
 #include "journal/base/storage.h"
 #include "journal/base/types.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 constexpr const char* kSettledFile = "settled";
 constexpr size_t kSettledBytes = 24;
@@ -25,4 +25,4 @@ Result<void> make_settled(Storage& storage, int volume_dir, Lsn up_to);
 // Returns when the position is durable. The file must be there.
 Result<void> write_settled(Storage& storage, int volume_dir, Lsn up_to);
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -10,7 +10,7 @@
 
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 void set_time(rpc::Time::Builder out, const statx_timestamp& t) {
@@ -96,4 +96,4 @@ Result<std::string> capture_attributes(int fd) {
   return std::string(bytes.begin(), bytes.size());
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -7,7 +7,7 @@
 #include "journal/base/result.h"
 #include "schema/replication.capnp.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 // Reads the attributes of an open file (O_PATH is enough), xattrs and a symbolic
 // link's target included. Any thread.
@@ -26,4 +26,4 @@ inline rpc::FileId::Builder set_file_id(rpc::FileId::Builder out, uint64_t inode
   return out;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

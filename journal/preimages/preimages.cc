@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <cstring>
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 constexpr char kMagic[8] = {'E', 'P', 'O', 'C', 'H', 'P', 'R', 'E'};
@@ -248,4 +248,4 @@ Result<void> PreImageReader::overlay(const FileId& id, uint64_t offset, char* da
   return {};
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -19,7 +19,7 @@
 #include "journal/changes/byte_ranges.h"
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 constexpr size_t kMaxAttributesBytes = 1 << 20;  // an encoded Attributes message
 constexpr size_t kMaxPreImageBytes = 1 << 20;    // one extent entry; longer ones are split
@@ -105,4 +105,4 @@ class PreImageReader {
   std::unordered_map<FileId, File> files_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -11,7 +11,7 @@
 #include "journal/base/unix.h"
 #include "journal/volume/volume.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 constexpr const char* kWalk = " walk\n";  // behind the epoch
@@ -98,4 +98,4 @@ Result<void> remove_cursor(Storage& storage, int volume_dir, const std::string& 
   return storage.remove_file("cursor-remove", dir.get(), relationship);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

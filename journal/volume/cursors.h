@@ -11,7 +11,7 @@
 #include "journal/base/storage.h"
 #include "journal/base/types.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 struct Cursor {
   EpochId epoch{};    // the newest that is durable at the target; changes since then are needed
@@ -34,4 +34,4 @@ Result<void> write_cursor(Storage& storage, int volume_dir, const std::string& r
                           const Cursor& cursor);
 Result<void> remove_cursor(Storage& storage, int volume_dir, const std::string& relationship);
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

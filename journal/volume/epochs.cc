@@ -11,7 +11,7 @@
 
 #include "journal/volume/volume.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 // One entry of the manifest, FORMAT.md. Entry n of the file is epoch n + 1.
@@ -187,4 +187,4 @@ Result<void> EpochManifest::truncate_after(EpochId last) {
   return storage_->sync_data("manifest-truncate", fd_.get(), "epoch manifest");
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -11,7 +11,7 @@
 #include "journal/base/types.h"
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 struct SealedEpoch {
   EpochId epoch{};
@@ -60,4 +60,4 @@ class EpochManifest {
   uint64_t let_go_ = 0;  // bytes, by this process
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

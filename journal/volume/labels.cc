@@ -11,7 +11,7 @@
 #include "journal/base/unix.h"
 #include "journal/volume/volume.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 constexpr size_t kMaxFileBytes = 20 + 1 + kMaxLabelBytes + 1;  // time, space, text, newline
@@ -125,4 +125,4 @@ Result<std::optional<std::string>> read_label(int volume_dir, const SealedEpoch&
               ExitStatus::kCorrupt);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

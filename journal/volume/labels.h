@@ -16,7 +16,7 @@
 #include "journal/base/storage.h"
 #include "journal/base/types.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 constexpr size_t kMaxLabelBytes = 255;
 constexpr size_t kMaxLabels = 10'000;  // the newest ones are kept
@@ -37,4 +37,4 @@ Result<std::vector<EpochId>> list_labels(int volume_dir);
 // holds no label is an error of status kCorrupt.
 Result<std::optional<std::string>> read_label(int volume_dir, const SealedEpoch& epoch);
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

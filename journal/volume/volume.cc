@@ -16,7 +16,7 @@
 #include <cstring>
 #include <memory>
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 constexpr char kMagic[8] = {'E', 'P', 'O', 'C', 'H', 'V', 'O', 'L'};
@@ -290,4 +290,4 @@ Result<std::string> journal_path_of(const std::string& path) {
                           "epochfs mount {}", path, path));
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -12,7 +12,7 @@
 #include "journal/base/types.h"
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 constexpr uint32_t kStateFormatVersion = 1;
 constexpr const char* kDefaultStateDir = "/var/lib/epochfs";
@@ -92,4 +92,4 @@ constexpr const char* kPreimagesDir = "pre-images";
 constexpr const char* kCheckpointsDir = "checkpoints";
 constexpr const char* kControlSocket = "mount.sock";
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -2,7 +2,7 @@
 
 #include <cstdlib>
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 namespace po = boost::program_options;
 
@@ -39,4 +39,4 @@ Result<void> outcome_of(rpc::Failure::Reader failure) {
   return fail(std::string(failure.getMessage()), 0, static_cast<ExitStatus>(failure.getStatus()));
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

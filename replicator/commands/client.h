@@ -10,7 +10,7 @@
 #include "journal/control/unix_rpc.h"
 #include "schema/control.capnp.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 constexpr const char* kDefaultControlSocket = "/run/epochfs/control.sock";
 
@@ -47,4 +47,4 @@ class DaemonClient {
 
 Result<void> outcome_of(rpc::Failure::Reader failure);
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -3,10 +3,10 @@
 
 #include "journal/control/command_line.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 int relationship_command(const Arguments& arguments);
 int status_command(const Arguments& arguments);
 int wait_command(const Arguments& arguments);
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

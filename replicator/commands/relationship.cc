@@ -17,7 +17,7 @@
 #include "replicator/commands/commands.h"
 #include "replicator/relationship/relationship.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 namespace po = boost::program_options;
@@ -406,4 +406,4 @@ int relationship_command(const Arguments& arguments) {
   return status ? static_cast<int>(*status) : report(status.error());
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

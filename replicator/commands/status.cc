@@ -12,7 +12,7 @@
 #include "replicator/commands/client.h"
 #include "replicator/commands/commands.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 namespace po = boost::program_options;
@@ -162,4 +162,4 @@ int exit_with(const Result<ExitStatus>& status) {
 int status_command(const Arguments& arguments) { return exit_with(status(arguments)); }
 int wait_command(const Arguments& arguments) { return exit_with(wait(arguments)); }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -9,7 +9,7 @@
 #include "replicator/peer/transport.h"
 #include "schema/replication.capnp.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 constexpr auto kEndTimeout = 5 * kj::SECONDS;
@@ -48,11 +48,11 @@ Result<void> check_new(const Registry& registry, const Relationship& r) {
 
 // The mount need not be told: it looks at the cursors when it next has reason to.
 void forget_cursor(Storage& storage, const Relationship& r) {
-  auto path = journal_path_of(r.source_directory);
+  auto path = journal::journal_path_of(r.source_directory);
   if (!path) return;
-  auto volume = Volume::open(*path);
+  auto volume = journal::Volume::open(*path);
   if (!volume || volume->info().lineage != r.lineage) return;
-  [[maybe_unused]] auto removed = remove_cursor(storage, volume->dir(), r.id);
+  [[maybe_unused]] auto removed = journal::remove_cursor(storage, volume->dir(), r.id);
 }
 
 class ControlServer final : public rpc::Daemon::Server {
@@ -156,7 +156,7 @@ class ControlServer final : public rpc::Daemon::Server {
 
   // What the mount says of its journal's space. Nothing where it does not answer.
   kj::Promise<void> add_space(const std::string& journal, StatusContext call, unsigned index) {
-    auto client = UnixRpcClient::connect(*c_.io.lowLevelProvider, journal + "/" + kControlSocket);
+    auto client = UnixRpcClient::connect(*c_.io.lowLevelProvider, journal + "/" + journal::kControlSocket);
     if (!client) return kj::READY_NOW;
     auto answer = c_.io.provider->getTimer().timeoutAfter(
         kMountTimeout, (*client)->bootstrap<rpc::Mount>().infoRequest().send());
@@ -236,7 +236,7 @@ class ControlServer final : public rpc::Daemon::Server {
     EpochId epoch{};
     uint64_t ticket = 0;  // of `idle`; 0: not asked for
     Result<void> outcome;
-    Wakeup wakeup;
+    LoopSignal wakeup;
     Registry* registry = nullptr;
     ~Waiting() {
       if (registry) registry->unsubscribe(&wakeup);
@@ -291,8 +291,8 @@ class ControlServer final : public rpc::Daemon::Server {
     r.role = rpc::Role::SOURCE;
     r.created_ns = now_ns();
     EPOCHFS_DO(check_new(c_.registry, r));
-    EPOCHFS_TRY(std::string journal, journal_path_of(r.source_directory));
-    EPOCHFS_TRY(Volume volume, Volume::open(journal));
+    EPOCHFS_TRY(std::string journal, journal::journal_path_of(r.source_directory));
+    EPOCHFS_TRY(journal::Volume volume, journal::Volume::open(journal));
     r.lineage = volume.info().lineage;
     EPOCHFS_DO(c_.registry.add(r));
     c_.start_session(r.id);
@@ -390,4 +390,4 @@ rpc::Daemon::Client make_control_server(ControlContext& context) {
   return kj::heap<ControlServer>(context);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

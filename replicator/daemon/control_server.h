@@ -10,7 +10,7 @@
 
 #include "replicator/relationship/registry.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 struct ControlContext {
   Registry& registry;
@@ -25,4 +25,4 @@ struct ControlContext {
 // The bootstrap capability. The main thread's loop only.
 rpc::Daemon::Client make_control_server(ControlContext& context);
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

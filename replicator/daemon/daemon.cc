@@ -18,7 +18,7 @@
 #include "replicator/source/session.h"
 #include "replicator/peer/transport.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 namespace po = boost::program_options;
@@ -114,7 +114,7 @@ class ControlListener final : kj::TaskSet::ErrorHandler {
 
 Result<void> serve(const Settings& settings) {
   Storage& storage = Storage::system();
-  EPOCHFS_DO(prepare_state_dir(storage, settings.state));
+  EPOCHFS_DO(journal::prepare_state_dir(storage, settings.state));
   EPOCHFS_TRY(UniqueFd lock, lock_state(settings.state));
   raise_descriptor_limit();
 
@@ -168,7 +168,7 @@ Result<void> serve(const Settings& settings) {
 
 int serve_command(const Arguments& arguments) {
   po::options_description options;
-  options.add_options()("state", po::value<std::string>()->default_value(kDefaultStateDir)
+  options.add_options()("state", po::value<std::string>()->default_value(journal::kDefaultStateDir)
                                      ->value_name("PATH"), "where relationships are kept")(
       "listen", po::value<std::string>()->default_value(fmt::format("127.0.0.1:{}", kDefaultPort))
                     ->value_name("ADDRESS:PORT"), "where sources reach this host")(
@@ -184,4 +184,4 @@ int serve_command(const Arguments& arguments) {
   return outcome ? 0 : report(outcome.error());
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -4,9 +4,9 @@
 
 #include "journal/control/command_line.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 // Returns the exit status, after SIGTERM or SIGINT.
 int serve_command(const Arguments& arguments);
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

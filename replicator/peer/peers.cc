@@ -14,7 +14,7 @@
 
 #include "replicator/target/receiver.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 // For a session to end that has been superseded: it may be applying an epoch.
@@ -100,7 +100,7 @@ void note_recovery_point(Registry& registry, const std::string& id, const Recove
 
 class Peers::Host final : public rpc::ReplicationHost::Server {
  public:
-  Host(Peers& peers, Connection& connection, Wakeup& decisions, kj::Timer& timer,
+  Host(Peers& peers, Connection& connection, LoopSignal& decisions, kj::Timer& timer,
        std::string peer)
       : peers_(peers), registry_(peers.registry_), connection_(connection), wakeup_(decisions),
         timer_(timer), peer_(std::move(peer)) {}
@@ -255,7 +255,7 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
   Peers& peers_;
   Registry& registry_;
   Connection& connection_;
-  Wakeup& wakeup_;
+  LoopSignal& wakeup_;
   kj::Timer& timer_;
   std::string peer_;
   std::string opened_;  // relationship that a session was opened for
@@ -311,7 +311,7 @@ void Peers::serve(Connection& connection, UniqueFd fd, std::string peer) {
                           kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC |
                           kj::LowLevelAsyncIoProvider::ALREADY_NONBLOCK);
     // Signals come from one eventfd; whoever else waits for them is told from here.
-    Wakeup decisions;
+    LoopSignal decisions;
     decisions.attach(io.unixEventPort);
     auto server = kj::heap<Host>(*this, connection, decisions, io.provider->getTimer(), peer);
     Host& host = *server;
@@ -408,4 +408,4 @@ Result<void> check_target_directory(const std::string& path, bool replace_conten
   return {};
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -14,7 +14,7 @@
 #include "replicator/relationship/registry.h"
 #include "replicator/peer/transport.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 constexpr size_t kMaxConnections = 256;
 
@@ -29,7 +29,7 @@ class Peers {
  private:
   struct Connection {
     std::thread thread;
-    Wakeup wakeup;
+    LoopSignal wakeup;
     std::atomic<bool> superseded{false};  // a later one has opened its relationship
     std::atomic<bool> done{false};
   };
@@ -67,4 +67,4 @@ Result<void> check_target_directory(const std::string& path, bool replace_conten
 // Does nothing while a session is open; that one does it when it ends.
 Result<void> discard_target(Storage& storage, const Relationship& relationship);
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -10,7 +10,7 @@
 
 #include "schema/replication.capnp.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 struct SocketAddress {
@@ -110,4 +110,4 @@ capnp::ReaderOptions peer_reader_options() {
   return options;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

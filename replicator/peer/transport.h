@@ -9,7 +9,7 @@
 
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 struct ListenAddress {
   std::string host;  // IPv4 or IPv6 address
@@ -28,4 +28,4 @@ void tune_tcp(int fd);
 // What a message from a peer may be at most; larger ones end the connection.
 capnp::ReaderOptions peer_reader_options();
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -6,7 +6,7 @@
 #include <array>
 #include <bitset>
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 using std::chrono::minutes;
@@ -152,4 +152,4 @@ std::string local_time_zone() {
   }
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

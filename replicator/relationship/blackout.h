@@ -10,7 +10,7 @@
 
 #include "journal/base/result.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 constexpr size_t kMaxBlackouts = 10;
 
@@ -50,4 +50,4 @@ class BlackoutSchedule {
 // The host's own zone, "UTC" where it is not known.
 std::string local_time_zone();
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

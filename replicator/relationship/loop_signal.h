@@ -1,4 +1,4 @@
-// Wakeup: how does one thread wake the event loop of another? An eventfd: any
+// LoopSignal: how does one thread wake the event loop of another? An eventfd: any
 // thread signals, the loop's own thread waits for it as a promise.
 #pragma once
 
@@ -6,11 +6,11 @@
 
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
-class Wakeup {
+class LoopSignal {
  public:
-  Wakeup();
+  LoopSignal();
 
   void signal();  // any thread; signals that come before a wait are not lost
 
@@ -25,4 +25,4 @@ class Wakeup {
   kj::Own<kj::UnixEventPort::FdObserver> observer_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 namespace {
 
@@ -110,18 +110,18 @@ void Registry::set_progress(const std::string& id, const std::function<void(Prog
   notify();
 }
 
-void Registry::subscribe(Wakeup* wakeup) {
+void Registry::subscribe(LoopSignal* wakeup) {
   std::lock_guard lock(mutex_);
   subscribers_.insert(wakeup);
 }
 
-void Registry::unsubscribe(Wakeup* wakeup) {
+void Registry::unsubscribe(LoopSignal* wakeup) {
   std::lock_guard lock(mutex_);
   subscribers_.erase(wakeup);
 }
 
 void Registry::notify() {
-  for (Wakeup* wakeup : subscribers_) wakeup->signal();
+  for (LoopSignal* wakeup : subscribers_) wakeup->signal();
 }
 
 namespace {
@@ -224,4 +224,4 @@ void describe(const Relationship& r, const Progress& p, uint64_t now_ns,
   out.setComparedBytesSent(p.compared.bytes_sent);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -17,7 +17,7 @@
 #include "replicator/relationship/relationship.h"
 #include "replicator/relationship/loop_signal.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 // How a relationship fares right now; not kept on disk.
 struct Progress {
@@ -73,8 +73,8 @@ class Registry {
   void set_progress(const std::string& id, const std::function<void(Progress&)>& change);
 
   // Signals every subscriber whenever something changed.
-  void subscribe(Wakeup* wakeup);
-  void unsubscribe(Wakeup* wakeup);
+  void subscribe(LoopSignal* wakeup);
+  void unsubscribe(LoopSignal* wakeup);
 
  private:
   explicit Registry(RelationshipStore store) : store_(std::move(store)) {}
@@ -84,7 +84,7 @@ class Registry {
   RelationshipStore store_;
   std::map<std::string, Relationship> relationships_;
   std::map<std::string, Progress> progress_;
-  std::set<Wakeup*> subscribers_;
+  std::set<LoopSignal*> subscribers_;
 };
 
 // What `status` shows of a relationship: the first match of the design's list.
@@ -94,4 +94,4 @@ void describe(const Relationship& relationship, const Progress& progress, uint64
 std::string state_text(const Relationship& relationship, const Progress& progress,
                        uint64_t now_ns);
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -11,7 +11,7 @@
 
 #include <memory>
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 constexpr const char* kDirectory = "relationships";
@@ -168,4 +168,4 @@ uint64_t chain_state_hash(uint64_t before, const std::string& relationship, Epoc
   return h == 0 ? 1 : h;  // 0 is "nothing yet"
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

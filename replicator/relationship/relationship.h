@@ -12,7 +12,7 @@
 #include "replicator/relationship/blackout.h"
 #include "schema/control.capnp.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 constexpr uint16_t kDefaultPort = 3712;
 constexpr size_t kMaxRelationships = 100;
@@ -72,4 +72,4 @@ class RelationshipStore {
 // that a target which was put back, or was written by somebody else, is noticed.
 uint64_t chain_state_hash(uint64_t before, const std::string& relationship, EpochId epoch);
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -9,7 +9,7 @@
 #include "replicator/source/transfer/transfers.h"
 #include "replicator/peer/transport.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 using namespace std::chrono_literals;
@@ -45,7 +45,7 @@ struct SourceSession::Impl {
   Registry& registry;
   Storage& storage;
   const std::string id;
-  Wakeup wakeup;
+  LoopSignal wakeup;
   std::atomic<bool> stop{false};
   std::thread thread;
 
@@ -311,7 +311,7 @@ struct SourceSession::Impl {
     auto r = registry.get(id);
     const Progress known = registry.progress(id);
     if (!r || (known.mounted && !known.journal.empty())) return;
-    auto journal = journal_path_of(r->source_directory);
+    auto journal = journal::journal_path_of(r->source_directory);
     if (!journal) return;
     registry.set_progress(id, [&](Progress& p) {
       if (!p.mounted) p.error.clear();
@@ -347,7 +347,7 @@ struct SourceSession::Impl {
       }
       text = text_of(*e);
       // Which of the two connections broke, the directory tells.
-      if (auto mounted = journal_path_of(r->source_directory); !mounted) {
+      if (auto mounted = journal::journal_path_of(r->source_directory); !mounted) {
         note_unmounted();
         note_failure(mounted.error().message(), false);
         return false;
@@ -399,4 +399,4 @@ SourceSession::~SourceSession() {
 
 void SourceSession::wake() { impl_->wakeup.signal(); }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

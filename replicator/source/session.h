@@ -21,7 +21,7 @@
 
 #include "replicator/relationship/registry.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 class SourceSession {
  public:
@@ -36,4 +36,4 @@ class SourceSession {
   std::unique_ptr<Impl> impl_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

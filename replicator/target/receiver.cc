@@ -4,7 +4,7 @@
 
 #include "replicator/target/receive/messages.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 // At most rpc::MAX_TEXT_BYTES of a reason.
@@ -34,7 +34,7 @@ void fill(rpc::Outcome::Builder out, const Outcome<void>& outcome) {
   if (outcome) {
     out.setOk();
   } else {
-    epochfs::fill(out, outcome.error());
+    replicator::fill(out, outcome.error());
   }
 }
 
@@ -110,7 +110,7 @@ class TransferServer final : public rpc::Transfer::Server {
     auto results = context.getResults();
     fill(results.initOutcome(), session_->target->commit(*plan));
     const RecoveryPoint point = session_->target->state();
-    epochfs::fill(results.initState(), point);
+    replicator::fill(results.initState(), point);
     session_->on_commit(point);
     session_->tidy_later();
     return kj::READY_NOW;
@@ -175,4 +175,4 @@ void fill(rpc::Outcome::Builder out, const Refusal& refusal) {
   }
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

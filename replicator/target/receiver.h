@@ -12,7 +12,7 @@
 #include "replicator/target/target.h"
 #include "schema/replication.capnp.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 // The session of an opened target. When it is dropped, by the peer or with the
 // connection, what was staged is made durable. on_commit hears of every commit,
@@ -24,4 +24,4 @@ rpc::Session::Client serve_session(
 void fill(rpc::TargetState::Builder out, const RecoveryPoint& state);
 void fill(rpc::Outcome::Builder out, const Refusal& refusal);  // kBusy counts as failed
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

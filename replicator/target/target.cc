@@ -6,7 +6,7 @@
 
 #include "replicator/target/apply/prepare.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 using Kind = Refusal::Kind;
@@ -268,4 +268,4 @@ Outcome<void> remove_stage(Storage& storage, TargetOptions options) {
   return remove_stage_folder(options.directory, options.relationship);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -14,7 +14,7 @@
 #include "replicator/target/apply/old_tree.h"
 #include "replicator/target/receive/stage.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 struct TargetOptions {
   std::string relationship;  // its id
@@ -104,4 +104,4 @@ class Target {
 // kBusy as in open.
 Outcome<void> remove_stage(Storage& storage, TargetOptions options);
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

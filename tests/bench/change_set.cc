@@ -52,8 +52,8 @@ FileHandle handle_of(const FileId& file) {
   return h;
 }
 
-Record record_of(RecordType type, uint64_t i) {
-  Record r;
+journal::Record record_of(journal::RecordType type, uint64_t i) {
+  journal::Record r;
   r.type = type;
   r.lsn = Lsn{4096 + i * 128};
   r.file = file_of(i);
@@ -61,14 +61,14 @@ Record record_of(RecordType type, uint64_t i) {
   return r;
 }
 
-void write(Fold& fold, uint64_t i) {
-  Record r = record_of(RecordType::kWrite, i);
+void write(journal::Fold& fold, uint64_t i) {
+  journal::Record r = record_of(journal::RecordType::kWrite, i);
   r.range = {0, 4096};
   fold.add(r);
 }
 
-void create(Fold& fold, uint64_t i) {
-  Record r = record_of(RecordType::kCreate, i);
+void create(journal::Fold& fold, uint64_t i) {
+  journal::Record r = record_of(journal::RecordType::kCreate, i);
   const std::string name = "file-" + std::to_string(i) + ".dat";
   r.parent = directory_of(i);
   r.parent_handle = handle_of(r.parent);
@@ -76,8 +76,8 @@ void create(Fold& fold, uint64_t i) {
   fold.add(r);
 }
 
-void rename(Fold& fold, uint64_t i) {
-  Record r = record_of(RecordType::kRename, i);
+void rename(journal::Fold& fold, uint64_t i) {
+  journal::Record r = record_of(journal::RecordType::kRename, i);
   const std::string name = "file-" + std::to_string(i) + ".tmp", name2 = "file-" + std::to_string(i);
   r.parent = r.parent2 = directory_of(i);
   r.parent_handle = r.parent2_handle = handle_of(r.parent);
@@ -109,22 +109,22 @@ void measure(const char* name, uint64_t files, const std::function<size_t()>& wo
   if (status != 0) std::exit(1);
 }
 
-using Step = void (*)(Fold&, uint64_t);
+using Step = void (*)(journal::Fold&, uint64_t);
 
 size_t fold_records(uint64_t files, Step step) {
-  Fold fold;
+  journal::Fold fold;
   for (uint64_t i = 0; i < files; ++i) step(fold, i);
-  const ChangeSet set = fold.finish();
+  const journal::ChangeSet set = fold.finish();
   return set.files.size() + set.names.size();
 }
 
-constexpr CheckpointInfo kInfo{.first = EpochId{1}, .last = EpochId{1}, .seal = Lsn{1 << 30}};
+constexpr journal::CheckpointInfo kInfo{.first = EpochId{1}, .last = EpochId{1}, .seal = Lsn{1 << 30}};
 
 void make_checkpoint(int dir, uint64_t files, Step step) {
-  Fold fold(Fold::Keep::kLinks);
+  journal::Fold fold(journal::Fold::Keep::kLinks);
   for (uint64_t i = 0; i < files; ++i) step(fold, i);
-  const ChangeSet set = fold.take();
-  auto writer = must(CheckpointWriter::create(Storage::system(), dir, kInfo));
+  const journal::ChangeSet set = fold.take();
+  auto writer = must(journal::CheckpointWriter::create(Storage::system(), dir, kInfo));
   std::vector<FileId> ids;
   for (const auto& [id, change] : set.files) ids.push_back(id);
   std::sort(ids.begin(), ids.end());
@@ -134,15 +134,15 @@ void make_checkpoint(int dir, uint64_t files, Step step) {
 }
 
 size_t fold_checkpoint(int dir) {
-  auto checkpoint = must(Checkpoint::open(dir, checkpoint_name(kInfo.first, kInfo.last), {}));
-  Fold fold;
+  auto checkpoint = must(journal::Checkpoint::open(dir, journal::checkpoint_name(kInfo.first, kInfo.last), {}));
+  journal::Fold fold;
   FileId id;
-  FileChange file;
-  for (Checkpoint::Files files(*checkpoint); files.next(id, file);) fold.add(id, file);
-  NameKey key;
-  NameChange name;
-  for (Checkpoint::Names names(*checkpoint); names.next(key, name);) fold.add(key, name);
-  const ChangeSet set = fold.finish();
+  journal::FileChange file;
+  for (journal::Checkpoint::Files files(*checkpoint); files.next(id, file);) fold.add(id, file);
+  journal::NameKey key;
+  journal::NameChange name;
+  for (journal::Checkpoint::Names names(*checkpoint); names.next(key, name);) fold.add(key, name);
+  const journal::ChangeSet set = fold.finish();
   return set.files.size() + set.names.size();
 }
 
@@ -167,6 +167,6 @@ int main(int argc, char** argv) {
   measure("checkpoint, writes", files, [&] { return fold_checkpoint(dir); });
   measure("checkpoint, made", files, [&] { make_checkpoint(dir, files, create); return size_t(files); });
   measure("checkpoint, creates", files, [&] { return fold_checkpoint(dir); });
-  ::unlinkat(dir, checkpoint_name(kInfo.first, kInfo.last).c_str(), 0);
+  ::unlinkat(dir, journal::checkpoint_name(kInfo.first, kInfo.last).c_str(), 0);
   return 0;
 }

@@ -61,8 +61,8 @@ FileHandle handle_of(const FileId& file) {
   return h;
 }
 
-Record of(RecordType type, uint64_t inode) {
-  Record r;
+journal::Record of(journal::RecordType type, uint64_t inode) {
+  journal::Record r;
   r.type = type;
   r.file = {inode, kBirth};
   r.handle = handle_of(r.file);
@@ -70,8 +70,8 @@ Record of(RecordType type, uint64_t inode) {
   return r;
 }
 
-Record of_name(RecordType type, uint64_t inode, const FileId& parent, std::string_view name) {
-  Record r = of(type, inode);
+journal::Record of_name(journal::RecordType type, uint64_t inode, const FileId& parent, std::string_view name) {
+  journal::Record r = of(type, inode);
   r.parent = parent;
   r.parent_handle = handle_of(parent);
   r.name = name;
@@ -81,50 +81,50 @@ Record of_name(RecordType type, uint64_t inode, const FileId& parent, std::strin
 FileId directory_of(uint64_t inode) { return {100 + inode % kDirectories, kBirth}; }
 
 // The i-th record of a mix: one name in twenty, one attribute in twenty, writes.
-void append_mixed(Journal& journal, const Options& options, uint64_t i) {
+void append_mixed(journal::Journal& journal, const Options& options, uint64_t i) {
   const uint64_t inode = kFirstFile + (i * 2654435761u) % options.files;
   char name[32], other[32];
   std::snprintf(name, sizeof name, "file-%llu.dat", static_cast<unsigned long long>(inode));
   std::snprintf(other, sizeof other, "file-%llu.tmp", static_cast<unsigned long long>(inode));
-  Record r = of(RecordType::kWrite, inode);
+  journal::Record r = of(journal::RecordType::kWrite, inode);
   r.range = {i % 1000 * 4096, i % 1000 * 4096 + 4096};
   if (i % 20 == 0) {
-    r = of_name(RecordType::kRename, inode, directory_of(inode), other);
+    r = of_name(journal::RecordType::kRename, inode, directory_of(inode), other);
     r.parent2 = r.parent;
     r.parent2_handle = r.parent_handle;
     r.name2 = name;
   } else if (i % 20 == 10) {
-    r = of(RecordType::kSetAttributes, inode);
+    r = of(journal::RecordType::kSetAttributes, inode);
   }
   journal.append(r);
 }
 
-void make_directories(Journal& journal) {
+void make_directories(journal::Journal& journal) {
   for (uint64_t d = 0; d < kDirectories; ++d) {
     const std::string name = "directory-" + std::to_string(d);
     const FileId parent = d < 10 ? kRoot : FileId{100 + d % 10, kBirth};
-    Record r = of_name(RecordType::kMakeDirectory, 100 + d, parent, name);
+    journal::Record r = of_name(journal::RecordType::kMakeDirectory, 100 + d, parent, name);
     journal.append(r);
   }
 }
 
-Volume make_volume(Storage& storage, const std::string& path) {
-  VolumeInfo info;
+journal::Volume make_volume(Storage& storage, const std::string& path) {
+  journal::VolumeInfo info;
   info.lineage = Uuid::random();
   info.identity = {.filesystem = 1, .root = kRoot};
   info.created_ns = now_ns();
-  info.segment_bytes = kDefaultSegmentBytes;
+  info.segment_bytes = journal::kDefaultSegmentBytes;
   info.backing_path = "/nowhere/epochfs-bench";
-  return must(Volume::create(storage, path, info));
+  return must(journal::Volume::create(storage, path, info));
 }
 
-NamedFile nothing(const FileHandle&, std::string_view) { return {}; }
+journal::NamedFile nothing(const FileHandle&, std::string_view) { return {}; }
 
 void fill(const Options& options) {
   NoSync storage;
-  Volume volume = make_volume(storage, options.folder + "/filled");
-  RecoveryReport report;
-  auto journal = must(Journal::open(storage, volume, nothing, report));
+  journal::Volume volume = make_volume(storage, options.folder + "/filled");
+  journal::RecoveryReport report;
+  auto journal = must(journal::Journal::open(storage, volume, nothing, report));
   make_directories(*journal);
   const auto began = Clock::now();
   constexpr uint64_t kEpochs = 10;
@@ -143,7 +143,7 @@ void fill(const Options& options) {
     must(journal->publish(journal->seal()));
   }
   const double took = seconds_since(began);
-  const JournalStatistics s = journal->statistics();
+  const journal::JournalStatistics s = journal->statistics();
   std::printf("append_per_second %.0f\n", double(options.records) / took);
   std::printf("bytes_per_record %.1f\n", double(s.bytes) / double(s.records));
   std::printf("journal_bytes %llu\n", static_cast<unsigned long long>(s.bytes));
@@ -152,16 +152,16 @@ void fill(const Options& options) {
 
 void recover(const Options& options) {
   NoSync storage;
-  Volume volume = make_volume(storage, options.folder + "/killed");
-  RecoveryReport report;
+  journal::Volume volume = make_volume(storage, options.folder + "/killed");
+  journal::RecoveryReport report;
   {
-    auto journal = must(Journal::open(storage, volume, nothing, report));
+    auto journal = must(journal::Journal::open(storage, volume, nothing, report));
     for (uint64_t i = 0; journal->statistics().bytes < options.recovery_bytes;) {
       for (uint64_t end = i + 100'000; i < end; ++i) append_mixed(*journal, options, i);
     }
   }
   const auto began = Clock::now();
-  auto journal = must(Journal::open(storage, volume, nothing, report));
+  auto journal = must(journal::Journal::open(storage, volume, nothing, report));
   std::printf("recovery_seconds %.2f\n", seconds_since(began));
   std::printf("recovery_records %llu\n", static_cast<unsigned long long>(report.records_read));
   journal.reset();

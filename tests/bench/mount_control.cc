@@ -36,7 +36,7 @@ void check(Answer& answer) {
   std::exit(1);
 }
 
-void cut(MountClient& client, int count, std::chrono::milliseconds interval) {
+void cut(fs::MountClient& client, int count, std::chrono::milliseconds interval) {
   auto next = Clock::now();
   for (int i = 0; i < count; ++i) {
     std::this_thread::sleep_until(next);
@@ -50,7 +50,7 @@ void cut(MountClient& client, int count, std::chrono::milliseconds interval) {
   }
 }
 
-void pin(MountClient& client, uint64_t since) {
+void pin(fs::MountClient& client, uint64_t since) {
   auto request = client.mount().barrierAndPinRequest();
   request.setSince(since);
   request.setTimeoutMs(kTimeoutMs);
@@ -71,7 +71,7 @@ int run(int argc, char** argv) {
     fmt::print(stderr, "usage: mount_control DIR cuts COUNT INTERVAL_MS | pin SINCE | cursors\n");
     return 2;
   }
-  auto client = must(MountClient::connect("measure", argv[1]));
+  auto client = must(fs::MountClient::connect("measure", argv[1]));
   if (what == "cuts") cut(*client, std::atoi(argv[3]), std::atoi(argv[4]) * 1ms);
   if (what == "pin") pin(*client, std::strtoull(argv[3], nullptr, 10));
   if (what == "cursors") must(client->wait(client->mount().cursorsChangedRequest().send(), 600s));

@@ -46,27 +46,27 @@ double thread_cpu_us() {
 struct Parts {
   explicit Parts(const std::string& dir)
       : backing(must(open_directory(dir))),
-        volume(must(Volume::create(Storage::system(), dir + "/volume",
+        volume(must(journal::Volume::create(Storage::system(), dir + "/volume",
                                    {.lineage = Uuid::random(),
-                                    .identity = must(identify_volume(backing.get())),
+                                    .identity = must(journal::identify_volume(backing.get())),
                                     .created_ns = now_ns(),
-                                    .segment_bytes = kDefaultSegmentBytes,
+                                    .segment_bytes = journal::kDefaultSegmentBytes,
                                     .backing_path = dir}))) {
     EPOCHFS_CHECK(must(volume.lock()));
-    RecoveryReport report;
-    auto lookup = [](const FileHandle&, std::string_view) { return NamedFile{}; };
-    journal = must(Journal::open(Storage::system(), volume, lookup, report));
-    pins = must(Pins::create(volume, backing.get()));
+    journal::RecoveryReport report;
+    auto lookup = [](const FileHandle&, std::string_view) { return journal::NamedFile{}; };
+    journal = must(journal::Journal::open(Storage::system(), volume, lookup, report));
+    pins = must(fs::Pins::create(volume, backing.get()));
     pins->restore({}, {}, EpochId{value(journal->open_epoch()) - 1});
     recorder.emplace(*journal, barrier, *pins, backing.get());
   }
 
   UniqueFd backing;
-  Volume volume;
-  std::unique_ptr<Journal> journal;
-  Barrier barrier;
-  std::unique_ptr<Pins> pins;
-  std::optional<Recorder> recorder;
+  journal::Volume volume;
+  std::unique_ptr<journal::Journal> journal;
+  fs::Barrier barrier;
+  std::unique_ptr<fs::Pins> pins;
+  std::optional<fs::Recorder> recorder;
 };
 
 class Writer {
@@ -101,22 +101,22 @@ class Writer {
   }
   void record_and_write(uint64_t offset) {
     touched_.data = {offset, offset + kBlock};
-    Record intent;
-    intent.type = RecordType::kWrite;
+    journal::Record intent;
+    intent.type = journal::RecordType::kWrite;
     intent.caller = {1000, 1000, 4321};
     intent.file = touched_.id;
     intent.handle = touched_.handle;
     intent.range = touched_.data;
-    const Touched touched[] = {touched_};
-    Recorder::Mutation mutation(*parts_.recorder, worker_, intent, touched);
+    const fs::Touched touched[] = {touched_};
+    fs::Recorder::Mutation mutation(*parts_.recorder, worker_, intent, touched);
     write(offset);
     mutation.commit();
   }
 
   Parts& parts_;
   UniqueFd fd_;
-  Touched touched_;
-  Worker worker_;
+  fs::Touched touched_;
+  fs::Worker worker_;
   std::minstd_rand random_;
   std::vector<char> data_ = std::vector<char>(kBlock, 'x');
 };

@@ -25,7 +25,7 @@ namespace {
 using Moment = DurableStorage::Moment;
 using Call = DurableStorage::Call;
 
-constexpr uint64_t kSegment = kMinSegmentBytes;
+constexpr uint64_t kSegment = journal::kMinSegmentBytes;
 constexpr const char* kRelationship = "0a";
 
 // What the life has been told so far.
@@ -38,7 +38,7 @@ struct Told {
   Lsn released{};                        // records before it may be gone
   Lsn settled{}, settled_wanted{};       // durable; being written
   uint64_t filled = 0;                   // inode of the intent in a slot
-  std::vector<SealedEpoch> published;
+  std::vector<journal::SealedEpoch> published;
   uint64_t sealed = 0;                   // epochs, published or not
   EpochId cursor{}, cursor_wanted{};     // durable; being written
   std::set<uint64_t> folded;             // inodes that checkpoints tell of,
@@ -47,14 +47,14 @@ struct Told {
 
 // What a journal tells.
 struct Content {
-  std::map<Lsn, Record> records;  // without their names
-  std::vector<SealedEpoch> epochs;
+  std::map<Lsn, journal::Record> records;  // without their names
+  std::vector<journal::SealedEpoch> epochs;
   bool operator==(const Content&) const = default;
 
-  size_t gaps(GapReason reason) const {
+  size_t gaps(journal::GapReason reason) const {
     size_t n = 0;
     for (const auto& [lsn, r] : records) {
-      n += r.type == RecordType::kGap && GapReason(r.mode) == reason;
+      n += r.type == journal::RecordType::kGap && journal::GapReason(r.mode) == reason;
     }
     return n;
   }
@@ -70,7 +70,7 @@ struct NoSync : Storage {
 // the rest.
 struct Doubted {
   std::set<uint64_t> inodes;
-  SuspectMarker marker() {
+  journal::SuspectMarker marker() {
     return [this](const FileId& file, const FileHandle&) -> Result<bool> {
       inodes.insert(file.inode);
       return true;
@@ -78,22 +78,22 @@ struct Doubted {
   }
 };
 
-NamedFile nothing(const FileHandle&, std::string_view) { return {}; }
+journal::NamedFile nothing(const FileHandle&, std::string_view) { return {}; }
 
-Content read(const Volume& volume, const std::string& where) {
+Content read(const journal::Volume& volume, const std::string& where) {
   Content out;
-  std::vector<Damage> damage;
+  std::vector<journal::Damage> damage;
   EpochId newest{};
-  must(JournalReader(volume).read_all(Lsn{0}, [&](const Record& r) {
-    if (r.type == RecordType::kPadding) return true;
+  must(journal::JournalReader(volume).read_all(Lsn{0}, [&](const journal::Record& r) {
+    if (r.type == journal::RecordType::kPadding) return true;
     EXPECT_GE(r.epoch, newest) << where;
     newest = r.epoch;
-    Record& kept = out.records[r.lsn] = r;
+    journal::Record& kept = out.records[r.lsn] = r;
     kept.name = kept.name2 = {};
     return true;
   }, &damage));
   EXPECT_TRUE(damage.empty()) << where << ": a hole at LSN " << value(damage[0].at);
-  out.epochs = must(read_epochs(volume.dir()));
+  out.epochs = must(journal::read_epochs(volume.dir()));
   return out;
 }
 
@@ -104,14 +104,14 @@ void check_records(const Told& told, const Content& found, Loss loss, const std:
   for (const auto& [lsn, inode] : told.appended) {
     if (lsn < told.released) continue;
     auto at = found.records.find(lsn);
-    const bool there = at != found.records.end() && at->second.type == RecordType::kWrite &&
+    const bool there = at != found.records.end() && at->second.type == journal::RecordType::kWrite &&
                        at->second.file.inode == inode;
     const bool may_be_lost = lsn >= told.synced && (told.stopped || loss != Loss::kNothing);
     EXPECT_TRUE(there || may_be_lost) << where << ": LSN " << value(lsn) << " is lost";
     missing |= !there;
   }
   for (const auto& [lsn, r] : found.records) {
-    if (r.type != RecordType::kWrite) continue;
+    if (r.type != journal::RecordType::kWrite) continue;
     auto at = told.appended.find(lsn);
     const bool known = at != told.appended.end() && at->second == r.file.inode;
     // A slot whose first eight bytes were torn apart may show the intent before the one that
@@ -122,8 +122,8 @@ void check_records(const Told& told, const Content& found, Loss loss, const std:
         << where << ": LSN " << value(lsn) << " of inode " << r.file.inode << " is invented; filled "
         << told.filled;
   }
-  const size_t gaps = found.gaps(GapReason::kMachineStopped);
-  EXPECT_EQ(found.gaps(GapReason::kJournalDamaged), 0u) << where;
+  const size_t gaps = found.gaps(journal::GapReason::kMachineStopped);
+  EXPECT_EQ(found.gaps(journal::GapReason::kJournalDamaged), 0u) << where;
   if (missing || (told.running && loss != Loss::kNothing)) {
     EXPECT_GE(gaps, 1u) << where;
   }
@@ -132,7 +132,7 @@ void check_records(const Told& told, const Content& found, Loss loss, const std:
 void check_suspects(const Told& told, const Content& found, const Doubted& doubted,
                     const std::string& where) {
   for (const auto& [lsn, r] : found.records) {
-    if (r.type != RecordType::kWrite) continue;
+    if (r.type != journal::RecordType::kWrite) continue;
     if (lsn >= std::max(told.settled, told.settled_wanted)) {
       EXPECT_TRUE(doubted.inodes.count(r.file.inode)) << where << ": inode " << r.file.inode
                                                       << " is trusted";
@@ -150,7 +150,7 @@ void check_epochs(const Told& told, const Content& found, const std::string& whe
     EXPECT_TRUE(found.epochs[i] == told.published[i]) << where << ": epoch " << i + 1;
   }
   for (size_t i = 0; i < found.epochs.size(); ++i) {
-    const SealedEpoch& e = found.epochs[i];
+    const journal::SealedEpoch& e = found.epochs[i];
     EXPECT_EQ(value(e.epoch), i + 1) << where;
     EXPECT_TRUE(i == 0 || e.begin == found.epochs[i - 1].seal) << where;
     for (const auto& [lsn, r] : found.records) {
@@ -161,13 +161,13 @@ void check_epochs(const Told& told, const Content& found, const std::string& whe
 
 // Checkpoints tell of every change in the epochs that they were made of, whatever became
 // of the records.
-void check_checkpoints(const Volume& volume, const Told& told, const std::string& where) {
+void check_checkpoints(const journal::Volume& volume, const Told& told, const std::string& where) {
   NoSync storage;
   std::optional<Error> damage;
-  auto checkpoints = must(Checkpoints::open(storage, volume, &damage));
+  auto checkpoints = must(journal::Checkpoints::open(storage, volume, &damage));
   EXPECT_FALSE(damage) << where << ": " << damage->message();
   if (told.folded.empty()) return;
-  const ChangeSet set = must(fold_epochs(volume, EpochId{0}, told.folded_up_to, Fold::Cancel::kDrop));
+  const journal::ChangeSet set = must(journal::fold_epochs(volume, EpochId{0}, told.folded_up_to, journal::Fold::Cancel::kDrop));
   EXPECT_FALSE(set.gap) << where;
   for (uint64_t inode : told.folded) {
     EXPECT_TRUE(set.files.count({inode, 1})) << where << ": the change of inode " << inode
@@ -180,23 +180,23 @@ void check_image(const std::string& image, const std::string& volume_path, const
                  Loss loss, const std::string& where) {
   NoSync storage;
   SCOPED_TRACE(where);
-  ASSERT_OK(prepare_state_dir(storage, image + "/state"));
-  auto volume = Volume::open(image + "/" + volume_path);
+  ASSERT_OK(journal::prepare_state_dir(storage, image + "/state"));
+  auto volume = journal::Volume::open(image + "/" + volume_path);
   if (!volume) {
     EXPECT_FALSE(told.volume_made) << where << ": " << volume.error().message();
-    EXPECT_OK(Volume::create(storage, image + "/" + volume_path, volume_info(kSegment)));
+    EXPECT_OK(journal::Volume::create(storage, image + "/" + volume_path, volume_info(kSegment)));
     return;
   }
-  const EpochId cursor = must(read_cursor(volume->dir(), kRelationship)).value_or(Cursor{}).epoch;
+  const EpochId cursor = must(journal::read_cursor(volume->dir(), kRelationship)).value_or(journal::Cursor{}).epoch;
   EXPECT_TRUE(cursor == told.cursor || cursor == told.cursor_wanted) << where;
 
   const std::string in_flight = image + "/" + volume_path + "/in-flight";
   if (loss != Loss::kNothing && read_all(in_flight).starts_with("EPOCHINF")) {
     poke(in_flight, 16, "another boot");
   }
-  RecoveryReport report;
+  journal::RecoveryReport report;
   Doubted doubted;
-  auto journal = must(Journal::open(storage, *volume, nothing, report, doubted.marker()));
+  auto journal = must(journal::Journal::open(storage, *volume, nothing, report, doubted.marker()));
   EXPECT_FALSE(report.damaged) << where;
   EXPECT_TRUE(loss != Loss::kNothing || told.stopped || !report.machine_stopped) << where;
   const Content found = read(*volume, where);
@@ -208,15 +208,15 @@ void check_image(const std::string& image, const std::string& volume_path, const
   EXPECT_EQ(value(journal->open_epoch()), found.epochs.size() + 1) << where;
 
   journal.reset();  // killed
-  journal = must(Journal::open(storage, *volume, nothing, report));
+  journal = must(journal::Journal::open(storage, *volume, nothing, report));
   EXPECT_FALSE(report.damaged || report.machine_stopped) << where;
   EXPECT_EQ(report.bytes_skipped, 0u) << where;
   EXPECT_TRUE(read(*volume, where) == found) << where << ": recovered twice, told differently";
-  Record r;
-  r.type = RecordType::kSetAttributes;
+  journal::Record r;
+  r.type = journal::RecordType::kSetAttributes;
   r.file = {1, 1};
   EXPECT_NE(journal->append(r), Lsn{0}) << where;
-  const SealedEpoch sealed = journal->seal();
+  const journal::SealedEpoch sealed = journal->seal();
   EXPECT_OK(journal->publish(sealed));
   EXPECT_OK(journal->close());
 }
@@ -231,11 +231,11 @@ class Life {
 
   const Told& told() const { return told_; }
   const std::string& volume_path() const { return volume_path_; }
-  const Volume& volume() const { return *volume_; }
+  const journal::Volume& volume() const { return *volume_; }
 
   // From the making of the volume to its last clean stop.
   void live() {
-    must(again([&] { return prepare_state_dir(storage_, root_ + "/state"); }));
+    must(again([&] { return journal::prepare_state_dir(storage_, root_ + "/state"); }));
     make_volume();
     open();
     append(5);
@@ -277,7 +277,7 @@ class Life {
     seal(true);
     settle();
     append(2);
-    must(again([&] { return remove_cursor(storage_, volume_->dir(), kRelationship); }));
+    must(again([&] { return journal::remove_cursor(storage_, volume_->dir(), kRelationship); }));
     told_.cursor = EpochId{0};
     close();
   }
@@ -316,17 +316,17 @@ class Life {
 
   void make_volume() {
     const std::string path = root_ + "/" + volume_path_;
-    auto made = again([&]() -> Result<Volume> {
-      auto present = Volume::open(path);  // as the next mount finds it
-      return present ? std::move(present) : Volume::create(storage_, path, info_);
+    auto made = again([&]() -> Result<journal::Volume> {
+      auto present = journal::Volume::open(path);  // as the next mount finds it
+      return present ? std::move(present) : journal::Volume::create(storage_, path, info_);
     });
     volume_.emplace(must(std::move(made)));
     told_.volume_made = true;
   }
 
   void open() {
-    RecoveryReport report;
-    journal_ = must(again([&] { return Journal::open(storage_, *volume_, nothing, report); }));
+    journal::RecoveryReport report;
+    journal_ = must(again([&] { return journal::Journal::open(storage_, *volume_, nothing, report); }));
     EXPECT_FALSE(report.damaged);
     told_.running = true;
     told_.stopped = false;
@@ -337,7 +337,7 @@ class Life {
       at = content.records.count(at->first) ? std::next(at) : told_.appended.erase(at);
     }
     for (const auto& [lsn, r] : content.records) {
-      if (r.type == RecordType::kWrite) told_.appended[lsn] = r.file.inode;
+      if (r.type == journal::RecordType::kWrite) told_.appended[lsn] = r.file.inode;
     }
     told_.synced = journal_->statistics().tail;
     told_.published = content.epochs;
@@ -347,13 +347,13 @@ class Life {
   void append(int count) {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
     while (count > 0) {
-      Record r;
-      r.type = RecordType::kWrite;
+      journal::Record r;
+      r.type = journal::RecordType::kWrite;
       r.file = {next_inode_++, 1};
       r.range = {0, 1};
       r.handle.size = FileHandle::kMaxBytes;
       told_.filled = r.file.inode;
-      InFlight::Slot* slot = journal_->in_flight().claim();
+      journal::InFlight::Slot* slot = journal_->in_flight().claim();
       slot->fill({&r, 1});
       if (journal_->append(r) != Lsn{0}) {
         told_.appended[r.lsn] = r.file.inode;
@@ -379,7 +379,7 @@ class Life {
   // nothing is written, so that files can be copied as they are at one moment.
   void wait_for_preparer() {
     if (tail() % kSegment <= kSegment / 2) return;
-    const std::string next = segment_name(tail() / kSegment + 1);
+    const std::string next = journal::segment_name(tail() / kSegment + 1);
     std::unique_lock lock(mutex_);
     parked_ = true;
     changed_.notify_all();
@@ -404,7 +404,7 @@ class Life {
   }
   void seal(bool publish) {
     ++told_.sealed;
-    const SealedEpoch sealed = journal_->seal();
+    const journal::SealedEpoch sealed = journal_->seal();
     if (!publish) return;
     must(again([&] { return journal_->publish(sealed); }));
     told_.published.push_back(sealed);
@@ -418,7 +418,7 @@ class Life {
   }
   void move_cursor(uint64_t epoch) {
     told_.cursor_wanted = EpochId{epoch};
-    must(again([&] { return write_cursor(storage_, volume_->dir(), kRelationship,
+    must(again([&] { return journal::write_cursor(storage_, volume_->dir(), kRelationship,
                                          {EpochId{epoch}}); }));
     told_.cursor = EpochId{epoch};
     told_.cursor_wanted = EpochId{0};  // as it is while it is removed
@@ -426,11 +426,11 @@ class Life {
   void release(uint64_t epoch) {
     told_.released = Lsn{value(told_.published[epoch - 1].seal) / kSegment * kSegment};
     must(again([&] { return journal_->release_up_to(EpochId{epoch}, {.bytes = 4 * kSegment}); }));
-    EXPECT_GT(must(list_segments(volume_->dir())).begin()->first, 0u) << "nothing to release";
+    EXPECT_GT(must(journal::list_segments(volume_->dir())).begin()->first, 0u) << "nothing to release";
   }
-  Checkpoints& checkpoints() {
+  journal::Checkpoints& checkpoints() {
     if (!checkpoints_) {
-      checkpoints_ = must(again([&] { return Checkpoints::open(storage_, *volume_); }));
+      checkpoints_ = must(again([&] { return journal::Checkpoints::open(storage_, *volume_); }));
     }
     return *checkpoints_;
   }
@@ -449,7 +449,7 @@ class Life {
     must(again([&] { return checkpoints_->compact({}); }));
     EXPECT_EQ(checkpoints_->all().size(), 1u);
     write_all(root_ + "/" + volume_path_ + "/checkpoints/" +
-              checkpoint_name(EpochId{9}, EpochId{9}) + ".new", "left behind");
+              journal::checkpoint_name(EpochId{9}, EpochId{9}) + ".new", "left behind");
     checkpoints_.reset();
     EXPECT_EQ(checkpoints().all().size(), 1u);
   }
@@ -461,12 +461,12 @@ class Life {
   // And one that never came to be goes.
   void label(uint64_t epoch) {
     auto write = [&] {
-      return write_label(storage_, volume_->dir(), told_.published[epoch - 1], "label");
+      return journal::write_label(storage_, volume_->dir(), told_.published[epoch - 1], "label");
     };
     must(again(write));
     write_all(root_ + "/" + volume_path_ + "/labels/9", "1 never\n");
     must(again(write));
-    EXPECT_EQ(must(read_label(volume_->dir(), told_.published[epoch - 1])), "label");
+    EXPECT_EQ(must(journal::read_label(volume_->dir(), told_.published[epoch - 1])), "label");
   }
   void close() {
     told_.running = false;
@@ -475,8 +475,8 @@ class Life {
     journal_.reset();
   }
   void kill_with_filled_slot() {
-    Record r;
-    r.type = RecordType::kWrite;
+    journal::Record r;
+    r.type = journal::RecordType::kWrite;
     r.file = {next_inode_++, 1};
     r.range = {0, 1};
     told_.filled = r.file.inode;
@@ -491,19 +491,19 @@ class Life {
     journal_.reset();
     const std::string folder = root_ + "/" + volume_path_;
     const uint64_t page = (value(told_.synced) / 4096 + 1) * 4096;
-    poke(folder + "/segments/" + segment_name(page / kSegment), page % kSegment,
+    poke(folder + "/segments/" + journal::segment_name(page / kSegment), page % kSegment,
          std::string(4096, '\0'));
     poke(folder + "/in-flight", 16, "another boot");
     storage_.restarted();
   }
 
   DurableStorage& storage_;
-  const VolumeInfo info_;
+  const journal::VolumeInfo info_;
   const std::string volume_path_, root_;
-  std::optional<Volume> volume_;
-  std::unique_ptr<Journal> journal_;
-  const CheckpointPolicy kApart{.boundaries = {EpochId{1}}};
-  std::unique_ptr<Checkpoints> checkpoints_;
+  std::optional<journal::Volume> volume_;
+  std::unique_ptr<journal::Journal> journal_;
+  const journal::CheckpointPolicy kApart{.boundaries = {EpochId{1}}};
+  std::unique_ptr<journal::Checkpoints> checkpoints_;
   Told told_;
   uint64_t next_inode_ = 1;
 

@@ -65,9 +65,9 @@ class SharedBlocksTest : private OnDisk,
 
 TEST_P(SharedBlocksTest, AFileOfAnySizeMayBeCutShort) {
   Random random;
-  const std::string held = make_file(random, 2 * kMaxSavedByOneMutation >> 20);
+  const std::string held = make_file(random, 2 * fs::kMaxSavedByOneMutation >> 20);
   make_durable();  // writing it back would take too long then
-  const Touched file = touch("a", kNone);
+  const fs::Touched file = touch("a", kNone);
   auto pin = seal_and_pin(0, 1);
   truncate("a", 5000);
   EXPECT_FALSE(pin->given_up());
@@ -82,7 +82,7 @@ TEST_P(SharedBlocksTest, WhateverIsOverwrittenIsExact) {
     if (!dirty) unlink("a");
     const std::string held = make_file(random, 24);
     if (!dirty) make_durable();
-    const Touched file = touch("a", kNone);
+    const fs::Touched file = touch("a", kNone);
     auto pin = seal_and_pin(0, dirty ? 1 : 2);
     auto reader = reader_of(*pin);
     for (int n = 0; n < 60; ++n) {
@@ -118,7 +118,7 @@ TEST_P(SharedBlocksTest, OverwritingTakesNoMoreRoomThanItDid) {
                        [](const fiemap_extent& e) { return e.fe_flags & FIEMAP_EXTENT_SHARED; });
   };
   auto pin = seal_and_pin(0, 1);
-  Touched over = touch("a", {0, 1 << 20});
+  fs::Touched over = touch("a", {0, 1 << 20});
   pins_->save(over);
   EXPECT_FALSE(shared());
   over.data = {1 << 20, ByteRange::kEndOfFile};

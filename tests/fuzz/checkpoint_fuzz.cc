@@ -22,7 +22,7 @@ struct NoSync : Storage {
   }
 };
 
-void check(const Checkpoint& c) {
+void check(const journal::Checkpoint& c) {
   // Its maps put in order what is not, and drop what is there twice: the counts would tell.
   const testing::CheckpointContent content = testing::content_of(c);
   EPOCHFS_CHECK(content.files.size() == c.info().files && content.names.size() == c.info().names);
@@ -34,12 +34,12 @@ void check(const Checkpoint& c) {
 
   NoSync storage;
   static const UniqueFd dir = testing::must(open_directory(fuzz::memory_folder().path()));
-  auto writer = testing::must(CheckpointWriter::create(storage, dir.get(), c.info()));
+  auto writer = testing::must(journal::CheckpointWriter::create(storage, dir.get(), c.info()));
   for (const auto& [id, change] : content.files) writer->add(id, change);
   for (const auto& [key, change] : content.names) writer->add(key, change);
   testing::must(writer->finish());
-  const std::string name = checkpoint_name(c.info().first, c.info().last);
-  EPOCHFS_CHECK(testing::content_of(*testing::must(Checkpoint::open(dir.get(), name, c.info().lineage))) ==
+  const std::string name = journal::checkpoint_name(c.info().first, c.info().last);
+  EPOCHFS_CHECK(testing::content_of(*testing::must(journal::Checkpoint::open(dir.get(), name, c.info().lineage))) ==
                 content);
   EPOCHFS_CHECK(::unlinkat(dir.get(), name.c_str(), 0) == 0);
 }
@@ -56,9 +56,9 @@ std::vector<std::string> seeds(testing::Random& random) {
   for (uint8_t options = 0; options < 4; ++options) {
     testing::TemporaryDirectory dir;
     UniqueFd fd = testing::must(open_directory(dir.path()));
-    const CheckpointInfo info{.first = EpochId{1 + random.below(5)}, .last = EpochId{9},
+    const journal::CheckpointInfo info{.first = EpochId{1 + random.below(5)}, .last = EpochId{9},
                               .gap = random.one_in(8), .records = random.below(1000)};
-    auto writer = testing::must(CheckpointWriter::create(storage, fd.get(), info));
+    auto writer = testing::must(journal::CheckpointWriter::create(storage, fd.get(), info));
     uint64_t inode = 0;
     for (uint64_t n = random.below(70); n > 0; --n) {
       writer->add(FileId{inode += 1 + random.below(3), 1}, testing::random_change(random));
@@ -66,11 +66,11 @@ std::vector<std::string> seeds(testing::Random& random) {
     std::string name;
     for (uint64_t n = random.below(8); n > 0; --n) {
       name += char('a' + random.below(26));
-      writer->add(NameKey{{2, 1}, name}, NameChange{random.one_in(2), {random.below(3), 1}, {1, 1}});
+      writer->add(journal::NameKey{{2, 1}, name}, journal::NameChange{random.one_in(2), {random.below(3), 1}, {1, 1}});
     }
     testing::must(writer->finish());
     out.push_back(std::string(1, char(options)) +
-                  testing::read_all(dir / checkpoint_name(info.first, info.last)));
+                  testing::read_all(dir / journal::checkpoint_name(info.first, info.last)));
   }
   return out;
 }
@@ -83,7 +83,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   std::vector<std::byte> in(size - 1);
   if (!in.empty()) std::memcpy(in.data(), data + 1, in.size());
-  std::string name = checkpoint_name(EpochId{1}, EpochId{9});
+  std::string name = journal::checkpoint_name(EpochId{1}, EpochId{9});
   if (in.size() >= kHeader) {
     auto put = [&](size_t at, uint64_t value) { std::memcpy(&in[at], &value, sizeof value); };
     if (data[0] & kRightLength) put(104, in.size());
@@ -94,9 +94,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     uint64_t first, last;
     std::memcpy(&first, &in[32], sizeof first);
     std::memcpy(&last, &in[40], sizeof last);
-    name = checkpoint_name(EpochId{first}, EpochId{last});
+    name = journal::checkpoint_name(EpochId{first}, EpochId{last});
   }
-  auto checkpoint = Checkpoint::parse(in, name);
+  auto checkpoint = journal::Checkpoint::parse(in, name);
   if (checkpoint) check(**checkpoint);
   if (!checkpoint) {
     EPOCHFS_CHECK(checkpoint.error().what.find(name) != std::string::npos);

@@ -21,7 +21,7 @@
 namespace epochfs {
 namespace {
 
-constexpr uint64_t kSegment = kMinSegmentBytes;
+constexpr uint64_t kSegment = journal::kMinSegmentBytes;
 constexpr uint64_t kMaxFileBytes = 2 << 20;
 // Lost seals make entries of the manifest, at most so many here: more take long, and no more.
 constexpr uint64_t kMaxEpochsApart = 1000;
@@ -56,17 +56,17 @@ uint64_t segment_of(uint8_t file) {
 
 std::string name_of(uint8_t file) {
   switch (file) {
-    case kVolume: return kVolumeFile;
-    case kManifest: return kEpochsFile;
-    case kSlots: return kInFlightFile;
+    case kVolume: return journal::kVolumeFile;
+    case kManifest: return journal::kEpochsFile;
+    case kSlots: return journal::kInFlightFile;
     case kCursor: return "cursors/0a";
     case kOtherCursor: return "cursors/0b";
   }
-  return "segments/" + segment_name(segment_of(file));
+  return "segments/" + journal::segment_name(segment_of(file));
 }
 
-VolumeInfo info() {
-  VolumeInfo out = testing::volume_info(kSegment);
+journal::VolumeInfo info() {
+  journal::VolumeInfo out = testing::volume_info(kSegment);
   out.lineage = Uuid{};
   return out;
 }
@@ -128,10 +128,10 @@ void seal(uint8_t file, Content& content) {
       fuzz::seal_before(bytes.subspan(64 * n, 64), 56);
     }
   } else if (file == kSlots) {
-    for (size_t slot = 0; slot < kInFlightSlots; ++slot) {
-      const uint64_t at = in_flight_slot_offset(slot);
+    for (size_t slot = 0; slot < journal::kInFlightSlots; ++slot) {
+      const uint64_t at = journal::in_flight_slot_offset(slot);
       if (at + 8 >= bytes.size()) break;
-      const size_t size = std::min<size_t>(kInFlightSlotBytes, bytes.size() - at);
+      const size_t size = std::min<size_t>(journal::kInFlightSlotBytes, bytes.size() - at);
       fuzz::seal_records(bytes.subspan(at, size), 8, 0, true);
     }
   } else if (file >= kFirstSegment) {
@@ -139,32 +139,32 @@ void seal(uint8_t file, Content& content) {
     const size_t last = std::min<size_t>(content.end, kSegment);
     if (content.options & kFilled && bytes.size() < kSegment) content.bytes.resize(kSegment);
     bytes = content.span();
-    if (bytes.size() < kSegmentHeaderBytes) return;
-    alignas(8) std::array<std::byte, kSegmentHeaderBytes> header;
-    write_segment_header(header, Uuid{}, index, kSegment);
+    if (bytes.size() < journal::kSegmentHeaderBytes) return;
+    alignas(8) std::array<std::byte, journal::kSegmentHeaderBytes> header;
+    journal::write_segment_header(header, Uuid{}, index, kSegment);
     std::copy(header.begin(), header.end(), bytes.begin());
     if (content.options & kFilled) {
-      for (size_t at = (std::max(last, kSegmentHeaderBytes) + 7) / 8 * 8; kSegment - at >= 72;) {
+      for (size_t at = (std::max(last, journal::kSegmentHeaderBytes) + 7) / 8 * 8; kSegment - at >= 72;) {
         size_t size = std::min<size_t>(kSegment - at, 1024);
         if (kSegment - at > size && kSegment - at - size < 72) size -= 72;
-        encode_padding(Lsn{index * kSegment + at}, bytes.subspan(at, size));
+        journal::encode_padding(Lsn{index * kSegment + at}, bytes.subspan(at, size));
         at += size;
       }
     }
-    fuzz::seal_records(bytes, kSegmentHeaderBytes, index * kSegment);
+    fuzz::seal_records(bytes, journal::kSegmentHeaderBytes, index * kSegment);
   }
 }
 
 void write(Folder folder) {
   const std::string& path = fuzz::memory_folder().path();
   std::filesystem::remove_all(path + "/volume");
-  for (const char* name : {kSegmentsDir, kCursorsDir, kPreimagesDir}) {
+  for (const char* name : {journal::kSegmentsDir, journal::kCursorsDir, journal::kPreimagesDir}) {
     std::filesystem::create_directories(path + "/volume/" + name);
   }
   static const std::string valid_volume = [&] {
     const std::string aside = path + "/aside";
-    testing::must(Volume::create(Storage::system(), aside, info()));
-    return testing::read_all(aside + "/" + kVolumeFile);
+    testing::must(journal::Volume::create(Storage::system(), aside, info()));
+    return testing::read_all(aside + "/" + journal::kVolumeFile);
   }();
   if (!folder.count(kVolume)) folder[kVolume].bytes = valid_volume;
   static const std::string boot = this_boot();
@@ -210,30 +210,30 @@ struct Seen {
   uint64_t last_epoch = 0;
 };
 
-std::string bytes_of(const Record& r) {
+std::string bytes_of(const journal::Record& r) {
   auto bytes = testing::encoded(r);
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
 // Each record stands in the file where its LSN says, and each comes behind the one before.
-Result<Seen> read(const Volume& volume) {
+Result<Seen> read(const journal::Volume& volume) {
   Seen out;
-  std::vector<Damage> damage;
+  std::vector<journal::Damage> damage;
   uint64_t position = 0, index = UINT64_MAX;
   std::string segment;
   const uint64_t size = volume.info().segment_bytes;
-  EPOCHFS_TRY(Lsn end, JournalReader(volume).read_all(Lsn{0}, [&](const Record& r) {
+  EPOCHFS_TRY(Lsn end, journal::JournalReader(volume).read_all(Lsn{0}, [&](const journal::Record& r) {
     EPOCHFS_CHECK(value(r.lsn) >= position);
-    position = value(r.lsn) + encoded_size(r);
+    position = value(r.lsn) + journal::encoded_size(r);
     if (index != value(r.lsn) / size) {
       index = value(r.lsn) / size;
-      segment = testing::read_all(volume.path() + "/segments/" + segment_name(index));
+      segment = testing::read_all(volume.path() + "/segments/" + journal::segment_name(index));
     }
     const auto at = value(r.lsn) % size;
     EPOCHFS_CHECK(at < segment.size());
-    const Decoded d = decode(std::as_bytes(std::span(segment)).subspan(at), r.lsn);
-    EPOCHFS_CHECK(d.error == DecodeError::kNone && d.record == r);
-    if (r.type == RecordType::kPadding) return true;
+    const journal::Decoded d = journal::decode(std::as_bytes(std::span(segment)).subspan(at), r.lsn);
+    EPOCHFS_CHECK(d.error == journal::DecodeError::kNone && d.record == r);
+    if (r.type == journal::RecordType::kPadding) return true;
     out.records[r.lsn] = bytes_of(r);
     out.last_epoch = std::max(out.last_epoch, value(r.epoch));
     return true;
@@ -243,25 +243,25 @@ Result<Seen> read(const Volume& volume) {
   return out;
 }
 
-void look(const Volume& volume, const Result<Seen>& seen) {
-  ok(read_cursors(volume.dir()));
-  ok(look_at_in_flight(volume.dir()));
-  const auto epochs = read_epochs(volume.dir());
-  const auto last = read_last_epoch(volume.dir());
+void look(const journal::Volume& volume, const Result<Seen>& seen) {
+  ok(journal::read_cursors(volume.dir()));
+  ok(journal::look_at_in_flight(volume.dir()));
+  const auto epochs = journal::read_epochs(volume.dir());
+  const auto last = journal::read_last_epoch(volume.dir());
   ok(epochs);
   ok(last);
   if (epochs) EPOCHFS_CHECK(last && (epochs->empty() ? !*last : *last == epochs->back()));
-  auto view = LogView::open(volume);
+  auto view = journal::LogView::open(volume);
   EPOCHFS_CHECK(ok(view) == ok(seen));
   if (!view) return;
   Records records;
   bool bad_operands = false;
   for (const auto& segment : view->segments()) {
-    LogView::scan(segment, segment.begin(), [&](const RecordView& v) {
-      const Decoded d = v.decode();
-      bad_operands |= d.error != DecodeError::kNone;
+    journal::LogView::scan(segment, segment.begin(), [&](const journal::RecordView& v) {
+      const journal::Decoded d = v.decode();
+      bad_operands |= d.error != journal::DecodeError::kNone;
       EPOCHFS_CHECK(view->record_at(v.head.lsn).error == d.error);
-      if (d.error == DecodeError::kNone && d.record.type != RecordType::kPadding) {
+      if (d.error == journal::DecodeError::kNone && d.record.type != journal::RecordType::kPadding) {
         records[v.head.lsn] = bytes_of(d.record);
       }
       return true;
@@ -272,15 +272,15 @@ void look(const Volume& volume, const Result<Seen>& seen) {
 }
 
 struct Opened {
-  std::unique_ptr<Journal> journal;
-  RecoveryReport report;
+  std::unique_ptr<journal::Journal> journal;
+  journal::RecoveryReport report;
 };
 
-Result<Opened> open(Storage& storage, Volume& volume) {
+Result<Opened> open(Storage& storage, journal::Volume& volume) {
   Opened out;
-  EPOCHFS_TRY(out.journal, Journal::open(storage, volume,
+  EPOCHFS_TRY(out.journal, journal::Journal::open(storage, volume,
                                          [](const FileHandle&, std::string_view name) {
-    return name.size() % 2 ? NamedFile{{name.size(), 1}, {}} : NamedFile{};
+    return name.size() % 2 ? journal::NamedFile{{name.size(), 1}, {}} : journal::NamedFile{};
   }, out.report));
   return out;
 }
@@ -294,7 +294,7 @@ void check_kept(const Records& before, const Records& after, Lsn tail) {
   for (const auto& [lsn, bytes] : after) EPOCHFS_CHECK(before.count(lsn) || lsn >= tail);
 }
 
-void recover(Volume& volume, const Result<Seen>& before) {
+void recover(journal::Volume& volume, const Result<Seen>& before) {
   SmallStorage storage;
   auto first = open(storage, volume);
   if (!ok(first)) {
@@ -303,21 +303,21 @@ void recover(Volume& volume, const Result<Seen>& before) {
   }
   if (!before) {
     // What lies before the newest seal is read by those who want to know of it, only.
-    EPOCHFS_CHECK(testing::must(read_last_epoch(volume.dir())));
+    EPOCHFS_CHECK(testing::must(journal::read_last_epoch(volume.dir())));
     return;
   }
   Records kept = testing::must(read(volume)).records;
   const Lsn tail = before->records.empty() ? Lsn{0} : before->records.rbegin()->first;
   check_kept(before->records, kept, tail);
-  const auto last = testing::must(read_last_epoch(volume.dir()));
+  const auto last = testing::must(journal::read_last_epoch(volume.dir()));
   EPOCHFS_CHECK(first->journal->open_epoch() == (last ? next(last->epoch) : EpochId{1}));
 
-  Record r;
-  r.type = RecordType::kWrite;
+  journal::Record r;
+  r.type = journal::RecordType::kWrite;
   r.file = {7, 7};
   if (first->journal->append(r) == Lsn{0}) return;  // no room
   EPOCHFS_CHECK(kept.empty() || r.lsn > kept.rbegin()->first);
-  const SealedEpoch sealed = first->journal->seal();
+  const journal::SealedEpoch sealed = first->journal->seal();
   if (!ok(first->journal->publish(sealed))) return;
   kept = testing::must(read(volume)).records;
   EPOCHFS_CHECK(kept.count(r.lsn) && kept.count(sealed.seal));
@@ -328,7 +328,7 @@ void recover(Volume& volume, const Result<Seen>& before) {
   EPOCHFS_CHECK(!second.report.machine_stopped && !second.report.damaged);
   EPOCHFS_CHECK(second.report.slots_filled == 0 && second.report.bytes_skipped == 0);
   EPOCHFS_CHECK(testing::must(read(volume)).records == kept);
-  EPOCHFS_CHECK(testing::must(read_last_epoch(volume.dir())) == sealed);
+  EPOCHFS_CHECK(testing::must(journal::read_last_epoch(volume.dir())) == sealed);
   testing::must(second.journal->close());
   second = {};
   auto third = testing::must(open(storage, volume));
@@ -338,12 +338,12 @@ void recover(Volume& volume, const Result<Seen>& before) {
 
 void one(std::string_view input) {
   write(parse(input));
-  auto volume = Volume::open(fuzz::memory_folder().path() + "/volume");
+  auto volume = journal::Volume::open(fuzz::memory_folder().path() + "/volume");
   if (!ok(volume)) return;
   const auto seen = read(*volume);
   ok(seen);
   look(*volume, seen);
-  const auto last = read_last_epoch(volume->dir());
+  const auto last = journal::read_last_epoch(volume->dir());
   const uint64_t sealed = last && *last ? value((*last)->epoch) : 0;
   const uint64_t newest = seen ? seen->last_epoch : 0;
   if (newest > sealed + kMaxEpochsApart && newest <= sealed + (1ull << 34)) return;
@@ -363,21 +363,21 @@ std::vector<std::string> seeds(testing::Random& random) {
   SmallStorage storage;
   for (int kind = 0; kind < 6; ++kind) {
     testing::TemporaryDirectory dir;
-    Volume volume = testing::must(Volume::create(storage, dir / "volume", info()));
+    journal::Volume volume = testing::must(journal::Volume::create(storage, dir / "volume", info()));
     auto opened = testing::must(open(storage, volume));
-    Journal& journal = *opened.journal;
+    journal::Journal& journal = *opened.journal;
     for (uint64_t epoch = random.below(4); epoch > 0; --epoch) {
       for (uint64_t n = random.below(4); n > 0; --n) {
         testing::OwnedRecord owned;
-        testing::fill_random(static_cast<RecordType>(1 + random.below(15)), random, owned);
+        testing::fill_random(static_cast<journal::RecordType>(1 + random.below(15)), random, owned);
         journal.append(owned.record);
       }
-      const SealedEpoch sealed = journal.seal();
+      const journal::SealedEpoch sealed = journal.seal();
       if (epoch > 1 || random.one_in(2)) testing::must(journal.publish(sealed));
     }
     for (uint64_t n = random.below(3); n > 0; --n) {
       testing::OwnedRecord owned;
-      testing::fill_random(static_cast<RecordType>(1 + random.below(15)), random, owned);
+      testing::fill_random(static_cast<journal::RecordType>(1 + random.below(15)), random, owned);
       journal.in_flight().claim()->fill({&owned.record, 1});
       if (random.one_in(2)) journal.append(owned.record);
     }
@@ -385,11 +385,11 @@ std::vector<std::string> seeds(testing::Random& random) {
     opened = {};
     std::string packed;
     const std::string path = volume.path() + "/";
-    if (random.one_in(2)) pack(kVolume, kSealed, testing::read_all(path + kVolumeFile), packed);
-    pack(kManifest, kSealed, testing::read_all(path + kEpochsFile), packed);
+    if (random.one_in(2)) pack(kVolume, kSealed, testing::read_all(path + journal::kVolumeFile), packed);
+    pack(kManifest, kSealed, testing::read_all(path + journal::kEpochsFile), packed);
     const uint8_t boot = random.one_in(3) ? 0 : kThisBoot;
-    pack(kSlots, kSealed | boot, testing::read_all(path + kInFlightFile), packed);
-    const std::string segment = testing::read_all(path + "segments/" + segment_name(0));
+    pack(kSlots, kSealed | boot, testing::read_all(path + journal::kInFlightFile), packed);
+    const std::string segment = testing::read_all(path + "segments/" + journal::segment_name(0));
     pack(kFirstSegment, kSealed | (kind > 2 ? kFilled : 0), segment, packed);
     // The same records once more, under another number.
     if (kind > 2) pack(uint8_t(kFirstSegment + 1 + random.below(3)), kSealed, segment, packed);

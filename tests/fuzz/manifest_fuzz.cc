@@ -25,8 +25,8 @@ void check_error(const Result<T>& result) {
 }
 
 void read(int dir, size_t file_bytes) {
-  const auto all = read_epochs(dir);
-  const auto last = read_last_epoch(dir);
+  const auto all = journal::read_epochs(dir);
+  const auto last = journal::read_last_epoch(dir);
   check_error(all);
   check_error(last);
   const uint64_t count = all ? all->size() : 0;
@@ -38,13 +38,13 @@ void read(int dir, size_t file_bytes) {
     EPOCHFS_CHECK(last && (count ? *last == all->back() : !*last));
     for (uint64_t i = 0; i < count; ++i) EPOCHFS_CHECK(value((*all)[i].epoch) == i + 1);
   }
-  UniqueFd manifest(::openat(dir, kEpochsFile, O_RDONLY | O_CLOEXEC));
+  UniqueFd manifest(::openat(dir, journal::kEpochsFile, O_RDONLY | O_CLOEXEC));
   for (uint64_t n : {uint64_t{0}, uint64_t{1}, uint64_t{2}, count, count + 1, uint64_t{1} << 32,
                      (uint64_t{1} << 57) + 1, (uint64_t{1} << 58) + 1, (uint64_t{1} << 63) + 2,
                      UINT64_MAX - 1, UINT64_MAX}) {
-    const auto at = read_epoch(dir, EpochId{n});
+    const auto at = journal::read_epoch(dir, EpochId{n});
     check_error(at);
-    const auto entry = read_epoch_entry(manifest.get(), EpochId{n});
+    const auto entry = journal::read_epoch_entry(manifest.get(), EpochId{n});
     EPOCHFS_CHECK(entry && (!*entry || value((*entry)->epoch) == n));
     if (!all) continue;
     const uint64_t found = std::min(n, gone + count);
@@ -55,17 +55,17 @@ void read(int dir, size_t file_bytes) {
 
 void append(int dir) {
   NoSync storage;
-  auto before = read_epochs(dir);
-  auto manifest = EpochManifest::open(storage, dir);
+  auto before = journal::read_epochs(dir);
+  auto manifest = journal::EpochManifest::open(storage, dir);
   check_error(manifest);
   if (!manifest || !before || (!before->empty() && before->front().epoch != EpochId{1})) return;
   const uint64_t next_epoch = before->size() + 1;
   before->push_back({EpochId{next_epoch}, 1, Lsn{8}, Lsn{16}, 1});
   testing::must(manifest->append({&before->back(), 1}));
-  EPOCHFS_CHECK(testing::must(read_epochs(dir)) == *before);
+  EPOCHFS_CHECK(testing::must(journal::read_epochs(dir)) == *before);
   testing::must(manifest->truncate_after(EpochId{next_epoch / 2}));
   before->resize(next_epoch / 2);
-  EPOCHFS_CHECK(testing::must(read_epochs(dir)) == *before);
+  EPOCHFS_CHECK(testing::must(journal::read_epochs(dir)) == *before);
 }
 
 }  // namespace
@@ -80,14 +80,14 @@ std::vector<std::string> seeds(testing::Random& random) {
   for (uint8_t options = 0; options < 4; ++options) {
     testing::TemporaryDirectory dir;
     UniqueFd fd = testing::must(open_directory(dir.path()));
-    auto manifest = testing::must(EpochManifest::open(storage, fd.get()));
-    std::vector<SealedEpoch> entries;
+    auto manifest = testing::must(journal::EpochManifest::open(storage, fd.get()));
+    std::vector<journal::SealedEpoch> entries;
     for (uint64_t n = 1, last = random.below(6); n <= last; ++n) {
       entries.push_back({EpochId{n}, random.u64(), Lsn{random.u64()}, Lsn{random.u64()},
                          random.u64()});
     }
     testing::must(manifest.append(entries));
-    out.push_back(std::string(1, char(options)) + testing::read_all(dir / kEpochsFile));
+    out.push_back(std::string(1, char(options)) + testing::read_all(dir / journal::kEpochsFile));
   }
   return out;
 }
@@ -106,7 +106,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (data[0] & kNumberEntries) std::memcpy(entry.data(), &number, sizeof number);
     if (data[0] & kSealEntries) fuzz::seal_before(entry, kEntry - 8);
   }
-  epochfs::testing::write_all(fuzz::memory_folder() / kEpochsFile,
+  epochfs::testing::write_all(fuzz::memory_folder() / journal::kEpochsFile,
                               {reinterpret_cast<const char*>(in.data()), in.size()});
   static const UniqueFd dir = epochfs::testing::must(open_directory(fuzz::memory_folder().path()));
   read(dir.get(), in.size());

@@ -9,24 +9,24 @@
 namespace epochfs {
 namespace {
 
-void check_round_trip(const Record& record) {
-  if (record.type == RecordType::kPadding) return;  // of any length
-  std::vector<std::byte> again(encoded_size(record));
+void check_round_trip(const journal::Record& record) {
+  if (record.type == journal::RecordType::kPadding) return;  // of any length
+  std::vector<std::byte> again(journal::encoded_size(record));
   encode(record, again);
-  Decoded d = decode(again, record.lsn);
-  EPOCHFS_CHECK(d.error == DecodeError::kNone && d.record == record);
+  journal::Decoded d = journal::decode(again, record.lsn);
+  EPOCHFS_CHECK(d.error == journal::DecodeError::kNone && d.record == record);
 }
 
 // As the bytes are: mostly refused for their checksum.
 void decode_as_it_is(std::span<const std::byte> in) {
   uint64_t lsn = 0;
   if (in.size() >= 24) std::memcpy(&lsn, in.data() + 16, sizeof lsn);
-  Decoded d = decode(in, Lsn{lsn});
-  RecordHead head;
-  const DecodeError error = decode_head(in, Lsn{lsn}, head);
-  EPOCHFS_CHECK(error == d.error || d.error == DecodeError::kBadOperands);
-  if (d.error != DecodeError::kNone) return;
-  EPOCHFS_CHECK(d.size <= in.size() && d.size >= kRecordHeaderBytes && d.size == head.bytes);
+  journal::Decoded d = journal::decode(in, Lsn{lsn});
+  journal::RecordHead head;
+  const journal::DecodeError error = journal::decode_head(in, Lsn{lsn}, head);
+  EPOCHFS_CHECK(error == d.error || d.error == journal::DecodeError::kBadOperands);
+  if (d.error != journal::DecodeError::kNone) return;
+  EPOCHFS_CHECK(d.size <= in.size() && d.size >= journal::kRecordHeaderBytes && d.size == head.bytes);
   EPOCHFS_CHECK(head.type == d.record.type && head.lsn == d.record.lsn &&
                 head.time_ns == d.record.time_ns && head.epoch == d.record.epoch &&
                 head.caller == d.record.caller && head.file == d.record.file);
@@ -35,8 +35,8 @@ void decode_as_it_is(std::span<const std::byte> in) {
 
 // With a length and checksum that fit, so that the operands are looked at.
 void decode_sealed(std::span<const std::byte> in) {
-  if (in.size() < kRecordHeaderBytes) return;
-  const size_t size = std::min(in.size(), kMaxRecordBytes) / kRecordAlignment * kRecordAlignment;
+  if (in.size() < journal::kRecordHeaderBytes) return;
+  const size_t size = std::min(in.size(), journal::kMaxRecordBytes) / journal::kRecordAlignment * journal::kRecordAlignment;
   std::vector<std::byte> record(in.begin(), in.begin() + long(size));
   const auto length = static_cast<uint32_t>(size);
   std::memcpy(record.data(), &length, sizeof length);
@@ -53,9 +53,9 @@ const uint64_t kShortRun = 200'000;
 
 std::vector<std::string> seeds(testing::Random& random) {
   std::vector<std::string> out;
-  for (uint16_t type = 0; type <= kLastRecordType; ++type) {
+  for (uint16_t type = 0; type <= journal::kLastRecordType; ++type) {
     testing::OwnedRecord owned;
-    testing::fill_random(static_cast<RecordType>(type), random, owned);
+    testing::fill_random(static_cast<journal::RecordType>(type), random, owned);
     owned.record.lsn = Lsn{random.u64()};
     auto bytes = testing::encoded(owned.record);
     out.emplace_back(reinterpret_cast<const char*>(bytes.data()), bytes.size());

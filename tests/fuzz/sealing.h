@@ -11,12 +11,12 @@ namespace epochfs::fuzz {
 // and the LSN of its place; with `intents` the LSN 0.
 inline void seal_records(std::span<std::byte> bytes, size_t at, uint64_t base,
                          bool intents = false) {
-  while (at + kRecordHeaderBytes <= bytes.size()) {
+  while (at + journal::kRecordHeaderBytes <= bytes.size()) {
     uint32_t length;
     std::memcpy(&length, bytes.data() + at, sizeof length);
-    if (length < kRecordHeaderBytes || length > kMaxRecordBytes ||
-        length % kRecordAlignment != 0 || length > bytes.size() - at) {
-      at += kRecordAlignment;
+    if (length < journal::kRecordHeaderBytes || length > journal::kMaxRecordBytes ||
+        length % journal::kRecordAlignment != 0 || length > bytes.size() - at) {
+      at += journal::kRecordAlignment;
       continue;
     }
     const uint64_t lsn = intents ? 0 : base + at;

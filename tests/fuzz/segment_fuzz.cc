@@ -17,7 +17,7 @@ enum Options : uint8_t { kSealHeader = 1, kSealRecords = 2 };
 
 struct Walked {
   std::map<Lsn, size_t> records;  // position, bytes
-  std::vector<Damage> damage;
+  std::vector<journal::Damage> damage;
   Lsn end{};
 };
 
@@ -29,11 +29,11 @@ void check(const Walked& walked, std::span<const std::byte> in, Lsn from) {
     EPOCHFS_CHECK(lsn >= from && lsn >= last);
     last = Lsn{value(lsn) + size};
     EPOCHFS_CHECK(last <= limit);
-    RecordHead head;
-    EPOCHFS_CHECK(decode_head(in.subspan(value(lsn) - kBase), lsn, head) == DecodeError::kNone);
+    journal::RecordHead head;
+    EPOCHFS_CHECK(journal::decode_head(in.subspan(value(lsn) - kBase), lsn, head) == journal::DecodeError::kNone);
   }
   EPOCHFS_CHECK(walked.end <= limit && (walked.records.empty() || walked.end == last));
-  for (const Damage& d : walked.damage) {
+  for (const journal::Damage& d : walked.damage) {
     EPOCHFS_CHECK(d.bytes > 0 && value(d.at) + d.bytes <= value(walked.end));
     // It lies between records.
     auto after = walked.records.lower_bound(d.at);
@@ -43,9 +43,9 @@ void check(const Walked& walked, std::span<const std::byte> in, Lsn from) {
 
 Walked read(std::span<const std::byte> in, Lsn from) {
   Walked out;
-  scan_segment(in, kBase, from, [&](const Record& r) {
-    const Decoded d = decode(in.subspan(value(r.lsn) - kBase), r.lsn);
-    EPOCHFS_CHECK(d.error == DecodeError::kNone && d.record == r);
+  journal::scan_segment(in, kBase, from, [&](const journal::Record& r) {
+    const journal::Decoded d = journal::decode(in.subspan(value(r.lsn) - kBase), r.lsn);
+    EPOCHFS_CHECK(d.error == journal::DecodeError::kNone && d.record == r);
     out.records[r.lsn] = d.size;
     return true;
   }, &out.damage, out.end);
@@ -54,15 +54,15 @@ Walked read(std::span<const std::byte> in, Lsn from) {
 }
 
 void look(std::span<const std::byte> in, Lsn from, const Walked& expected) {
-  LogView::Segment segment;
+  journal::LogView::Segment segment;
   segment.index = kIndex;
   segment.bytes = in;
   segment.base = kBase;
   Walked out;
   bool bad_operands = false;
-  out.end = LogView::scan(segment, from, [&](const RecordView& view) {
+  out.end = journal::LogView::scan(segment, from, [&](const journal::RecordView& view) {
     out.records[view.head.lsn] = view.bytes.size();
-    bad_operands |= view.decode().error != DecodeError::kNone;
+    bad_operands |= view.decode().error != journal::DecodeError::kNone;
     return true;
   }, &out.damage);
   check(out, in, from);
@@ -71,7 +71,7 @@ void look(std::span<const std::byte> in, Lsn from, const Walked& expected) {
                                  out.damage.size() == expected.damage.size()));
   if (from > segment.begin()) return;
   std::vector<Lsn> backwards;
-  LogView::scan_backwards(segment, Lsn{UINT64_MAX}, [&](const RecordView& view) {
+  journal::LogView::scan_backwards(segment, Lsn{UINT64_MAX}, [&](const journal::RecordView& view) {
     backwards.push_back(view.head.lsn);
     return true;
   });
@@ -80,7 +80,7 @@ void look(std::span<const std::byte> in, Lsn from, const Walked& expected) {
   for (Lsn lsn : backwards) EPOCHFS_CHECK(lsn == (at++)->first);
   // Not the zeros behind the end, when it is not to look that far.
   Walked near;
-  near.end = LogView::scan(segment, from, [&](const RecordView& view) {
+  near.end = journal::LogView::scan(segment, from, [&](const journal::RecordView& view) {
     near.records[view.head.lsn] = view.bytes.size();
     return true;
   }, &near.damage, 512);
@@ -89,13 +89,13 @@ void look(std::span<const std::byte> in, Lsn from, const Walked& expected) {
 
 void one(std::span<std::byte> in, uint8_t options) {
   const Uuid lineage{};
-  if (options & kSealHeader && in.size() >= kSegmentHeaderBytes) {
-    fuzz::seal_before(in, kSegmentHeaderBytes - 8);
+  if (options & kSealHeader && in.size() >= journal::kSegmentHeaderBytes) {
+    fuzz::seal_before(in, journal::kSegmentHeaderBytes - 8);
   }
-  if (options & kSealRecords) fuzz::seal_records(in, kSegmentHeaderBytes, kBase);
-  auto header = check_segment_header(in, lineage, kIndex, kSegment, "fuzzed");
+  if (options & kSealRecords) fuzz::seal_records(in, journal::kSegmentHeaderBytes, kBase);
+  auto header = journal::check_segment_header(in, lineage, kIndex, kSegment, "fuzzed");
   EPOCHFS_CHECK(header || header.error().message().find("fuzzed") != std::string::npos);
-  for (Lsn from : {Lsn{0}, Lsn{kBase + kSegmentHeaderBytes + 8}, Lsn{kBase + in.size() / 2},
+  for (Lsn from : {Lsn{0}, Lsn{kBase + journal::kSegmentHeaderBytes + 8}, Lsn{kBase + in.size() / 2},
                    Lsn{kBase + in.size() + 8}, Lsn{UINT64_MAX}}) {
     look(in, from, read(in, from));
   }
@@ -110,12 +110,12 @@ const uint64_t kShortRun = 40'000;
 std::vector<std::string> seeds(testing::Random& random) {
   std::vector<std::string> out;
   for (uint8_t options = 0; options < 4; ++options) {
-    alignas(8) std::array<std::byte, kSegmentHeaderBytes> header;
-    write_segment_header(header, Uuid{}, kIndex, kSegment);
+    alignas(8) std::array<std::byte, journal::kSegmentHeaderBytes> header;
+    journal::write_segment_header(header, Uuid{}, kIndex, kSegment);
     std::string bytes(reinterpret_cast<const char*>(header.data()), header.size());
     for (uint64_t n = random.below(8); n > 0; --n) {
       testing::OwnedRecord owned;
-      testing::fill_random(static_cast<RecordType>(random.below(kLastRecordType + 1)), random,
+      testing::fill_random(static_cast<journal::RecordType>(random.below(journal::kLastRecordType + 1)), random,
                            owned);
       owned.record.lsn = Lsn{kBase + bytes.size()};
       auto record = testing::encoded(owned.record);

@@ -117,40 +117,40 @@ struct OperandsOf {
   bool handle = false, parent = false, parent2 = false, other = false, range = false, mode = false,
        xattr_name = false;
 };
-inline OperandsOf operands_of(RecordType type) {
+inline OperandsOf operands_of(journal::RecordType type) {
   switch (type) {
-    case RecordType::kPadding:
-    case RecordType::kSeal: return {};
-    case RecordType::kCreate:
-    case RecordType::kMakeDirectory:
-    case RecordType::kMakeNode: return {.handle = true, .parent = true, .mode = true};
-    case RecordType::kSymlink:
-    case RecordType::kLink:
-    case RecordType::kUncertainName: return {.handle = true, .parent = true};
-    case RecordType::kUnlink:
-    case RecordType::kRemoveDirectory: return {.parent = true};
-    case RecordType::kRename:
+    case journal::RecordType::kPadding:
+    case journal::RecordType::kSeal: return {};
+    case journal::RecordType::kCreate:
+    case journal::RecordType::kMakeDirectory:
+    case journal::RecordType::kMakeNode: return {.handle = true, .parent = true, .mode = true};
+    case journal::RecordType::kSymlink:
+    case journal::RecordType::kLink:
+    case journal::RecordType::kUncertainName: return {.handle = true, .parent = true};
+    case journal::RecordType::kUnlink:
+    case journal::RecordType::kRemoveDirectory: return {.parent = true};
+    case journal::RecordType::kRename:
       return {.handle = true, .parent = true, .parent2 = true, .other = true, .mode = true};
-    case RecordType::kWrite:
-    case RecordType::kTruncate: return {.handle = true, .range = true};
-    case RecordType::kAllocate: return {.handle = true, .range = true, .mode = true};
-    case RecordType::kSetAttributes:
-    case RecordType::kTemporary: return {.handle = true, .mode = true};
-    case RecordType::kSetXattr:
-    case RecordType::kRemoveXattr: return {.handle = true, .xattr_name = true};
-    case RecordType::kGap: return {.mode = true};
+    case journal::RecordType::kWrite:
+    case journal::RecordType::kTruncate: return {.handle = true, .range = true};
+    case journal::RecordType::kAllocate: return {.handle = true, .range = true, .mode = true};
+    case journal::RecordType::kSetAttributes:
+    case journal::RecordType::kTemporary: return {.handle = true, .mode = true};
+    case journal::RecordType::kSetXattr:
+    case journal::RecordType::kRemoveXattr: return {.handle = true, .xattr_name = true};
+    case journal::RecordType::kGap: return {.mode = true};
   }
   return {};
 }
 
 // A record with random operands, and what its views point into.
 struct OwnedRecord {
-  Record record;
+  journal::Record record;
   std::string name, name2;
 };
-inline void fill_random(RecordType type, Random& random, OwnedRecord& out) {
+inline void fill_random(journal::RecordType type, Random& random, OwnedRecord& out) {
   auto size = [&](size_t max) { return random.one_in(4) ? max : random.below(max + 1); };
-  Record& r = out.record = Record{};
+  journal::Record& r = out.record = journal::Record{};
   r.type = type;
   r.time_ns = random.u64();
   r.epoch = EpochId{random.u64()};
@@ -176,8 +176,8 @@ inline void fill_random(RecordType type, Random& random, OwnedRecord& out) {
   if (has.xattr_name) r.name = out.name;
 }
 
-inline std::vector<std::byte> encoded(const Record& r) {
-  std::vector<std::byte> out(encoded_size(r));
+inline std::vector<std::byte> encoded(const journal::Record& r) {
+  std::vector<std::byte> out(journal::encoded_size(r));
   encode(r, out);
   return out;
 }
@@ -191,8 +191,8 @@ inline void reseal(std::span<std::byte> record) {
   std::memcpy(record.data() + 8, &sum, sizeof sum);
 }
 
-inline VolumeInfo volume_info(uint64_t segment_bytes = 64 << 10) {
-  VolumeInfo info;
+inline journal::VolumeInfo volume_info(uint64_t segment_bytes = 64 << 10) {
+  journal::VolumeInfo info;
   info.lineage = Uuid::random();
   info.identity = {.filesystem = 7, .root = {2, 1'700'000'000'000'000'000}};
   info.created_ns = 1'700'000'000'000'000'001;
@@ -201,8 +201,8 @@ inline VolumeInfo volume_info(uint64_t segment_bytes = 64 << 10) {
   return info;
 }
 
-inline Volume make_volume(const TemporaryDirectory& in, uint64_t segment_bytes = 64 << 10) {
-  return must(Volume::create(Storage::system(), in / "volume", volume_info(segment_bytes)));
+inline journal::Volume make_volume(const TemporaryDirectory& in, uint64_t segment_bytes = 64 << 10) {
+  return must(journal::Volume::create(Storage::system(), in / "volume", volume_info(segment_bytes)));
 }
 
 inline std::string read_all(const std::string& path) {

@@ -4,7 +4,7 @@
 #include "journal/changes/checkpoints.h"
 #include "journal/commands/checks/checks.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 Result<Checked> check_checkpoints(const Volume& volume, const Tell& tell) {
   Checked checked;
@@ -37,4 +37,4 @@ Result<Checked> check_checkpoints(const Volume& volume, const Tell& tell) {
   return checked;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

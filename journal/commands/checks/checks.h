@@ -11,7 +11,7 @@
 #include "journal/commands/opened_journal.h"
 #include "journal/volume/epochs.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 struct Finding {
   enum class Severity {
@@ -76,4 +76,4 @@ Result<Checked> check_checkpoints(const Volume& volume, const Tell& tell);
 Result<Checked> check_labels(const Volume& volume, const Tell& tell);
 Result<Checked> check_pre_images(const Volume& volume, const Tell& tell);
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

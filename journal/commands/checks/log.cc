@@ -5,7 +5,7 @@
 #include "journal/commands/checks/checks.h"
 #include "journal/commands/query/time_text.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 constexpr const char* kRestore =
@@ -181,4 +181,4 @@ void LogCheck::tell_hole(const LogView& view, const Damage& hole, const Tell& te
         .remedy = kRestore});
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

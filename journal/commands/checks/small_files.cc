@@ -11,7 +11,7 @@
 #include "journal/volume/labels.h"
 #include "journal/log/settled.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 constexpr uint64_t kEntryBytes = 64;
@@ -253,4 +253,4 @@ Result<Checked> check_pre_images(const Volume& volume, const Tell& tell) {
   return checked;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -10,7 +10,7 @@
 #include "journal/control/unix_rpc.h"
 #include "schema/control.capnp.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 constexpr size_t kMaxKnown = 1 << 18;
@@ -112,4 +112,4 @@ std::optional<BackingName> BackingNames::locate(const FileId& file, const FileHa
   return known(file);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -12,7 +12,7 @@
 #include "journal/base/unix.h"
 #include "journal/volume/volume.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 struct BackingName {
   FileId parent;
@@ -38,4 +38,4 @@ class BackingNames {
   std::unordered_map<FileId, BackingName> known_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

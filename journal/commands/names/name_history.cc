@@ -6,7 +6,7 @@
 #include <atomic>
 #include <thread>
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 constexpr size_t kMaxKnown = 1 << 18;     // files whose steps are kept at hand
@@ -240,4 +240,4 @@ const NameSteps& NameHistory::steps(const FileId& file) {
   return known_[file] = steps_of(file, mentions_of(file));
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

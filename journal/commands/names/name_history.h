@@ -15,7 +15,7 @@
 
 #include "journal/log/log_view.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 // Whether records of this type say what a name means.
 bool is_of_names(RecordType type);
@@ -79,4 +79,4 @@ class NameHistory {
   std::unordered_map<FileId, NameSteps> known_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

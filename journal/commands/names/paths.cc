@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 constexpr size_t kMaxKnown = 1 << 18;
@@ -143,4 +143,4 @@ Path PathResolver::finished(Known known) const {
   return std::move(known.path);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -15,7 +15,7 @@
 #include "journal/commands/query/filter.h"
 #include "journal/commands/names/name_history.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 struct Path {
   std::string text;     // relative to the volume's root; that itself is ""
@@ -87,4 +87,4 @@ class PathResolver {
 // Whether the record's name operands are names of files, so that parent/name is a path.
 inline bool has_names(const Record& record) { return bool(record.parent); }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

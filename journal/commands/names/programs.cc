@@ -9,7 +9,7 @@
 
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 // Wall clock at which the machine was started, as the clocks stand now.
@@ -48,4 +48,4 @@ Programs::Process Programs::look_at(uint32_t pid) {
   return process;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

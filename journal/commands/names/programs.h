@@ -7,7 +7,7 @@
 #include <string>
 #include <unordered_map>
 
-namespace epochfs {
+namespace epochfs::journal {
 
 class Programs {
  public:
@@ -30,4 +30,4 @@ class Programs {
   std::unordered_map<uint32_t, Process> processes_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

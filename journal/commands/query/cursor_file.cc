@@ -4,7 +4,7 @@
 
 #include <charconv>
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 constexpr std::string_view kBegins = "epochfs journal cursor 1 ";
@@ -61,4 +61,4 @@ Result<void> CursorFile::write(Lsn at) {
       fmt::format("{}{} {}\n", kBegins, lineage_.to_string(), value(at)));
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

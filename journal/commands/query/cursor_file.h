@@ -8,7 +8,7 @@
 #include "journal/base/storage.h"
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 class CursorFile {
  public:
@@ -26,4 +26,4 @@ class CursorFile {
   Uuid lineage_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -9,7 +9,7 @@
 
 #include "journal/commands/query/time_text.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 namespace po = boost::program_options;
@@ -198,4 +198,4 @@ bool RecordFilter::accepts_operands(const Record& r) const {
   return accepts_file(r.file) || (r.other && accepts_file(r.other));
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -9,7 +9,7 @@
 #include "journal/control/command_line.h"
 #include "journal/commands/query/log_query.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 struct EpochRange {
   uint64_t first = 0;
@@ -74,4 +74,4 @@ class RecordFilter {
   PathGlobs globs_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -4,7 +4,7 @@
 
 #include "journal/volume/epochs.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 // Writers take the time first and their place in the log then, so neighbours may stand
@@ -70,4 +70,4 @@ void LogQuery::settle(std::vector<Damage>& found, std::vector<Damage>& damage) c
   }
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

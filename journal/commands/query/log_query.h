@@ -5,7 +5,7 @@
 
 #include "journal/log/log_view.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 // Inclusive on both sides. What lies outside may be passed by, or may come.
 struct LogBounds {
@@ -73,4 +73,4 @@ void LogQuery::backward(F&& f, std::vector<Damage>& damage) const {
   }
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

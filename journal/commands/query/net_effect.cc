@@ -1,6 +1,6 @@
 #include "journal/commands/query/net_effect.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 void NetEffect::add(const Record& r) {
   fold_.add(r);
@@ -23,4 +23,4 @@ NetCounts NetEffect::finish() {
   return out;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -6,7 +6,7 @@
 
 #include "journal/changes/change_set.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 struct NetCounts {
   uint64_t names = 0;  // that mean something else now
@@ -27,4 +27,4 @@ class NetEffect {
   std::unordered_map<FileId, ByteRanges> written_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

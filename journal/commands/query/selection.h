@@ -4,7 +4,7 @@
 
 #include "journal/commands/record_text.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 class Selection {
  public:
@@ -32,4 +32,4 @@ class Selection {
   PathResolver& paths_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -7,7 +7,7 @@
 #include <ctime>
 #include <optional>
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 constexpr uint64_t kSecond = 1'000'000'000;
@@ -186,4 +186,4 @@ std::string utc_time(uint64_t ns) {
   return fmt::format("{}.{:09}Z", std::string_view(text, size), ns % kSecond);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

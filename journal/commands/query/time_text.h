@@ -8,7 +8,7 @@
 
 #include "journal/base/result.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 
 // Reads one of
 //   2026-11-23                     midnight
@@ -33,4 +33,4 @@ class LocalTime {
 // "2026-11-23T13:05:00.123456789Z"
 std::string utc_time(uint64_t ns);
 
-}  // namespace epochfs
+}  // namespace epochfs::journal

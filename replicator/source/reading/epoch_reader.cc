@@ -6,7 +6,7 @@
 
 #include <cstring>
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 std::string named(const FileId& id) { return fmt::format("inode {}", id.inode); }
@@ -36,7 +36,7 @@ Result<void> take_saved(const std::string& bytes, rpc::Attributes::Builder out) 
 }
 
 // The parts of `range`, ascending: data and, in between, holes.
-void tell(const ByteRanges& data, ByteRange range, const std::function<void(ByteRange, bool)>& f) {
+void tell(const journal::ByteRanges& data, ByteRange range, const std::function<void(ByteRange, bool)>& f) {
   uint64_t at = range.begin;
   data.within(range).for_each([&](ByteRange r) {
     if (at < r.begin) f({at, r.begin}, true);
@@ -54,7 +54,7 @@ Result<SourceFilePtr> EpochReader::open(const FileId& id, const FileHandle& hand
   const bool gone = opened == -ESTALE || opened == -ENOENT;
   if (opened < 0 && !gone) return fail("open " + named(id), -opened);
   UniqueFd path(opened);
-  if (!gone) EPOCHFS_DO(capture_attributes(path.get(), attributes));
+  if (!gone) EPOCHFS_DO(journal::capture_attributes(path.get(), attributes));
   // Only now: a pre-image is published before what it saves is overwritten, or goes.
   const std::string* saved = nullptr;
   if (preimages_) {
@@ -70,7 +70,7 @@ Result<SourceFilePtr> EpochReader::open(const FileId& id, const FileHandle& hand
   file->links = attributes.getLinks();
   // Open, or about to get its first name: no target has it, or is to keep it.
   if (file->links == 0) return SourceFilePtr();
-  if (!is_regular(file->mode) || file->size == 0 || gone) return file;
+  if (!journal::is_regular(file->mode) || file->size == 0 || gone) return file;
   opened = open_handle(backing_dir_, handle, O_RDONLY | O_NOATIME | O_NOFOLLOW);
   if (opened < 0) return fail("open " + named(id), -opened);
   file->fd.reset(opened);
@@ -93,7 +93,7 @@ Result<void> EpochReader::map(const SourceFile& file, ByteRange range,
     f(range, false);
     return {};
   }
-  ByteRanges data;
+  journal::ByteRanges data;
   for (uint64_t at = range.begin; at < range.end;) {
     off_t begin = ::lseek(file.fd.get(), off_t(at), SEEK_DATA);
     if (begin < 0 && errno == ENXIO) break;  // nothing but a hole up to the end
@@ -116,14 +116,14 @@ Result<void> EpochReader::map(const SourceFile& file, ByteRange range,
 Result<void> EpochReader::map_saved(const SourceFile& file, ByteRange range,
                                     const std::function<void(ByteRange, bool)>& f) {
   EPOCHFS_DO(preimages_->refresh());
-  const ByteRanges* saved = preimages_->saved(file.id);
+  const journal::ByteRanges* saved = preimages_->saved(file.id);
   if (!saved || saved->within(range).bytes() != range.length()) {
     return fail("read " + named(file.id) + ": it has gone, and not all of it was saved");
   }
-  ByteRanges data = saved->within(range);
+  journal::ByteRanges data = saved->within(range);
   if (auto holes = preimages_->holes(file.id)) data.subtract(*holes);
   tell(data, range, f);
   return {};
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

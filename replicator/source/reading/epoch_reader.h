@@ -12,7 +12,7 @@
 #include "journal/preimages/preimages.h"
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 // A file of the source, open as long as somebody still reads from it.
 struct SourceFile {
@@ -32,7 +32,7 @@ class EpochReader {
   using OnPassed = std::function<void(const FileId&, uint64_t offset)>;
 
   // Borrows both. preimages may be null. One thread.
-  EpochReader(int backing_dir, PreImageReader* preimages, OnPassed on_passed = {})
+  EpochReader(int backing_dir, journal::PreImageReader* preimages, OnPassed on_passed = {})
       : backing_dir_(backing_dir), preimages_(preimages), on_passed_(std::move(on_passed)) {}
 
   // Opens a file and reads its attributes. One that has gone since the epoch is what its
@@ -41,7 +41,7 @@ class EpochReader {
   Result<SourceFilePtr> open(const FileId& id, const FileHandle& handle,
                              rpc::Attributes::Builder attributes);
 
-  PreImageReader* preimages() const { return preimages_; }
+  journal::PreImageReader* preimages() const { return preimages_; }
   int backing_dir() const { return backing_dir_; }
   // Said by whoever reads the bytes. Files are opened and read in their order.
   void passed(const FileId& id, uint64_t offset) {
@@ -59,8 +59,8 @@ class EpochReader {
                          const std::function<void(ByteRange, bool)>& f);
 
   int backing_dir_;
-  PreImageReader* preimages_;
+  journal::PreImageReader* preimages_;
   OnPassed on_passed_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -8,7 +8,7 @@
 
 #include <utility>
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 class Interruptible {
  public:
@@ -39,4 +39,4 @@ class Interruptible {
   kj::ForkedPromise<void> interruption_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

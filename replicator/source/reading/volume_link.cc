@@ -5,7 +5,7 @@
 
 #include "journal/changes/fold_epochs.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 constexpr uint32_t kBarrierTimeoutMs = 10'000;
@@ -31,14 +31,14 @@ Result<UniqueFd> take_fd(Interruptible& loop, capnp::Capability::Client capabili
 Result<std::unique_ptr<VolumeLink>> VolumeLink::connect(kj::LowLevelAsyncIoProvider& provider,
                                                         Interruptible& loop,
                                                         const std::string& mountpoint) {
-  auto path = journal_path_of(mountpoint);
+  auto path = journal::journal_path_of(mountpoint);
   if (!path) {
     path.error().status = ExitStatus::kUnreachable;
     return tl::unexpected(path.error());
   }
-  EPOCHFS_TRY(Volume volume, Volume::open(*path));
+  EPOCHFS_TRY(journal::Volume volume, journal::Volume::open(*path));
   std::unique_ptr<VolumeLink> self(new VolumeLink(std::move(volume)));
-  EPOCHFS_TRY(self->client_, UnixRpcClient::connect(provider, *path + "/" + kControlSocket));
+  EPOCHFS_TRY(self->client_, UnixRpcClient::connect(provider, *path + "/" + journal::kControlSocket));
   auto mount = self->client_->bootstrap<rpc::Mount>();
   auto backing = loop.wait(mount.backingRequest().send()).getDirectory();
   EPOCHFS_TRY(self->backing_dir_, take_fd(loop, backing, "backing directory"));
@@ -72,7 +72,7 @@ Result<PinnedEpoch> VolumeLink::pin(Interruptible& loop, EpochId since) {
   }
   auto pin = reply.getPin();
   EPOCHFS_TRY(UniqueFd log, take_fd(loop, pin, "pre-image log"));
-  EPOCHFS_TRY(pinned.preimages, PreImageReader::open(std::move(log)));
+  EPOCHFS_TRY(pinned.preimages, journal::PreImageReader::open(std::move(log)));
   pinned.pin = kj::mv(pin);
   return pinned;
 }
@@ -103,12 +103,12 @@ EpochReader VolumeLink::reader_of(PinnedEpoch& pinned) const {
   });
 }
 
-Result<ChangeSet> VolumeLink::fold(EpochId since, EpochId until, Fold::Cancel cancel) const {
-  return fold_epochs(volume_, since, until, cancel);
+Result<journal::ChangeSet> VolumeLink::fold(EpochId since, EpochId until, journal::Fold::Cancel cancel) const {
+  return journal::fold_epochs(volume_, since, until, cancel);
 }
 
 void VolumeLink::cursors_changed(Interruptible& loop) {
   loop.wait(KJ_ASSERT_NONNULL(mount_).cursorsChangedRequest().send().ignoreResult());
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -13,14 +13,14 @@
 #include "replicator/source/reading/interruptible.h"
 #include "schema/control.capnp.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 // A sealed epoch whose content stays readable as long as this lives.
 struct PinnedEpoch {
   EpochId epoch{};
   uint64_t barrier_time_ns = 0;
   bool nothing_changed = false;  // then epoch is the `since` of the pin, and nothing is pinned
-  std::unique_ptr<PreImageReader> preimages;
+  std::unique_ptr<journal::PreImageReader> preimages;
   kj::Maybe<rpc::PinnedEpoch::Client> pin;
   std::shared_ptr<bool> telling = std::make_shared<bool>(false);  // what its reader has passed
 };
@@ -32,9 +32,9 @@ class VolumeLink {
                                                      Interruptible& loop,
                                                      const std::string& mountpoint);
 
-  const Volume& volume() const { return volume_; }
+  const journal::Volume& volume() const { return volume_; }
   int backing_dir() const { return backing_dir_.get(); }
-  Result<VolumeIdentity> identity() const { return identify_volume(backing_dir()); }
+  Result<journal::VolumeIdentity> identity() const { return journal::identify_volume(backing_dir()); }
 
   // Seals what is open, if anything is; the newest sealed epoch.
   Result<EpochId> barrier(Interruptible& loop);
@@ -49,19 +49,19 @@ class VolumeLink {
 
   // Net effect of (since, until]. An epoch that the journal no longer holds comes
   // out as a gap.
-  Result<ChangeSet> fold(EpochId since, EpochId until, Fold::Cancel cancel) const;
+  Result<journal::ChangeSet> fold(EpochId since, EpochId until, journal::Fold::Cancel cancel) const;
 
   void cursors_changed(Interruptible& loop);
   kj::Promise<void> on_disconnect() { return client_->on_disconnect(); }
 
  private:
-  explicit VolumeLink(Volume volume) : volume_(std::move(volume)) {}
+  explicit VolumeLink(journal::Volume volume) : volume_(std::move(volume)) {}
 
-  Volume volume_;
+  journal::Volume volume_;
   std::unique_ptr<UnixRpcClient> client_;
   kj::Maybe<rpc::Mount::Client> mount_;
   kj::Maybe<rpc::BackingDirectory::Client> backing_;
   UniqueFd backing_dir_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 constexpr size_t kMinCompressible = 256;
@@ -123,7 +123,7 @@ Result<void> BlockPump::collect(Generation& generation) {
   }
   // After the last read: a pre-image that is not seen here saves bytes that were
   // still in place when they were read.
-  if (PreImageReader* preimages = reader_.preimages()) {
+  if (journal::PreImageReader* preimages = reader_.preimages()) {
     EPOCHFS_DO(preimages->refresh());
     if (preimages->given_up()) {
       return fail("read epoch: its pre-images were given up; it is merged forward");
@@ -186,7 +186,7 @@ void BlockPump::send_message(Generation& generation, size_t first, size_t count)
   for (size_t i = 0; i < count; ++i) {
     const Chunk& chunk = generation.chunks[first + i];
     auto block = blocks[unsigned(i)];
-    set_file_id(block.initId(), chunk.file->id.inode, chunk.file->id.birth_ns);
+    journal::set_file_id(block.initId(), chunk.file->id.inode, chunk.file->id.birth_ns);
     block.setOffset(chunk.range.begin);
     block.setLength(chunk.range.length());
     covered += chunk.range.length();
@@ -227,4 +227,4 @@ size_t BlockPump::compress(const Chunk& chunk, const char* bytes) {
   return 0;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -16,7 +16,7 @@
 #include "replicator/source/sending/window.h"
 #include "schema/replication.capnp.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 struct PumpCounters {
   uint64_t bytes_read = 0;  // of files
@@ -88,4 +88,4 @@ class BlockPump {
   unsigned skip_ = 0, skipped_ = 0;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

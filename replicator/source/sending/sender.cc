@@ -1,6 +1,6 @@
 #include "replicator/source/sending/sender.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 constexpr uint64_t kNothingNeeded = UINT64_MAX;
@@ -11,7 +11,7 @@ capnp::Data::Reader data_of(std::string_view s) {
 }
 
 void set_id(rpc::FileId::Builder out, const FileId& id) {
-  set_file_id(out, id.inode, id.birth_ns);
+  journal::set_file_id(out, id.inode, id.birth_ns);
 }
 
 }  // namespace
@@ -33,7 +33,7 @@ Result<std::unique_ptr<Sender>> Sender::make(
   return self;
 }
 
-uint64_t Sender::foreseen_work_of(const FileChange& change) {
+uint64_t Sender::foreseen_work_of(const journal::FileChange& change) {
   uint64_t bytes = 0;
   change.data.for_each([&](ByteRange range) {
     if (range.end != ByteRange::kEndOfFile) bytes += range.length();
@@ -41,7 +41,7 @@ uint64_t Sender::foreseen_work_of(const FileChange& change) {
   return work_of(bytes);
 }
 
-Result<bool> Sender::file(const FileId& id, const FileChange& change) {
+Result<bool> Sender::file(const FileId& id, const journal::FileChange& change) {
   Pending node;
   node.attributes = std::make_unique<capnp::MallocMessageBuilder>(128);
   auto attributes = node.attributes->initRoot<rpc::Attributes>();
@@ -49,7 +49,7 @@ Result<bool> Sender::file(const FileId& id, const FileChange& change) {
   if (!node.file) return false;
   node.fresh = change.fresh;
   node.version = value(change.last_data);
-  if (is_regular(node.file->mode)) {
+  if (journal::is_regular(node.file->mode)) {
     node.whole = change.fresh || change.whole;
     ByteRange all{0, node.file->size};
     node.whole ? node.ranges.add(all) : node.ranges.add(change.data.within(all));
@@ -106,7 +106,7 @@ Result<void> Sender::settle_oldest() {
     Pending& node = batch.nodes[i];
     sent_.compared += node.whole;
     sent_.differed += node.whole && resume_at[i] != kNothingNeeded;
-    const ByteRanges needed = node.ranges.within({resume_at[i], ByteRange::kEndOfFile});
+    const journal::ByteRanges needed = node.ranges.within({resume_at[i], ByteRange::kEndOfFile});
     // The rest of its work is done as the bytes go.
     sent_.work_done += work_of(node.ranges.bytes() - needed.bytes());
     EPOCHFS_DO(queue_data(node.file, needed));
@@ -115,7 +115,7 @@ Result<void> Sender::settle_oldest() {
   return {};
 }
 
-Result<void> Sender::queue_data(const SourceFilePtr& file, const ByteRanges& ranges) {
+Result<void> Sender::queue_data(const SourceFilePtr& file, const journal::ByteRanges& ranges) {
   Result<void> outcome;
   ranges.for_each([&](ByteRange range) {
     if (outcome) outcome = pump_->add(file, range);
@@ -182,4 +182,4 @@ SenderCounters Sender::counters() const {
 
 void Sender::count(uint64_t words) { sent_.bytes_sent += words * sizeof(capnp::word); }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -12,7 +12,7 @@
 #include "journal/changes/change_set.h"
 #include "replicator/source/sending/block_pump.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 // What has been sent so far; told after every batch of nodes and message of blocks.
 struct SenderCounters {
@@ -35,7 +35,7 @@ class Sender {
   // Announces a file. `change` says which bytes go along: all of it where it is
   // fresh or whole, its data ranges otherwise. Returns false when the file is
   // gone and was not sent.
-  Result<bool> file(const FileId& id, const FileChange& change);
+  Result<bool> file(const FileId& id, const journal::FileChange& change);
 
   void name(const FileId& parent, std::string_view name, const FileId& child);
   void listed(const FileId& directory);
@@ -47,7 +47,7 @@ class Sender {
   // for what every file costs.
   static uint64_t work_of(uint64_t bytes) { return bytes + 4096; }
   // What is known of it before the file is opened: nothing of how large a new one is.
-  static uint64_t foreseen_work_of(const FileChange& change);
+  static uint64_t foreseen_work_of(const journal::FileChange& change);
 
  private:
   static constexpr size_t kNodesInBatch = 128;
@@ -60,7 +60,7 @@ class Sender {
     bool fresh = false;
     bool whole = false;
     uint64_t version = 0;
-    ByteRanges ranges;  // clipped to the size
+    journal::ByteRanges ranges;  // clipped to the size
   };
   struct Batch {
     std::vector<Pending> nodes;
@@ -71,7 +71,7 @@ class Sender {
          std::function<void(const SenderCounters&)> on_progress);
   void send_nodes();
   Result<void> settle_oldest();
-  Result<void> queue_data(const SourceFilePtr& file, const ByteRanges& ranges);
+  Result<void> queue_data(const SourceFilePtr& file, const journal::ByteRanges& ranges);
   void send_names();
   void send_listed();
   void count(uint64_t message_words);
@@ -91,4 +91,4 @@ class Sender {
   SenderCounters sent_;  // but for what the pump counts
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -6,7 +6,7 @@
 
 #include "replicator/source/reading/interruptible.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 class Window final : kj::TaskSet::ErrorHandler {
  public:
@@ -57,4 +57,4 @@ class Window final : kj::TaskSet::ErrorHandler {
   kj::TaskSet tasks_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <utility>
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 ProgressMeter::ProgressMeter(TransferContext& c, Progress::Phase phase) : c_(c) {
   c_.registry.set_progress(c_.relationship, [&](Progress& p) {
@@ -21,7 +21,7 @@ ProgressMeter::~ProgressMeter() {
                            [](Progress& p) { p.phase = Progress::Phase::kIdle; });
 }
 
-ProgressMeter::OnProgress ProgressMeter::follow(const ChangeSet& set) {
+ProgressMeter::OnProgress ProgressMeter::follow(const journal::ChangeSet& set) {
   uint64_t work = 0;
   for (const auto& [id, change] : set.files) work += Sender::foreseen_work_of(change);
   expect(work);
@@ -79,4 +79,4 @@ void ComparisonMeter::show() {
   });
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -9,7 +9,7 @@
 #include "replicator/source/sending/sender.h"
 #include "replicator/source/transfer/transfers.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 // Shows how far the transfer is, and adds what it sent to the totals. Several senders of
 // one transfer add up.
@@ -22,7 +22,7 @@ class ProgressMeter {
   ProgressMeter(const ProgressMeter&) = delete;
 
   // For the Sender of a change set, and for that of a walk, whose work is to be expected.
-  OnProgress follow(const ChangeSet& set);
+  OnProgress follow(const journal::ChangeSet& set);
   OnProgress follow_walk() { return meter(); }
   // More work (Sender::work_of) will come.
   void expect(uint64_t work);
@@ -58,4 +58,4 @@ class ComparisonMeter {
   SenderCounters walked_, completed_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -4,7 +4,7 @@
 
 #include "journal/volume/cursors.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 // Between epochs that are given up one after the other. The first pause is the second time.
@@ -18,7 +18,7 @@ void write_plan(const Plan& plan, rpc::Plan::Builder out) {
   out.setStateHash(plan.state_hash);
   out.setFull(plan.full);
   out.setWalkSince(value(plan.walk_since));
-  set_file_id(out.initRoot(), plan.root.inode, plan.root.birth_ns);
+  journal::set_file_id(out.initRoot(), plan.root.inode, plan.root.birth_ns);
 }
 
 Result<void> outcome_of(TransferContext& c, rpc::Outcome::Reader outcome) {
@@ -38,7 +38,7 @@ Result<void> outcome_of(TransferContext& c, rpc::Outcome::Reader outcome) {
 
 Result<EpochId> begin_new_walk(TransferContext& c) {
   EPOCHFS_TRY(EpochId since, c.volume.barrier(c.loop));
-  EPOCHFS_DO(write_cursor(c.storage, c.volume.volume().dir(), c.relationship, {since, true}));
+  EPOCHFS_DO(journal::write_cursor(c.storage, c.volume.volume().dir(), c.relationship, {since, true}));
   c.volume.cursors_changed(c.loop);
   EPOCHFS_DO(c.registry.update(c.relationship, [&](Relationship& r) -> Result<void> {
     r.walk_since = since;
@@ -66,8 +66,8 @@ Result<void> commit(TransferContext& c, rpc::Transfer::Client& transfer, const P
 // Files first: a name may then never be without its file on the target's side of
 // the connection. In their order, so that the mount can be told how far this is; it is also
 // the one in which disks have them.
-Result<void> send_change_set(Sender& sender, const ChangeSet& set) {
-  std::vector<const std::pair<const FileId, FileChange>*> files;
+Result<void> send_change_set(Sender& sender, const journal::ChangeSet& set) {
+  std::vector<const std::pair<const FileId, journal::FileChange>*> files;
   files.reserve(set.files.size());
   for (const auto& file : set.files) files.push_back(&file);
   std::sort(files.begin(), files.end(), [](auto* a, auto* b) { return a->first < b->first; });
@@ -106,9 +106,9 @@ Result<void> advance_cursor(TransferContext& c, EpochId epoch, uint64_t state_ha
     p.subtrees_since = EpochId{0};
     if (p.compared.began_ns != 0 && p.compared.ended_ns == 0) p.compared.ended_ns = now_ns();
   });
-  EPOCHFS_DO(write_cursor(c.storage, c.volume.volume().dir(), c.relationship, {epoch}));
+  EPOCHFS_DO(journal::write_cursor(c.storage, c.volume.volume().dir(), c.relationship, {epoch}));
   c.volume.cursors_changed(c.loop);
   return {};
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

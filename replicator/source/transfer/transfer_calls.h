@@ -6,7 +6,7 @@
 #include "replicator/source/sending/sender.h"
 #include "replicator/source/transfer/transfers.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 struct Plan {
   EpochId epoch{}, base{}, walk_since{};
@@ -24,11 +24,11 @@ Result<void> commit(TransferContext& c, rpc::Transfer::Client& transfer, const P
 // Makes the next transfer a full one, with a walk that begins now.
 Result<EpochId> begin_new_walk(TransferContext& c);
 
-Result<void> send_change_set(Sender& sender, const ChangeSet& set);
+Result<void> send_change_set(Sender& sender, const journal::ChangeSet& set);
 
 // An epoch was given up; the caller pins the next. `times`: in a row, before this one.
 void merge_forward(TransferContext& c, unsigned& times);
 
 void note_sealed(TransferContext& c, EpochId epoch);
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

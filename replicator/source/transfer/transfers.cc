@@ -6,19 +6,19 @@
 #include "replicator/source/transfer/transfer_calls.h"
 #include "replicator/source/transfer/walked_transfer.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 // What the newest gap of a change set says.
-std::string reason_of_gap(const Volume& volume, const ChangeSet& set) {
+std::string reason_of_gap(const journal::Volume& volume, const journal::ChangeSet& set) {
   std::string reason = "records are no longer there";
   if (set.gap_lsn == Lsn{0}) return reason;
-  (void)JournalReader(volume).read(set.gap_lsn, [&](const Record& r) {
-    if (r.lsn != set.gap_lsn || r.type != RecordType::kGap) return false;
-    switch (GapReason(r.mode)) {
-      case GapReason::kMachineStopped: reason = "the machine stopped"; break;
-      case GapReason::kJournalFull: reason = "the journal was full"; break;
-      case GapReason::kJournalDamaged: reason = "the journal was damaged"; break;
+  (void)journal::JournalReader(volume).read(set.gap_lsn, [&](const journal::Record& r) {
+    if (r.lsn != set.gap_lsn || r.type != journal::RecordType::kGap) return false;
+    switch (journal::GapReason(r.mode)) {
+      case journal::GapReason::kMachineStopped: reason = "the machine stopped"; break;
+      case journal::GapReason::kJournalFull: reason = "the journal was full"; break;
+      case journal::GapReason::kJournalDamaged: reason = "the journal was damaged"; break;
     }
     return false;
   });
@@ -36,8 +36,8 @@ Result<Shipped> ship_changes(TransferContext& c) {
   EPOCHFS_TRY(PinnedEpoch pinned, c.volume.pin(c.loop, relationship->cursor));
   note_sealed(c, pinned.epoch);
   if (pinned.nothing_changed) return Shipped{};
-  EPOCHFS_TRY(ChangeSet set,
-              c.volume.fold(relationship->cursor, pinned.epoch, Fold::Cancel::kDrop));
+  EPOCHFS_TRY(journal::ChangeSet set,
+              c.volume.fold(relationship->cursor, pinned.epoch, journal::Fold::Cancel::kDrop));
   if (set.gap) return Shipped{Shipped::kUnknown, reason_of_gap(c.volume.volume(), set)};
   if (set.subtrees) return Shipped{Shipped::kSubtrees, {}};
 
@@ -70,7 +70,7 @@ Result<EpochId> begin_walk(TransferContext& c) {
   if (relationship->walk_since != EpochId{0}) {
     EPOCHFS_TRY(EpochId newest, c.volume.barrier(c.loop));
     if (newest >= relationship->walk_since) {
-      EPOCHFS_TRY(auto set, c.volume.fold(relationship->walk_since, newest, Fold::Cancel::kKeep));
+      EPOCHFS_TRY(auto set, c.volume.fold(relationship->walk_since, newest, journal::Fold::Cancel::kKeep));
       if (!set.gap) return relationship->walk_since;
     }
   }
@@ -83,7 +83,7 @@ Result<void> replicate_subtrees(TransferContext& c) {
   auto relationship = c.registry.get(c.relationship);
   if (!relationship) return fail("relationship is gone");
   const EpochId base = relationship->cursor;
-  EPOCHFS_DO(write_cursor(c.storage, c.volume.volume().dir(), c.relationship, {base, true}));
+  EPOCHFS_DO(journal::write_cursor(c.storage, c.volume.volume().dir(), c.relationship, {base, true}));
   c.volume.cursors_changed(c.loop);
   Plan plan;
   plan.base = base;
@@ -123,4 +123,4 @@ Result<void> replicate_everything(TransferContext& c, EpochId base, const std::s
   return transfer.run(true);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

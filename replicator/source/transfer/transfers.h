@@ -7,7 +7,7 @@
 #include "replicator/source/reading/volume_link.h"
 #include "replicator/source/transfer/walk.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 // An epoch whose pre-images the mount has given up, for want of room, cannot be shipped
 // exactly any more. That is no failure: it is merged forward, which is to say that a newer
@@ -40,4 +40,4 @@ Result<void> replicate_everything(TransferContext& context, EpochId base,
 Result<void> advance_cursor(TransferContext& context, EpochId epoch, uint64_t state_hash,
                             uint64_t barrier_time_ns);
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

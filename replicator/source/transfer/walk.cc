@@ -7,7 +7,7 @@
 #include <cstring>
 #include <utility>
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 using OpenDirectory = std::unique_ptr<DIR, int (*)(DIR*)>;
@@ -55,7 +55,7 @@ Result<void> Walk::tree_anew(const FileId& root, const FileHandle& handle) {
 }
 
 Result<void> Walk::stray(const FileId& file, const FileHandle& handle) {
-  FileChange change;
+  journal::FileChange change;
   change.handle = handle;
   change.whole = true;
   EPOCHFS_TRY(bool there, sender_.file(file, change));
@@ -65,7 +65,7 @@ Result<void> Walk::stray(const FileId& file, const FileHandle& handle) {
 
 Result<void> Walk::directory(const Directory& d) {
   if (!directories_.insert(d.id).second) return {};
-  FileChange change;
+  journal::FileChange change;
   change.handle = d.handle;
   EPOCHFS_TRY(bool there, sender_.file(d.id, change));
   if (!there) return {};
@@ -93,13 +93,13 @@ Result<void> Walk::entry(const FileId& parent, int dir, const char* name) {
   if (code != 0) return fail(fmt::format("stat {} in inode {}", escape(name), parent.inode), -code);
   if (device_of(a) != device_) return {};
   FileId id = file_id(a);
-  if (is_directory(a.stx_mode)) {
+  if (journal::is_directory(a.stx_mode)) {
     sender_.name(parent, name, id);
     pending_.push_back({id, handle});
     return {};
   }
   if (!sent(id)) {
-    FileChange change;
+    journal::FileChange change;
     change.handle = handle;
     change.whole = true;
     EPOCHFS_TRY(bool there, sender_.file(id, change));
@@ -132,4 +132,4 @@ uint64_t Walk::measure(int directory) {
   return work;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -7,7 +7,7 @@
 
 #include "replicator/source/sending/sender.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 class Walk {
  public:
@@ -46,4 +46,4 @@ class Walk {
   uint64_t device_ = 0;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

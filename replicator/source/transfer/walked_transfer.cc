@@ -6,7 +6,7 @@
 
 #include "journal/volume/epochs.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 WalkedTransfer::WalkedTransfer(TransferContext& c, const Plan& plan, EpochId since,
                                Progress::Phase phase, const char* what, const std::string& reason)
@@ -30,7 +30,7 @@ Result<void> WalkedTransfer::run(bool whole_tree) {
     EPOCHFS_DO(walker_->finish());
     EPOCHFS_TRY(PinnedEpoch pinned, c_.volume.pin(c_.loop, since_));
     note_sealed(c_, pinned.epoch);
-    EPOCHFS_TRY(ChangeSet set, c_.volume.fold(since_, pinned.epoch, Fold::Cancel::kKeep));
+    EPOCHFS_TRY(journal::ChangeSet set, c_.volume.fold(since_, pinned.epoch, journal::Fold::Cancel::kKeep));
     if (set.gap) return begin_anew();
     EPOCHFS_TRY(bool more, walk_subtrees(set));
     if (!more) {
@@ -47,7 +47,7 @@ Result<void> WalkedTransfer::run(bool whole_tree) {
 }
 
 Result<Lsn> WalkedTransfer::seal_of(EpochId epoch) const {
-  EPOCHFS_TRY(auto sealed, read_epoch(c_.volume.volume().dir(), epoch));
+  EPOCHFS_TRY(auto sealed, journal::read_epoch(c_.volume.volume().dir(), epoch));
   return sealed && sealed->epoch == epoch ? sealed->seal : Lsn{0};
 }
 
@@ -62,7 +62,7 @@ Result<void> WalkedTransfer::walk_everything() {
   return walk_->tree(plan_.root, root);
 }
 
-Result<bool> WalkedTransfer::walk_subtrees(const ChangeSet& set) {
+Result<bool> WalkedTransfer::walk_subtrees(const journal::ChangeSet& set) {
   if (!set.subtrees) return false;
   std::vector<std::pair<FileId, FileHandle>> due;
   for (const auto& [id, change] : set.files) {
@@ -83,7 +83,7 @@ Result<bool> WalkedTransfer::walk_subtrees(const ChangeSet& set) {
   return true;
 }
 
-Result<bool> WalkedTransfer::walk_strays(const ChangeSet& set) {
+Result<bool> WalkedTransfer::walk_strays(const journal::ChangeSet& set) {
   bool any = false;
   for (const auto& [key, change] : set.names) {
     auto file = set.files.find(change.after);
@@ -102,7 +102,7 @@ Result<bool> WalkedTransfer::walk_strays(const ChangeSet& set) {
   return any;
 }
 
-Result<void> WalkedTransfer::send(PinnedEpoch& pinned, const ChangeSet& set) {
+Result<void> WalkedTransfer::send(PinnedEpoch& pinned, const journal::ChangeSet& set) {
   EpochReader reader = c_.volume.reader_of(pinned);
   EPOCHFS_TRY(auto sender, Sender::make(reader, *transfer_, c_.loop,
                                         [&, follow = meter_.follow(set)](const auto& now) {
@@ -133,4 +133,4 @@ Result<void> WalkedTransfer::begin_anew() {
   return fail("compare with the target: records went missing meanwhile; it begins anew");
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

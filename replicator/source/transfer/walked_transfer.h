@@ -11,7 +11,7 @@
 #include "replicator/source/transfer/transfer_calls.h"
 #include "replicator/source/transfer/walk.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 class WalkedTransfer {
  public:
@@ -29,11 +29,11 @@ class WalkedTransfer {
   Result<void> walk_everything();
   // Of subtrees the set tells only what came after a record of theirs: those that were not
   // walked since. Returns whether there were any, and another epoch is due.
-  Result<bool> walk_subtrees(const ChangeSet& set);
+  Result<bool> walk_subtrees(const journal::ChangeSet& set);
   // Sends what the change set has moved and the walk has never seen. Returns whether
   // there was any: what is read now is newer than the epoch, so another is due.
-  Result<bool> walk_strays(const ChangeSet& set);
-  Result<void> send(PinnedEpoch& pinned, const ChangeSet& set);
+  Result<bool> walk_strays(const journal::ChangeSet& set);
+  Result<void> send(PinnedEpoch& pinned, const journal::ChangeSet& set);
   Result<void> finish(PinnedEpoch& pinned);
   Result<void> begin_anew();
 
@@ -50,4 +50,4 @@ class WalkedTransfer {
   std::unordered_map<FileId, Lsn> walked_;  // and this one behind this
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

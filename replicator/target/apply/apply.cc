@@ -8,7 +8,7 @@
 #include "replicator/target/directory/metadata.h"
 #include "replicator/target/apply/vacate.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 // Syncing the file system takes others' data along, which can be much; syncing
@@ -78,7 +78,7 @@ Outcome<void> Apply::fill_file(FileId id, StagedNode& node) {
   node.target_mtime = applied.target_mtime;
   EPOCHFS_DO(index_.put_staged(id, node));
   // Only files and directories can be synced by themselves.
-  if (!is_regular(node.attributes.mode) && !is_directory(node.attributes.mode)) few_ = false;
+  if (!journal::is_regular(node.attributes.mode) && !journal::is_directory(node.attributes.mode)) few_ = false;
   if (few_) filled_.push_back(std::move(fd));
   return {};
 }
@@ -86,7 +86,7 @@ Outcome<void> Apply::fill_file(FileId id, StagedNode& node) {
 // Open as far as it is needed: a device or a FIFO must not be opened for real.
 Outcome<UniqueFd> Apply::open_node(FileId id, const StagedNode& node) {
   const uint32_t mode = node.attributes.mode;
-  if (is_directory(mode)) {
+  if (journal::is_directory(mode)) {
     EPOCHFS_TRY(Directory dir, place_.directory(id));
     UniqueFd fd(::openat(dir->get(), ".", (few_ ? O_RDONLY : O_PATH) | O_DIRECTORY | O_CLOEXEC));
     if (!fd) return fail_errno("open directory " + describe(id));
@@ -97,7 +97,7 @@ Outcome<UniqueFd> Apply::open_node(FileId id, const StagedNode& node) {
   if (!name || !indexed) return unknown_state("change " + describe(id) + ": the target does not have it");
   EPOCHFS_TRY(Directory parent, place_.directory(name->parent));
   int flags = O_PATH;
-  if (is_regular(mode) && few_) flags = O_RDONLY | O_NONBLOCK;
+  if (journal::is_regular(mode) && few_) flags = O_RDONLY | O_NONBLOCK;
   if (node.content == Content::kRanges) flags = O_RDWR | O_NONBLOCK;
   UniqueFd fd(open_beneath(parent->get(), name->name.c_str(), flags));
   struct stat s;
@@ -138,7 +138,7 @@ Outcome<void> Apply::restore_times() {
 Result<void> Apply::restore_time(FileId id) {
   EPOCHFS_TRY(auto head, view_.announced(id));
   EPOCHFS_TRY(auto node, index_.node(id));
-  if (head || !node || !is_directory(node->mode)) return {};
+  if (head || !node || !journal::is_directory(node->mode)) return {};
   if (!view_.is_root(id)) {
     EPOCHFS_TRY(bool has_name, view_.has_name(id));
     if (!has_name) return {};
@@ -213,4 +213,4 @@ Result<void> Apply::publish_node(FileId id, const StagedNode& node) {
   return index_.put_node(id, out);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

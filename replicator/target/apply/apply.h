@@ -22,7 +22,7 @@
 #include "replicator/target/apply/place.h"
 #include "replicator/target/apply/view.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 class Apply {
  public:
@@ -56,4 +56,4 @@ class Apply {
   std::vector<UniqueFd> filled_;  // these files
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -5,7 +5,7 @@
 
 #include <cstdio>
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 int rename_beneath(int from_dir, const char* from, int to_dir, const char* to) {
   if (::renameat2(from_dir, from, to_dir, to, RENAME_NOREPLACE) == 0) return 0;
@@ -42,4 +42,4 @@ Result<void> Limbo::displace(int dir, const std::string& name) {
   }
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

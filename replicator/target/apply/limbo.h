@@ -7,7 +7,7 @@
 #include "replicator/target/index/node.h"
 #include "replicator/target/directory/walk.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 class Limbo {
  public:
@@ -30,4 +30,4 @@ class Limbo {
 // As renameat, but never replaces anything. 0 or -errno.
 int rename_beneath(int from_dir, const char* from, int to_dir, const char* to);
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

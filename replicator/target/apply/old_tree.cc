@@ -5,7 +5,7 @@
 
 #include "journal/preimages/attributes.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 Result<Directory> open_subdirectory(int dir, const std::string& name, FileId id,
                                     DirectoryCache& cache) {
@@ -71,9 +71,9 @@ Result<bool> OldTree::is_intact(FileId id, const IndexedNode& node, FileId root)
     }
     const Timestamp mtime{s->st_mtim.tv_sec, s->st_mtim.tv_nsec};
     const bool same = uint64_t(s->st_size) == node.size && mtime == node.target_mtime;
-    if (is_regular(node.mode) && !same) return false;
+    if (journal::is_regular(node.mode) && !same) return false;
   }
   return !links.empty();
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

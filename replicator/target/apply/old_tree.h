@@ -11,7 +11,7 @@
 #include "replicator/target/index/index.h"
 #include "replicator/target/directory/walk.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 constexpr size_t kCachedDirectories = 64;
 
@@ -44,4 +44,4 @@ class OldTree {
 Result<Directory> open_subdirectory(int dir, const std::string& name, FileId id,
                                     DirectoryCache& cache);
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -5,7 +5,7 @@
 
 #include "journal/preimages/attributes.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 bool is_in_the_way(int code) {
@@ -14,7 +14,7 @@ bool is_in_the_way(int code) {
 
 bool is_directory_there(int dir, const std::string& name) {
   struct stat s;
-  return stat_beneath(dir, name.c_str(), s) == 0 && is_directory(s.st_mode);
+  return stat_beneath(dir, name.c_str(), s) == 0 && journal::is_directory(s.st_mode);
 }
 
 bool is_file_there(int dir, const std::string& name, uint64_t inode) {
@@ -42,7 +42,7 @@ Outcome<void> Place::run() {
 Outcome<void> Place::place_missing() {
   return each(index_, &Index::for_each_staged, [&](FileId id, StagedNode& node) -> Outcome<void> {
     const bool ours = node.generation == index_.meta().generation && !node.forgotten;
-    if (!ours || !is_directory(node.attributes.mode)) return {};
+    if (!ours || !journal::is_directory(node.attributes.mode)) return {};
     EPOCHFS_TRY(bool has_name, view_.has_name(id));
     if (!has_name) return {};
     EPOCHFS_TRY([[maybe_unused]] Directory placed, directory(id));
@@ -60,7 +60,7 @@ Outcome<void> Place::place(const EntryName& entry, FileId id) {
   EPOCHFS_TRY(Directory parent, directory(entry.parent));
   EPOCHFS_TRY(uint32_t mode, view_.mode(id));
   EPOCHFS_DO(steps_.at("place: name"));
-  if (is_directory(mode)) return place_directory(parent->get(), entry, id);
+  if (journal::is_directory(mode)) return place_directory(parent->get(), entry, id);
   EPOCHFS_TRY(Source source, source_of(entry, id));
   return place_file(parent->get(), entry.name, source);
 }
@@ -89,7 +89,7 @@ Outcome<Directory> Place::directory(FileId id) {
     EPOCHFS_TRY(auto node, index_.node(below));
     EPOCHFS_TRY(bool right, unchanged(entry, below));
     // One that moves must not be mistaken for what another hand put there.
-    const bool moves = node && is_directory(node->mode) && !right;
+    const bool moves = node && journal::is_directory(node->mode) && !right;
     Directory next;
     if (!moves) {
       EPOCHFS_TRY(next, open_subdirectory(at->get(), entry.name, below, cache_));
@@ -107,7 +107,7 @@ Outcome<Directory> Place::directory(FileId id) {
 Outcome<void> Place::place_directory(int parent, const EntryName& entry, FileId id) {
   EPOCHFS_TRY(auto node, index_.node(id));
   EPOCHFS_TRY(bool replaced, view_.replaced(id));
-  const bool known = node && is_directory(node->mode) && !replaced;
+  const bool known = node && journal::is_directory(node->mode) && !replaced;
   if (known) {
     EPOCHFS_TRY(bool there, from_limbo(parent, entry.name, id));
     if (there || is_directory_there(parent, entry.name)) return {};
@@ -195,4 +195,4 @@ int Place::give_name(int parent, const std::string& name, const Source& source) 
   return ::renameat(limbo_.fd(), kLink, parent, name.c_str()) == 0 ? 0 : errno;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -8,7 +8,7 @@
 #include "replicator/target/directory/outcome.h"
 #include "replicator/target/apply/view.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 class Place {
  public:
@@ -50,4 +50,4 @@ class Place {
   DirectoryCache cache_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -4,7 +4,7 @@
 
 #include "journal/preimages/attributes.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 constexpr int kMaxGuesses = 64;  // names of directories that hang on names of directories
@@ -73,9 +73,9 @@ Result<void> Prepare::name_replaced() {
     for (const EntryName& entry : links) {
       EPOCHFS_TRY(auto staged, index_.staged_child(entry));
       EPOCHFS_TRY(uint32_t parent, view_.mode(entry.parent));
-      if (!staged) EPOCHFS_DO(index_.put_staged_name(entry, is_directory(parent) ? id : FileId{}));
+      if (!staged) EPOCHFS_DO(index_.put_staged_name(entry, journal::is_directory(parent) ? id : FileId{}));
     }
-    if (!is_directory(old->mode)) return {};
+    if (!journal::is_directory(old->mode)) return {};
     return index_.for_each_child(id, [&](const EntryName& entry, FileId) -> Result<void> {
       EPOCHFS_TRY(auto staged, index_.staged_child(entry));
       return staged ? Result<void>{} : index_.put_staged_name(entry, {});
@@ -89,7 +89,7 @@ Outcome<void> Prepare::settle_directories() {
               [&](const EntryName& entry, FileId child) -> Outcome<void> {
     if (!child) return {};
     EPOCHFS_TRY(uint32_t mode, view_.mode(child));
-    if (!is_directory(mode)) return {};
+    if (!journal::is_directory(mode)) return {};
     if (view_.is_root(child)) return contradiction("name " + named(entry) + ": it is the root");
     EPOCHFS_TRY(auto links, index_.links(child));
     for (const EntryName& old : links) {
@@ -144,7 +144,7 @@ Outcome<bool> Prepare::live(FileId directory) {
     }
     trail.push_back(at);
     EPOCHFS_TRY(uint32_t mode, view_.mode(at));
-    if (!is_directory(mode)) break;
+    if (!journal::is_directory(mode)) break;
     EPOCHFS_TRY(auto name, name_of(at));
     if (!name) break;
     at = name->parent;
@@ -165,7 +165,7 @@ Outcome<void> Prepare::bury(FileId directory) {
       EPOCHFS_TRY(auto staged, index_.staged_child(entry));
       if (!staged) EPOCHFS_DO(index_.put_staged_name(entry, {}));
       EPOCHFS_TRY(auto node, index_.node(child));
-      if (node && is_directory(node->mode)) below.push_back(child);
+      if (node && journal::is_directory(node->mode)) below.push_back(child);
       return {};
     }));
     for (FileId child : below) {
@@ -184,7 +184,7 @@ Outcome<void> Prepare::check_names() {
     EPOCHFS_TRY(FileId old, index_.child(entry));
     if (old && old != child) {
       EPOCHFS_TRY(auto node, index_.node(old));
-      if (node && is_directory(node->mode)) {
+      if (node && journal::is_directory(node->mode)) {
         EPOCHFS_TRY(bool reachable, live(old));
         if (!reachable) EPOCHFS_DO(bury(old));
       }
@@ -196,7 +196,7 @@ Outcome<void> Prepare::check_names() {
 Outcome<void> Prepare::check_name(const EntryName& entry, FileId child) {
   EPOCHFS_TRY(uint32_t parent_mode, view_.mode(entry.parent));
   if (!parent_mode) return contradiction("take name " + named(entry) + ": nobody knows the directory");
-  if (!is_directory(parent_mode)) {
+  if (!journal::is_directory(parent_mode)) {
     return contradiction("take name " + named(entry) + ": that is no directory");
   }
   EPOCHFS_TRY(bool reachable, live(entry.parent));
@@ -210,7 +210,7 @@ Outcome<void> Prepare::check_name(const EntryName& entry, FileId child) {
                                      describe(child)));
   }
   // It lies below the root; the question is whether in a circle, or twice.
-  Outcome<bool> found = is_directory(mode) ? live(child) : true;
+  Outcome<bool> found = journal::is_directory(mode) ? live(child) : true;
   if (!found) return tl::unexpected(found.error());
   return {};
 }
@@ -228,7 +228,7 @@ Outcome<void> Prepare::check_held() {
   return each(index_, &Index::for_each_staged, [&](FileId id, StagedNode& node) -> Outcome<void> {
     const bool ours = node.generation == index_.meta().generation && !node.forgotten;
     if (!ours || node.incoming) return {};
-    return is_directory(node.attributes.mode) ? check_directory(id) : check_file(id);
+    return journal::is_directory(node.attributes.mode) ? check_directory(id) : check_file(id);
   });
 }
 
@@ -258,10 +258,10 @@ Outcome<void> Prepare::check_directory(FileId id) {
   if (view_.is_root(id)) return {};
   EPOCHFS_TRY(auto node, index_.node(id));
   EPOCHFS_TRY(bool has_name, view_.has_name(id));
-  if (!node || !is_directory(node->mode) || !has_name) return {};
+  if (!node || !journal::is_directory(node->mode) || !has_name) return {};
   EPOCHFS_TRY(Directory directory, tree_.directory(id, view_.root()));
   if (directory) return {};
   return unknown_state("find directory " + describe(id) + ": another hand has moved it on the target");
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -21,7 +21,7 @@
 #include "replicator/target/directory/outcome.h"
 #include "replicator/target/apply/view.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 class Prepare {
  public:
@@ -60,4 +60,4 @@ class Prepare {
   int depth_ = 0;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

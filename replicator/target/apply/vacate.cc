@@ -5,7 +5,7 @@
 
 #include "journal/preimages/attributes.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 // Removing more than this takes longer than a rename: it waits until the epoch
@@ -36,7 +36,7 @@ Outcome<void> Vacate::depart(const EntryName& entry, FileId now) {
   if (stays) return {};
   EPOCHFS_TRY(auto node, index_.node(old));
   if (!node) return unknown_state("move " + describe(old) + ": it is not in the index");
-  if (is_directory(node->mode)) return depart_directory(entry, old, bool(now));
+  if (journal::is_directory(node->mode)) return depart_directory(entry, old, bool(now));
   return depart_file(entry, old, *node, now);
 }
 
@@ -67,9 +67,9 @@ Outcome<void> Vacate::depart_file(const EntryName& entry, FileId id, const Index
   if (!parent_remains && !fate.survives) return {};
   if (now) {
     EPOCHFS_TRY(uint32_t mode, view_.mode(now));
-    if (!is_directory(mode)) return {};  // is replaced in one step
+    if (!journal::is_directory(mode)) return {};  // is replaced in one step
   }
-  const bool large = node.size > kLargeFileBytes && is_regular(node.mode) && !fate.survives;
+  const bool large = node.size > kLargeFileBytes && journal::is_regular(node.mode) && !fate.survives;
   EPOCHFS_DO(remove_file(entry, large, bool(now)));
   return {};
 }
@@ -121,7 +121,7 @@ Result<void> Vacate::purge(FileId directory) {
 Result<bool> Vacate::remains(FileId directory) {
   if (view_.is_root(directory)) return true;
   EPOCHFS_TRY(uint32_t mode, view_.mode(directory));
-  if (!is_directory(mode)) return false;
+  if (!journal::is_directory(mode)) return false;
   return view_.has_name(directory);
 }
 
@@ -132,4 +132,4 @@ Result<bool> Vacate::may_have_moved(FileId directory) {
   return !stays;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

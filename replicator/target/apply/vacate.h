@@ -11,7 +11,7 @@
 #include "replicator/target/directory/outcome.h"
 #include "replicator/target/apply/view.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 class Vacate {
  public:
@@ -42,4 +42,4 @@ class Vacate {
   bool must_mark_ = false;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -2,7 +2,7 @@
 
 #include "journal/preimages/attributes.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 constexpr size_t kManyNames = 4;
 
@@ -25,7 +25,7 @@ Result<bool> View::replaced(FileId id) {
   if (!head) return false;
   if (head->incoming) return true;
   EPOCHFS_TRY(auto node, index_.node(id));
-  return node && is_directory(node->mode) != is_directory(head->attributes.mode);
+  return node && journal::is_directory(node->mode) != journal::is_directory(head->attributes.mode);
 }
 
 Result<bool> View::stays(const EntryName& entry, FileId child) {
@@ -72,4 +72,4 @@ Result<Fate> View::fate(FileId id) {
   return fate;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -11,7 +11,7 @@
 #include "replicator/target/index/index.h"
 #include "replicator/target/directory/outcome.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 // What becomes of a file, other than a directory, that the target has.
 struct Fate {
@@ -63,4 +63,4 @@ Outcome<void> each(Index& index, Result<void> (Index::*scan)(const Index::Each<A
   return {};
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

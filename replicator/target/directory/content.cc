@@ -11,7 +11,7 @@
 
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 constexpr uint64_t kCopyBytes = 1 << 20;
@@ -116,4 +116,4 @@ Result<void> apply_ranges(Index& index, int extents, FileId id, int fd, uint64_t
   return {};
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

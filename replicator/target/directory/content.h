@@ -3,7 +3,7 @@
 
 #include "replicator/target/index/index.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 // Makes a range of an open file zeros, without storage where the file system can.
 // Does not change its size.
@@ -15,4 +15,4 @@ Result<void> clear_range(int fd, uint64_t offset, uint64_t length, std::string_v
 Result<void> apply_ranges(Index& index, int extents, FileId id, int fd, uint64_t size,
                           std::string_view what);
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

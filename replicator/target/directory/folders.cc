@@ -9,7 +9,7 @@
 
 #include "replicator/target/directory/walk.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 using Kind = Refusal::Kind;
@@ -183,4 +183,4 @@ Outcome<void> remove_stage_folder(const std::string& directory, const std::strin
   return {};
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

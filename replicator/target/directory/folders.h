@@ -17,7 +17,7 @@
 #include "journal/base/unix.h"
 #include "replicator/target/directory/outcome.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 constexpr size_t kRelationshipIdBytes = 12;  // lower-case hex digits
 bool is_relationship_id(std::string_view id);
@@ -49,4 +49,4 @@ struct Folders {
 // directory stays as it is. No folder: nothing to do. kBusy: a session has it.
 Outcome<void> remove_stage_folder(const std::string& directory, const std::string& relationship);
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

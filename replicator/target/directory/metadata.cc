@@ -9,7 +9,7 @@
 
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 timespec to_timespec(const Timestamp& t) { return {t.seconds, long(t.nanos)}; }
@@ -130,4 +130,4 @@ Result<void> apply_mtime(int fd, const Timestamp& mtime, std::string_view what) 
   return {};
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -4,7 +4,7 @@
 
 #include "replicator/target/index/node.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 // What the target's file system made of it.
 struct AppliedMetadata {
@@ -19,4 +19,4 @@ Result<AppliedMetadata> apply_metadata(int fd, const StagedNode& node, std::stri
 // mtime alone.
 Result<void> apply_mtime(int fd, const Timestamp& mtime, std::string_view what);
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -8,7 +8,7 @@
 
 #include "journal/base/result.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 struct Refusal {
   enum class Kind {
@@ -46,4 +46,4 @@ class Steps {
   }
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -8,7 +8,7 @@
 
 #include <atomic>
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 constexpr int kMaxDepth = 24;  // a removal holds two descriptors a level
@@ -151,4 +151,4 @@ Result<void> walk_entries(int dir, std::string_view what,
 
 Result<void> empty_directory(int dir, std::string_view what) { return Removal(dir, what).run(); }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

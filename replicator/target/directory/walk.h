@@ -12,7 +12,7 @@
 
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 // As openat, of one name inside dir; never follows a symbolic link and never
 // crosses a mount point. Descriptor or -errno (EXDEV: a mount point).
@@ -63,4 +63,4 @@ Result<void> for_each_entry(int dir, std::string_view what, F&& f) {
       &f);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

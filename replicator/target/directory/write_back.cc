@@ -2,7 +2,7 @@
 
 #include <fcntl.h>
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 constexpr uint64_t kWriteBackEvery = 128 << 20;  // a fraction of a second of a disk's time
 
@@ -42,4 +42,4 @@ void WriteBack::run() {
   }
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -9,7 +9,7 @@
 
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 class WriteBack {
  public:
@@ -32,4 +32,4 @@ class WriteBack {
   std::thread thread_;  // once there is something to do
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

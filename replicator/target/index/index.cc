@@ -7,7 +7,7 @@
 
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 constexpr const char* kTableNames[] = {
@@ -450,4 +450,4 @@ Result<void> Index::for_each_listed(const Each<FileId>& f) {
   return scan(kListed, {}, [&](std::string_view key, std::string_view) { return f(file_at(key)); });
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

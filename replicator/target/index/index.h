@@ -30,7 +30,7 @@
 struct MDB_env;
 struct MDB_txn;
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 constexpr uint32_t kIndexFormat = 1;
 // Address space, not storage. It doubles when half of it is in use.
@@ -161,4 +161,4 @@ class Index {
   IndexMeta meta_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -4,7 +4,7 @@
 
 #include <charconv>
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 template <typename T>
@@ -119,4 +119,4 @@ bool parse_stage_name(std::string_view text, FileId& out) {
 
 std::string describe(FileId id) { return fmt::format("inode {}", id.inode); }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

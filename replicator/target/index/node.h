@@ -13,7 +13,7 @@
 #include "journal/base/result.h"
 #include "journal/base/types.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 struct Timestamp {
   int64_t seconds = 0;
@@ -124,4 +124,4 @@ bool parse_stage_name(std::string_view text, FileId& out);
 // For people: "inode 1234".
 std::string describe(FileId id);
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

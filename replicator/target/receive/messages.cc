@@ -7,7 +7,7 @@
 #include "journal/preimages/attributes.h"
 #include "journal/base/unix.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 constexpr uint32_t kMaxDeviceMajor = (1 << 12) - 1;  // of Linux's dev_t
@@ -89,7 +89,7 @@ Result<std::vector<Xattr>> parse_xattrs(capnp::List<rpc::Xattr>::Reader list) {
 
 Result<Content> parse_content(const rpc::Node::Content::Reader& content, uint32_t mode, bool fresh) {
   if (content.isNone()) return Content::kNone;
-  if (!is_regular(mode)) return fail("it has content, and is no regular file");
+  if (!journal::is_regular(mode)) return fail("it has content, and is no regular file");
   if (content.isWhole()) return Content::kWhole;
   if (!content.isRanges()) return fail("content of an unknown kind");
   if (fresh) return fail("ranges of a fresh file");
@@ -232,4 +232,4 @@ Result<TransferPlan> parse_plan(rpc::Plan::Reader in) {
   return plan;
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

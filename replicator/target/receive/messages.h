@@ -10,7 +10,7 @@
 #include "replicator/target/index/node.h"
 #include "schema/replication.capnp.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 // What the blocks of one call may decode to.
 constexpr size_t kMaxDecodedBytes = 64 << 20;
@@ -64,4 +64,4 @@ Result<TransferPlan> parse_plan(rpc::Plan::Reader plan);
 
 bool is_file_name(std::string_view name);  // one component, as names() may carry it
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -10,7 +10,7 @@
 #include "replicator/target/directory/metadata.h"
 #include "replicator/target/directory/walk.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 constexpr size_t kMaxOpenFiles = 32;
@@ -152,7 +152,7 @@ Result<void> Stage::announce(NodeMessage message, uint32_t position, std::vector
     needs.push_back({position, is_complete(node) ? kNothingNeeded : node.resume_at()});
   }
   // A file for which no block will come is made now.
-  if (node.incoming && !node.finished && (!is_regular(node.attributes.mode) || is_complete(node))) {
+  if (node.incoming && !node.finished && (!journal::is_regular(node.attributes.mode) || is_complete(node))) {
     OpenFile file{.id = message.id, .node = std::move(node)};
     return finish_file(file);
   }
@@ -178,7 +178,7 @@ Result<void> Stage::resume(FileId id, const StagedNode& old, StagedNode& node) {
   if (!node.incoming) return {};
   // Written but not accounted for: it would show through where nothing follows.
   const std::string name = stage_name(id);
-  const bool regular = is_regular(node.attributes.mode);
+  const bool regular = journal::is_regular(node.attributes.mode);
   const bool partial = regular && at > 0 && at < node.attributes.size;
   UniqueFd fd(::openat(folders_.incoming.get(), name.c_str(),
                        (partial ? O_WRONLY : O_PATH) | O_NOFOLLOW | O_CLOEXEC));
@@ -227,7 +227,7 @@ Result<bool> Stage::has_intact(const NodeMessage& m) {
 Result<void> Stage::take_none(const NodeMessage& m, const std::optional<StagedNode>& old,
                               StagedNode& node) {
   const bool same_type = old && (old->attributes.mode & S_IFMT) == (m.attributes.mode & S_IFMT);
-  if (is_regular(m.attributes.mode) && same_type && current(*old) && old->content != Content::kNone) {
+  if (journal::is_regular(m.attributes.mode) && same_type && current(*old) && old->content != Content::kNone) {
     // Only its attributes are new.
     node.content = old->content;
     node.incoming = old->incoming;
@@ -239,7 +239,7 @@ Result<void> Stage::take_none(const NodeMessage& m, const std::optional<StagedNo
     return {};
   }
   EPOCHFS_TRY(auto indexed, usable(m));
-  if (!is_regular(m.attributes.mode) && !is_directory(m.attributes.mode)) {
+  if (!journal::is_regular(m.attributes.mode) && !journal::is_directory(m.attributes.mode)) {
     bool there = indexed.has_value();
     if (there && index_.meta().full) {
       EPOCHFS_TRY(there, is_intact_(m.id, *indexed));
@@ -250,7 +250,7 @@ Result<void> Stage::take_none(const NodeMessage& m, const std::optional<StagedNo
     }
   }
   if (old) EPOCHFS_DO(drop_content(m.id, *old));
-  if (!is_regular(m.attributes.mode)) return {};
+  if (!journal::is_regular(m.attributes.mode)) return {};
   if (!indexed) {
     unknown_ = "take " + describe(m.id) + " with its old bytes: the target does not have it";
   } else if (indexed->size != m.attributes.size) {
@@ -460,7 +460,7 @@ Result<void> Stage::make_incoming(OpenFile& file) {
   const FixedAttributes& a = file.node.attributes;
   for (bool again = true;; again = false) {
     int code = 0;
-    if (is_regular(a.mode)) {
+    if (journal::is_regular(a.mode)) {
       file.fd.reset(::openat(dir, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
                              a.mode & 0777));  // nobody can reach it; saves a chmod mostly
       code = file.fd ? 0 : errno;
@@ -482,7 +482,7 @@ Result<void> Stage::make_incoming(OpenFile& file) {
 Result<void> Stage::finish_file(OpenFile& file) {
   StagedNode& node = file.node;
   const std::string what = staged_file(file.id);
-  if (is_regular(node.attributes.mode)) {
+  if (journal::is_regular(node.attributes.mode)) {
     EPOCHFS_DO(open_for_writing(file));
     struct stat s;
     if (::fstat(file.fd.get(), &s) != 0) return fail_errno("stat " + what);
@@ -558,4 +558,4 @@ Result<void> Stage::checkpoint_if_due() {
   return index_.make_room(kPutsACall);
 }
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

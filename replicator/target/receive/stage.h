@@ -19,7 +19,7 @@
 #include "replicator/target/receive/messages.h"
 #include "replicator/target/directory/write_back.h"
 
-namespace epochfs {
+namespace epochfs::replicator {
 
 constexpr uint64_t kNothingNeeded = UINT64_MAX;
 
@@ -129,4 +129,4 @@ class Stage {
   StageCounters counters_;
 };
 
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 using namespace std::chrono_literals;
@@ -243,4 +243,4 @@ TEST(Barrier, SeatsAreTakenAndGivenBackDuringCuts) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -15,7 +15,7 @@
 #include "schema/control.capnp.h"
 #include "tests/unit/fs/mount_support.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 using namespace epochfs::testing;
@@ -46,7 +46,7 @@ class Control : public MountedJournalTest {
     server_.reset();
     MountedJournalTest::TearDown();
   }
-  std::string socket() { return volume_.path() + "/" + kControlSocket; }
+  std::string socket() { return volume_.path() + "/" + journal::kControlSocket; }
   void connect() {
     client_ = must(UnixRpcClient::connect(*io_.lowLevelProvider, socket()));
     mount_ = std::make_unique<rpc::Mount::Client>(client_->bootstrap<rpc::Mount>());
@@ -67,7 +67,7 @@ class Control : public MountedJournalTest {
   }
   void write(const std::string& name, const std::string& bytes) {
     const Touched touched[] = {file(name)};
-    Record intent = write_of(touched[0].id.inode);
+    journal::Record intent = write_of(touched[0].id.inode);
     intent.file = touched[0].id;
     Recorder::Mutation m(*recorder_, worker_, intent, touched);
     UniqueFd fd(::openat(backing_.get(), name.c_str(), O_WRONLY));
@@ -138,7 +138,7 @@ TEST_F(Control, BarrierFlushesMappedPagesIntoTheEpoch) {
   EXPECT_FALSE(response.hasFailure());
   EXPECT_EQ(response.getEpoch(), 1u);
   EXPECT_NE(response.getBarrierTimeNs(), 0u);
-  EXPECT_EQ(must(read_last_epoch(volume_.dir()))->records, 1u);
+  EXPECT_EQ(must(journal::read_last_epoch(volume_.dir()))->records, 1u);
 }
 
 TEST_F(Control, BarrierOnlyIfChanged) {
@@ -159,13 +159,13 @@ TEST_F(Control, ALabelIsOfAnEpochOfItsOwn) {
   EXPECT_EQ(barrier_called("first").getEpoch(), 1u);
   EXPECT_EQ(barrier_called("second").getEpoch(), 2u);
   EXPECT_EQ(barrier_called("").getEpoch(), 2u);
-  const auto epochs = must(read_epochs(volume_.dir()));
-  EXPECT_EQ(must(read_label(volume_.dir(), epochs[0])), "first");
-  EXPECT_EQ(must(read_label(volume_.dir(), epochs[1])), "second");
+  const auto epochs = must(journal::read_epochs(volume_.dir()));
+  EXPECT_EQ(must(journal::read_label(volume_.dir(), epochs[0])), "first");
+  EXPECT_EQ(must(journal::read_label(volume_.dir(), epochs[1])), "second");
 
   auto refused = barrier_called("a\nb");
   EXPECT_EQ(refused.getFailure().getStatus(), uint8_t(ExitStatus::kUsage));
-  EXPECT_EQ(must(read_epochs(volume_.dir())).size(), 2u) << "refused before anything is sealed";
+  EXPECT_EQ(must(journal::read_epochs(volume_.dir())).size(), 2u) << "refused before anything is sealed";
 
   // Sealed, but not labelled: both are told.
   std::filesystem::remove_all(volume_.path() + "/labels");
@@ -185,7 +185,7 @@ TEST_F(Control, AFailureIsAnAnswer) {
 
 TEST_F(Control, ABarrierThatCannotDrainTimesOut) {
   const Touched touched[] = {file("a")};
-  Record intent = write_of(touched[0].id.inode);
+  journal::Record intent = write_of(touched[0].id.inode);
   Recorder::Mutation stuck(*recorder_, worker_, intent, touched);
   auto response = barrier(false, 100);
   ASSERT_TRUE(response.hasFailure());
@@ -225,7 +225,7 @@ TEST_F(Control, APinKeepsWhatTheEpochHeld) {
   EXPECT_EQ(response.getEpoch(), 1u);
   UniqueFd log = fd_of(response.getPin());
   ASSERT_TRUE(log);
-  auto reader = must(PreImageReader::open(std::move(log)));
+  auto reader = must(journal::PreImageReader::open(std::move(log)));
   write("a", "AFTER!");
   must(reader->refresh());
   char bytes[6];
@@ -270,7 +270,7 @@ TEST_F(Control, APinSaysWhetherItIsHeld) {
   auto response = pin(0);
   auto held = response.getPin();
   held.confirmRequest().send().wait(io_.waitScope);
-  auto reader = must(PreImageReader::open(fd_of(held)));
+  auto reader = must(journal::PreImageReader::open(fd_of(held)));
   held.releaseRequest().send().wait(io_.waitScope);
   EXPECT_THROW(held.confirmRequest().send().ignoreResult().wait(io_.waitScope), kj::Exception);
   barrier();  // unpinning took its turn before
@@ -303,12 +303,12 @@ TEST_F(Control, APinGoesWithItsConnection) {
 }
 
 TEST_F(Control, CursorsAreTakenIn) {
-  must(write_cursor(storage_, volume_.dir(), "0123456789ab", {EpochId{0}}));
+  must(journal::write_cursor(storage_, volume_.dir(), "0123456789ab", {EpochId{0}}));
   mount_->cursorsChangedRequest().send().wait(io_.waitScope);
   write("a", "x");
   barrier();
   EXPECT_EQ(pins_->layers(), 1u);
-  must(write_cursor(storage_, volume_.dir(), "0123456789ab", {EpochId{1}}));
+  must(journal::write_cursor(storage_, volume_.dir(), "0123456789ab", {EpochId{1}}));
   mount_->cursorsChangedRequest().send().wait(io_.waitScope);
   EXPECT_EQ(pins_->layers(), 0u);
 }
@@ -333,4 +333,4 @@ TEST_F(Control, EndsWhileACallerWaits) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -3,7 +3,7 @@
 
 #include "tests/unit/fs/pins_support.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 using namespace epochfs::testing;
@@ -69,4 +69,4 @@ TEST_F(DirtyLayersTest, ASmallLayerBesideALargeOneWaits) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -7,7 +7,7 @@
 
 #include "tests/unit/support.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 using namespace epochfs::testing;
@@ -120,4 +120,4 @@ TEST(HeldSignals, LeavesAloneWhatIsIgnored) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -7,7 +7,7 @@
 #include "journal/changes/fold_epochs.h"
 #include "tests/unit/fs/mount_support.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 using namespace epochfs::testing;
@@ -16,7 +16,7 @@ using namespace std::chrono_literals;
 class HousekeeperTest : public MountedJournalTest {
  protected:
   void write(uint64_t inode, uint64_t page = 0) {
-    const Record r = write_of(inode, page * 4096, page * 4096 + 1);
+    const journal::Record r = write_of(inode, page * 4096, page * 4096 + 1);
     const Touched touched[] = {{.id = r.file, .data = r.range}};
     Recorder::Mutation mutation(*recorder_, worker_, r, touched);
     mutation.commit();
@@ -25,8 +25,8 @@ class HousekeeperTest : public MountedJournalTest {
     for (size_t i = 0; i < n * kSegment / 100; ++i) write(7);
   }
   void come_and_go(const char* name) {
-    for (RecordType type : {RecordType::kCreate, RecordType::kUnlink}) {
-      Record r = create_of(9, name);
+    for (journal::RecordType type : {journal::RecordType::kCreate, journal::RecordType::kUnlink}) {
+      journal::Record r = create_of(9, name);
       r.type = type;
       Recorder::Mutation mutation(*recorder_, worker_, r, {});
       mutation.commit();
@@ -34,7 +34,7 @@ class HousekeeperTest : public MountedJournalTest {
   }
   uint64_t barrier() { return value(must(recorder_->barrier(false, 1s)).epoch); }
   void cursor(const char* id, uint64_t epoch, bool walk = false) {
-    must(write_cursor(storage_, volume_.dir(), id, {EpochId{epoch}, walk}));
+    must(journal::write_cursor(storage_, volume_.dir(), id, {EpochId{epoch}, walk}));
     must(housekeeper_->cursors_changed());
   }
   Pressure pressure() { return housekeeper_->status().pressure; }
@@ -72,7 +72,7 @@ TEST_F(HousekeeperTest, WhatACursorNeedsStaysAndItsRecordsNeedNot) {
   EXPECT_LE(segments(), 3u);
   EXPECT_GE(checkpoints_->all().size(), 1u);
   const uint64_t until = barrier();
-  ChangeSet set = must(fold_epochs(volume_, EpochId{since}, EpochId{until}, Fold::Cancel::kDrop));
+  journal::ChangeSet set = must(journal::fold_epochs(volume_, EpochId{since}, EpochId{until}, journal::Fold::Cancel::kDrop));
   EXPECT_FALSE(set.gap);
   EXPECT_TRUE(set.files.count({9, 1}));
   EXPECT_TRUE(set.files.count({7, 1}));
@@ -93,7 +93,7 @@ TEST_F(HousekeeperTest, CursorsBetweenCheckpointsKeepTheirBoundary) {
   fill_segments(2);
   must(housekeeper_->pass());
   const uint64_t until = barrier();
-  ChangeSet set = must(fold_epochs(volume_, EpochId{middle}, EpochId{until}, Fold::Cancel::kDrop));
+  journal::ChangeSet set = must(journal::fold_epochs(volume_, EpochId{middle}, EpochId{until}, journal::Fold::Cancel::kDrop));
   EXPECT_FALSE(set.gap);
   EXPECT_TRUE(set.files.count({9, 1}));
 }
@@ -107,7 +107,7 @@ TEST_F(HousekeeperTest, PinsKnowWhatOnlyCheckpointsHold) {
   ASSERT_GE(checkpoints_->all().size(), 1u);
   std::shared_ptr<Pins::Pin> pin;
   auto log = must(pins_->make_log());
-  must(recorder_->barrier(false, 1s, [&](const SealedEpoch& s) {
+  must(recorder_->barrier(false, 1s, [&](const journal::SealedEpoch& s) {
     pin = pins_->pin(EpochId{since}, s.epoch, std::move(log));
   }));
   // The file is not there, so what has to be saved cannot be: that it had to be shows.
@@ -143,7 +143,7 @@ TEST_F(HousekeeperTest, QuotaTakesFirstWhatIsKeptThenExactness) {
   EXPECT_EQ(pressure(), Pressure::kExtents);
   EXPECT_LE(housekeeper_->status().bytes(), 8 * kSegment);
   const uint64_t until = barrier();
-  ChangeSet set = must(fold_epochs(volume_, EpochId{since}, EpochId{until}, Fold::Cancel::kDrop));
+  journal::ChangeSet set = must(journal::fold_epochs(volume_, EpochId{since}, EpochId{until}, journal::Fold::Cancel::kDrop));
   EXPECT_FALSE(set.gap);
   EXPECT_TRUE(set.files.at({7, 1}).data.touches({0, 1}));
   cursor("abc", until);
@@ -161,7 +161,7 @@ TEST_F(HousekeeperTest, QuotaTakesTheTreeInTheEnd) {
   }
   EXPECT_EQ(pressure(), Pressure::kTree);
   const uint64_t until = barrier();
-  EXPECT_TRUE(must(fold_epochs(volume_, EpochId{since}, EpochId{until}, Fold::Cancel::kDrop)).gap);
+  EXPECT_TRUE(must(journal::fold_epochs(volume_, EpochId{since}, EpochId{until}, journal::Fold::Cancel::kDrop)).gap);
   EXPECT_EQ(journal_->statistics().lost, 0u) << "whoever is told of the gap knows all behind it";
 }
 
@@ -195,7 +195,7 @@ TEST_F(HousekeeperTest, BlockingHoldsMutationsUntilThereIsRoom) {
   std::thread writer([&] {
     Worker worker = *recorder_->add_worker();
     for (uint64_t i = 0; !stop; ++i, ++written) {
-      const Record r = write_of(100 + i);
+      const journal::Record r = write_of(100 + i);
       const Touched touched[] = {{.id = r.file, .data = r.range}};
       Recorder::Mutation mutation(*recorder_, worker, r, touched);
       mutation.commit();
@@ -205,7 +205,7 @@ TEST_F(HousekeeperTest, BlockingHoldsMutationsUntilThereIsRoom) {
   while (!housekeeper_->status().blocking) std::this_thread::yield();
   EXPECT_LE(pressure(), Pressure::kNear) << "nothing is given up instead";
   const uint64_t until = barrier();
-  EXPECT_FALSE(must(fold_epochs(volume_, EpochId{since}, EpochId{until}, Fold::Cancel::kDrop)).gap);
+  EXPECT_FALSE(must(journal::fold_epochs(volume_, EpochId{since}, EpochId{until}, journal::Fold::Cancel::kDrop)).gap);
   const uint64_t held_at = written;
   cursor("abc", until);
   while (written <= held_at + 1) std::this_thread::yield();
@@ -248,7 +248,7 @@ TEST_F(HousekeeperTest, NamesThatAWalkMayHaveSeenStayWhenItBeginsMeanwhile) {
   Storage& storage = Storage::system();
   const std::function<void(std::string_view)> begin_to_walk = [&](std::string_view label) {
     if (label != "manifest-append") return;
-    must(write_cursor(storage, volume_.dir(), "def", {EpochId{since}, true}));
+    must(journal::write_cursor(storage, volume_.dir(), "def", {EpochId{since}, true}));
   };
   storage_.at_call = &begin_to_walk;
   must(housekeeper_->pass());
@@ -267,4 +267,4 @@ TEST_F(HousekeeperTest, NamesThatAWalkMayHaveSeenStay) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -39,66 +39,66 @@ class WakeupTest : public ::testing::Test {
 };
 
 TEST_F(WakeupTest, HoldsWhileRequestsComeAndLetsGoInCalm) {
-  Wakeup wakeup(WakeupMode::kAdaptive, device_);
-  EXPECT_EQ(wakeup.unavailable(), "");
+  fs::IdleLatency idle(fs::WakeupMode::kAdaptive, device_);
+  EXPECT_EQ(idle.unavailable(), "");
   EXPECT_EQ(bound(), kNoBound);
   for (int round = 0; round < 3; ++round) {
     ASSERT_TRUE(eventually([&] {
-      wakeup.arrived();
-      return wakeup.holding();
+      idle.arrived();
+      return idle.holding();
     }));
     EXPECT_LE(bound(), 2);
-    ASSERT_TRUE(eventually([&] { return !wakeup.holding(); }));
+    ASSERT_TRUE(eventually([&] { return !idle.holding(); }));
     EXPECT_EQ(bound(), kNoBound);
   }
-  EXPECT_GT(wakeup.held(), 0ns);
+  EXPECT_GT(idle.held(), 0ns);
 }
 
 // One request an interval is not thick and fast, however long it goes on.
 TEST_F(WakeupTest, FewRequestsAreNoReason) {
-  Wakeup wakeup(WakeupMode::kAdaptive, device_, {.begin = 20, .end = 10, .interval = 1ms});
+  fs::IdleLatency idle(fs::WakeupMode::kAdaptive, device_, {.begin = 20, .end = 10, .interval = 1ms});
   for (int i = 0; i < 50; ++i) {
-    wakeup.arrived();
+    idle.arrived();
     std::this_thread::sleep_for(2ms);
-    ASSERT_FALSE(wakeup.holding());
+    ASSERT_FALSE(idle.holding());
   }
-  EXPECT_EQ(wakeup.held(), 0ns);
+  EXPECT_EQ(idle.held(), 0ns);
 }
 
 TEST_F(WakeupTest, AlwaysHoldsFromTheBeginning) {
-  Wakeup wakeup(WakeupMode::kAlways, device_);
-  EXPECT_TRUE(wakeup.holding());
+  fs::IdleLatency idle(fs::WakeupMode::kAlways, device_);
+  EXPECT_TRUE(idle.holding());
   EXPECT_LE(bound(), 2);
 }
 
 TEST_F(WakeupTest, NeverTouchesNothing) {
-  Wakeup wakeup(WakeupMode::kNever, device_);
-  for (int i = 0; i < 1000; ++i) wakeup.arrived();
-  EXPECT_FALSE(wakeup.holding());
+  fs::IdleLatency idle(fs::WakeupMode::kNever, device_);
+  for (int i = 0; i < 1000; ++i) idle.arrived();
+  EXPECT_FALSE(idle.holding());
   EXPECT_EQ(bound(), -1);
-  EXPECT_NE(wakeup.unavailable().find("wakeup=never"), std::string::npos);
+  EXPECT_NE(idle.unavailable().find("wakeup=never"), std::string::npos);
 }
 
 TEST_F(WakeupTest, SaysWhyItCannot) {
-  Wakeup wakeup(WakeupMode::kAdaptive, folder_.path() + "/missing");
-  for (int i = 0; i < 1000; ++i) wakeup.arrived();
-  EXPECT_FALSE(wakeup.holding());
-  EXPECT_NE(wakeup.unavailable().find("/missing: No such file"), std::string::npos);
+  fs::IdleLatency idle(fs::WakeupMode::kAdaptive, folder_.path() + "/missing");
+  for (int i = 0; i < 1000; ++i) idle.arrived();
+  EXPECT_FALSE(idle.holding());
+  EXPECT_NE(idle.unavailable().find("/missing: No such file"), std::string::npos);
 }
 
 TEST_F(WakeupTest, CountsFromManyThreads) {
-  Wakeup wakeup(WakeupMode::kAdaptive, device_);
+  fs::IdleLatency idle(fs::WakeupMode::kAdaptive, device_);
   std::atomic<bool> stop{false};
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
-      while (!stop) wakeup.arrived();
+      while (!stop) idle.arrived();
     });
   }
-  EXPECT_TRUE(eventually([&] { return wakeup.holding(); }));
+  EXPECT_TRUE(eventually([&] { return idle.holding(); }));
   stop = true;
   for (auto& t : threads) t.join();
-  EXPECT_TRUE(eventually([&] { return !wakeup.holding(); }));
+  EXPECT_TRUE(eventually([&] { return !idle.holding(); }));
 }
 
 }  // namespace

@@ -10,7 +10,7 @@
 #include <fstream>
 #include <set>
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 Inode inode_of(uint64_t number) {
@@ -124,4 +124,4 @@ TEST_F(InodeTableTest, GivesMemoryBackWhenTheKernelForgets) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -16,11 +16,11 @@ class MountedJournalTest : public JournalTest {
     ASSERT_EQ(::mkdir((dir_ / "backing").c_str(), 0755), 0);
     backing_ = must(open_directory(dir_ / "backing"));
     open();
-    pins_ = must(Pins::create(volume_, backing_.get()));
+    pins_ = must(fs::Pins::create(volume_, backing_.get()));
     pins_->restore({}, {}, EpochId{0});
-    recorder_ = std::make_unique<Recorder>(*journal_, barrier_, *pins_, backing_.get());
-    checkpoints_ = must(Checkpoints::open(storage_, volume_));
-    settler_ = std::make_unique<Settler>(storage_, *journal_, backing_.get());
+    recorder_ = std::make_unique<fs::Recorder>(*journal_, barrier_, *pins_, backing_.get());
+    checkpoints_ = must(journal::Checkpoints::open(storage_, volume_));
+    settler_ = std::make_unique<fs::Settler>(storage_, *journal_, backing_.get());
     worker_ = *recorder_->add_worker();
     keep({.keep = {.bytes = 0}});
   }
@@ -31,20 +31,20 @@ class MountedJournalTest : public JournalTest {
     pins_.reset();
   }
   // From now on house is kept like this; by hand, unless it is started.
-  void keep(const HousekeepingOptions& options) {
+  void keep(const fs::HousekeepingOptions& options) {
     housekeeper_.reset();
-    housekeeper_ = std::make_unique<Housekeeper>(volume_, backing_.get(), *journal_, *recorder_,
+    housekeeper_ = std::make_unique<fs::Housekeeper>(volume_, backing_.get(), *journal_, *recorder_,
                                                  *pins_, *checkpoints_, *settler_, options);
   }
 
   UniqueFd backing_;
-  Barrier barrier_;
-  std::unique_ptr<Pins> pins_;
-  std::unique_ptr<Recorder> recorder_;
-  std::unique_ptr<Checkpoints> checkpoints_;
-  std::unique_ptr<Settler> settler_;
-  std::unique_ptr<Housekeeper> housekeeper_;
-  Worker worker_;
+  fs::Barrier barrier_;
+  std::unique_ptr<fs::Pins> pins_;
+  std::unique_ptr<fs::Recorder> recorder_;
+  std::unique_ptr<journal::Checkpoints> checkpoints_;
+  std::unique_ptr<fs::Settler> settler_;
+  std::unique_ptr<fs::Housekeeper> housekeeper_;
+  fs::Worker worker_;
 };
 
 }  // namespace epochfs::testing

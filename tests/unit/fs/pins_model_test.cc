@@ -12,7 +12,7 @@
 #include "replicator/source/reading/epoch_reader.h"
 #include "tests/unit/fs/pins_support.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 using namespace epochfs::testing;
@@ -38,7 +38,7 @@ struct ModelFile {
 
 struct Dirty {
   FileHandle handle;
-  ByteRanges data;
+  journal::ByteRanges data;
   bool fresh = false;
 };
 using DirtyFiles = std::map<FileId, Dirty>;
@@ -83,7 +83,7 @@ class ModelTest : public PinsTest {
     for (const FilePtr& f : files) {
       if (f->names.empty()) continue;
       Snapshot s;
-      s.attributes = without_atime(*capture_attributes(f->fd.get()));
+      s.attributes = without_atime(*journal::capture_attributes(f->fd.get()));
       struct stat st;
       EXPECT_EQ(::fstat(f->fd.get(), &st), 0);
       s.bytes.resize(size_t(st.st_size));
@@ -93,16 +93,16 @@ class ModelTest : public PinsTest {
     struct statx a;
     FileHandle handle;
     EXPECT_EQ(identify(dir_.get(), "", a, handle), 0);
-    out[file_id(a)] = {"", without_atime(*capture_attributes(dir_.get()))};
+    out[file_id(a)] = {"", without_atime(*journal::capture_attributes(dir_.get()))};
     return out;
   }
 
   // Plays the replicator: brings `target` from one seal to the next with what the
   // dirty ranges say, and its reader finds, and compares.
   // With `pin`, it tells how far it is, as a reader may that reads once.
-  void ship(PreImageReader& log, const DirtyFiles& dirty, const Snapshots& base,
+  void ship(journal::PreImageReader& log, const DirtyFiles& dirty, const Snapshots& base,
             const Snapshots& expected, Pins::Pin* pin = nullptr) {
-    EpochReader reader(dir_.get(), &log);
+    replicator::EpochReader reader(dir_.get(), &log);
     for (const auto& [id, want] : expected) {
       auto d = dirty.find(id);
       if (d == dirty.end()) {
@@ -331,7 +331,7 @@ void ModelTest::run(int threads, int epochs) {
     uint64_t cursor = 0;
     Snapshots target;      // at the cursor
     std::shared_ptr<Pins::Pin> pin;
-    std::unique_ptr<PreImageReader> reader;
+    std::unique_ptr<journal::PreImageReader> reader;
     uint64_t pinned = 0;
     DirtyFiles pinned_dirty;
     Snapshots expected;
@@ -355,7 +355,7 @@ void ModelTest::run(int threads, int epochs) {
     };
     for (int e = 1; e <= epochs && !HasFatalFailure(); ++e) {
       mutate();
-      std::unique_ptr<PreImageWriter> logs[2] = {*pins_->make_log(), *pins_->make_log()};
+      std::unique_ptr<journal::PreImageWriter> logs[2] = {*pins_->make_log(), *pins_->make_log()};
       const uint64_t wish = random.u64();
       ASSERT_TRUE(barrier_.cut(60s, [&] {
         pins_->seal(EpochId{uint64_t(e)});
@@ -400,4 +400,4 @@ TEST_F(ModelTest, RandomOperationsOneByOne) { run(0, 300); }
 TEST_F(ModelTest, RandomOperationsFromManyThreads) { run(3, 60); }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -39,14 +39,14 @@ class PinsTest : public ::testing::Test {
   }
   void make_pins() {
     pins_.reset();
-    pins_ = must(Pins::create(volume_, dir_.get()));
+    pins_ = must(fs::Pins::create(volume_, dir_.get()));
   }
 
   // ---- operations, as the mount runs them ----
 
-  Touched touch(const std::string& name, ByteRange data, bool vanishing = false) {
+  fs::Touched touch(const std::string& name, ByteRange data, bool vanishing = false) {
     struct statx a;
-    Touched t;
+    fs::Touched t;
     EXPECT_EQ(identify(dir_.get(), name.c_str(), a, t.handle), 0) << name;
     t.id = file_id(a);
     t.data = data;
@@ -62,21 +62,21 @@ class PinsTest : public ::testing::Test {
     pins_->dirty(touch("", kNone).id, kNone);
   }
   void write(const std::string& name, uint64_t offset, const std::string& bytes) {
-    Touched t = touch(name, {offset, offset + bytes.size()});
+    fs::Touched t = touch(name, {offset, offset + bytes.size()});
     pins_->save(t);
     UniqueFd fd(::openat(dir_.get(), name.c_str(), O_RDWR));
     ASSERT_TRUE(pwrite_full(fd.get(), bytes.data(), bytes.size(), offset, name));
     pins_->dirty(t.id, t.data);
   }
   void truncate(const std::string& name, uint64_t size) {
-    Touched t = touch(name, {size, ByteRange::kEndOfFile});
+    fs::Touched t = touch(name, {size, ByteRange::kEndOfFile});
     t.frees = true;
     pins_->save(t);
     ASSERT_EQ(::truncate(path(name).c_str(), off_t(size)), 0);
     pins_->dirty(t.id, t.data);
   }
   void punch(const std::string& name, uint64_t offset, uint64_t length) {
-    Touched t = touch(name, {offset, offset + length});
+    fs::Touched t = touch(name, {offset, offset + length});
     t.frees = true;
     pins_->save(t);
     UniqueFd fd(::openat(dir_.get(), name.c_str(), O_RDWR));
@@ -85,7 +85,7 @@ class PinsTest : public ::testing::Test {
     pins_->dirty(t.id, t.data);
   }
   void unlink(const std::string& name) {
-    Touched t = touch(name, kNone, true), parent = touch("", kNone);
+    fs::Touched t = touch(name, kNone, true), parent = touch("", kNone);
     pins_->save(t);
     pins_->save(parent);
     ASSERT_EQ(::unlinkat(dir_.get(), name.c_str(), 0), 0);
@@ -98,19 +98,19 @@ class PinsTest : public ::testing::Test {
     return bytes.value_or("");
   }
 
-  std::shared_ptr<Pins::Pin> seal_and_pin(uint64_t since, uint64_t sealed) {
+  std::shared_ptr<fs::Pins::Pin> seal_and_pin(uint64_t since, uint64_t sealed) {
     auto log = pins_->make_log();
     EXPECT_TRUE(log);
     pins_->seal(EpochId{sealed});
     return pins_->pin(EpochId{since}, EpochId{sealed}, *std::move(log));
   }
-  std::unique_ptr<PreImageReader> reader_of(const Pins::Pin& pin) {
-    auto reader = PreImageReader::open(UniqueFd(::dup(pin.log_fd())));
+  std::unique_ptr<journal::PreImageReader> reader_of(const fs::Pins::Pin& pin) {
+    auto reader = journal::PreImageReader::open(UniqueFd(::dup(pin.log_fd())));
     EXPECT_TRUE(reader);
     return *std::move(reader);
   }
   // What the file held at the seal: backing bytes under pre-images.
-  std::string at_seal(PreImageReader& reader, const Touched& file) {
+  std::string at_seal(journal::PreImageReader& reader, const fs::Touched& file) {
     UniqueFd fd(open_handle(dir_.get(), file.handle, O_RDONLY));
     EXPECT_TRUE(fd) << "open by handle";
     struct stat st;
@@ -136,8 +136,8 @@ class PinsTest : public ::testing::Test {
 
   TemporaryDirectory base_;
   UniqueFd dir_;
-  Volume volume_;
-  std::unique_ptr<Pins> pins_;
+  journal::Volume volume_;
+  std::unique_ptr<fs::Pins> pins_;
 };
 
 }  // namespace epochfs::testing

@@ -11,7 +11,7 @@
 
 #include "tests/unit/fs/pins_support.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 using namespace epochfs::testing;
@@ -200,8 +200,8 @@ TEST_F(PinsTest, AttributesAreThoseOfTheSeal) {
   ASSERT_EQ(::setxattr(path("a").c_str(), "user.k", "v", 1, 0), 0);
   auto pin = seal_and_pin(0, 1);
   auto reader = reader_of(*pin);
-  auto before = capture_attributes(UniqueFd(::openat(dir_.get(), "a", O_RDONLY)).get());
-  auto root_before = capture_attributes(dir_.get());
+  auto before = journal::capture_attributes(UniqueFd(::openat(dir_.get(), "a", O_RDONLY)).get());
+  auto root_before = journal::capture_attributes(dir_.get());
   const Touched file = touch("a", kNone), root = touch("", kNone);
   ASSERT_TRUE(reader->refresh());
   EXPECT_EQ(reader->attributes(file.id), nullptr);
@@ -272,7 +272,7 @@ TEST_F(PinsTest, WhatAnEarlierProcessLeftIsSaved) {
   create("old", "0123456789");
   create("clean", "0123456789");
   make_pins();  // another process
-  ChangeSet changes;
+  journal::ChangeSet changes;
   changes.files[touch("old", kNone).id].data.add({2, 4});
   pins_->restore({}, changes, EpochId{6});
   auto pin = seal_and_pin(6, 8);
@@ -280,7 +280,7 @@ TEST_F(PinsTest, WhatAnEarlierProcessLeftIsSaved) {
   write("old", 0, "abcdefghij");
   write("clean", 0, "abcdefghij");
   ASSERT_TRUE(reader->refresh());
-  const ByteRanges* saved = reader->saved(touch("old", kNone).id);
+  const journal::ByteRanges* saved = reader->saved(touch("old", kNone).id);
   ASSERT_NE(saved, nullptr);
   EXPECT_EQ(saved->bytes(), 2u);
   EXPECT_EQ(reader->saved(touch("clean", kNone).id), nullptr);
@@ -342,7 +342,7 @@ TEST_F(PinsTest, TooLargeAPreImageGivesThePinUp) {
 }
 
 TEST_F(PinsTest, LogsOfAnEarlierProcessAreRemoved) {
-  UniqueFd dir(::openat(volume_.dir(), kPreimagesDir, O_RDONLY | O_DIRECTORY));
+  UniqueFd dir(::openat(volume_.dir(), journal::kPreimagesDir, O_RDONLY | O_DIRECTORY));
   ::close(::openat(dir.get(), "pin-1", O_WRONLY | O_CREAT, 0600));
   make_pins();
   EXPECT_NE(::faccessat(dir.get(), "pin-1", F_OK, 0), 0);
@@ -364,4 +364,4 @@ TEST_F(PinsTest, WhatThereIsCanBeAskedForWhilePinsComeAndGo) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::fs

@@ -12,7 +12,7 @@
 #include "journal/preimages/attributes.h"
 #include "tests/unit/journal/journal_support.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 using namespace epochfs::testing;
@@ -32,7 +32,7 @@ class Recording : public JournalTest {
     open();
     pins_ = must(Pins::create(volume_, backing_.get()));
     pins_->restore({}, {}, EpochId{value(journal_->open_epoch()) - 1});
-    auto last = must(read_last_epoch(volume_.dir()));
+    auto last = must(journal::read_last_epoch(volume_.dir()));
     recorder_ = std::make_unique<Recorder>(*journal_, barrier_, *pins_, backing_.get(), last);
     worker_ = *recorder_->add_worker();
   }
@@ -53,8 +53,8 @@ class Recording : public JournalTest {
     t.data = data;
     return t;
   }
-  Record intent_of(const Touched& t) {
-    Record r = write_of(0, t.data.begin, t.data.end);
+  journal::Record intent_of(const Touched& t) {
+    journal::Record r = write_of(0, t.data.begin, t.data.end);
     r.file = t.id;
     r.handle = t.handle;
     return r;
@@ -66,7 +66,7 @@ class Recording : public JournalTest {
     must(pwrite_full(fd.get(), bytes.data(), bytes.size(), offset, name));
     m.commit();
   }
-  Result<SealedEpoch> barrier(bool only_if_changed = false) {
+  Result<journal::SealedEpoch> barrier(bool only_if_changed = false) {
     return recorder_->barrier(only_if_changed, 10s);
   }
 
@@ -81,7 +81,7 @@ TEST_F(Recording, WhatWasCommittedIsInTheJournal) {
   write("a", 10, "bytes");
   auto records = read();
   ASSERT_EQ(records.size(), 1u);
-  EXPECT_EQ(records[0].record.type, RecordType::kWrite);
+  EXPECT_EQ(records[0].record.type, journal::RecordType::kWrite);
   EXPECT_EQ(records[0].record.range, (ByteRange{10, 15}));
   EXPECT_EQ(records[0].record.file, file("a").id);
 }
@@ -106,14 +106,14 @@ TEST_F(Recording, TheIntentOutlivesAKillInTheMiddle) {
   const Touched touched[] = {file("a", {0, 100})};
   {
     Recorder::Mutation m(*recorder_, worker_, intent_of(touched[0]), touched);
-    InFlight::Found found;
-    must(InFlight::open(storage_, volume_.dir(), found));
+    journal::InFlight::Found found;
+    must(journal::InFlight::open(storage_, volume_.dir(), found));
     ASSERT_EQ(found.intents.size(), 1u);
     EXPECT_EQ(found.intents[0].file, touched[0].id);
     m.commit();
   }
-  InFlight::Found found;
-  must(InFlight::open(storage_, volume_.dir(), found));
+  journal::InFlight::Found found;
+  must(journal::InFlight::open(storage_, volume_.dir(), found));
   EXPECT_TRUE(found.intents.empty());
 }
 
@@ -121,10 +121,10 @@ TEST_F(Recording, ThePreImageIsPublishedBeforeTheIntentIsCarriedOut) {
   write("a", 0, "before");
   std::shared_ptr<Pins::Pin> pin;
   auto log = must(pins_->make_log());
-  must(recorder_->barrier(false, 10s, [&](const SealedEpoch& s) {
+  must(recorder_->barrier(false, 10s, [&](const journal::SealedEpoch& s) {
     pin = pins_->pin(EpochId{0}, s.epoch, std::move(log));
   }));
-  auto reader = must(PreImageReader::open(UniqueFd(::dup(pin->log_fd()))));
+  auto reader = must(journal::PreImageReader::open(UniqueFd(::dup(pin->log_fd()))));
   const Touched touched[] = {file("a", {0, 3})};
   Recorder::Mutation m(*recorder_, worker_, intent_of(touched[0]), touched);
   must(reader->refresh());
@@ -137,25 +137,25 @@ TEST_F(Recording, ThePreImageIsPublishedBeforeTheIntentIsCarriedOut) {
 TEST_F(Recording, BarriersNumberEpochsWithoutGaps) {
   for (uint64_t e = 1; e <= 5; ++e) {
     write("a", 0, "x");
-    SealedEpoch sealed = must(barrier());
+    journal::SealedEpoch sealed = must(barrier());
     EXPECT_EQ(sealed.epoch, EpochId{e});
     EXPECT_EQ(sealed.records, 1u);
     EXPECT_EQ(recorder_->last_sealed(), sealed);
   }
-  auto manifest = must(read_epochs(volume_.dir()));
+  auto manifest = must(journal::read_epochs(volume_.dir()));
   ASSERT_EQ(manifest.size(), 5u);
   EXPECT_EQ(manifest.back().epoch, EpochId{5});
 }
 
 TEST_F(Recording, OnlyIfChangedSealsWhatIsNew) {
-  SealedEpoch first = must(barrier(true));  // nothing was sealed yet
+  journal::SealedEpoch first = must(barrier(true));  // nothing was sealed yet
   EXPECT_EQ(first.epoch, EpochId{1});
   EXPECT_EQ(must(barrier(true)).epoch, EpochId{1});
   write("a", 0, "x");
   EXPECT_EQ(must(barrier(true)).epoch, EpochId{2});
   EXPECT_EQ(must(barrier(true)).epoch, EpochId{2});
   EXPECT_EQ(must(barrier(false)).epoch, EpochId{3});
-  EXPECT_EQ(must(read_epochs(volume_.dir())).size(), 3u);
+  EXPECT_EQ(must(journal::read_epochs(volume_.dir())).size(), 3u);
 }
 
 TEST_F(Recording, OnlyIfChangedKnowsWhatWasSealedBefore) {
@@ -169,8 +169,8 @@ TEST_F(Recording, OnlyIfChangedKnowsWhatWasSealedBefore) {
 TEST_F(Recording, AtSealRunsInsideTheBarrierAlsoWhenNothingIsNew) {
   must(barrier());
   int calls = 0;
-  SealedEpoch given;
-  must(recorder_->barrier(true, 10s, [&](const SealedEpoch& s) {
+  journal::SealedEpoch given;
+  must(recorder_->barrier(true, 10s, [&](const journal::SealedEpoch& s) {
     ++calls;
     given = s;
   }));
@@ -219,7 +219,7 @@ TEST_F(Recording, AnEpochThatCouldNotBePublishedIsPublishedFirst) {
 
   storage_.failing_label.clear();
   EXPECT_EQ(must(barrier()).epoch, EpochId{2});
-  auto manifest = must(read_epochs(volume_.dir()));
+  auto manifest = must(journal::read_epochs(volume_.dir()));
   ASSERT_EQ(manifest.size(), 2u);
   EXPECT_EQ(manifest[0].records, 1u);
   EXPECT_EQ(manifest[1].records, 1u);
@@ -235,11 +235,11 @@ TEST_F(Recording, ALostRecordMakesEveryFileCountAsDirty) {
   storage_.full = false;
   std::shared_ptr<Pins::Pin> pin;
   auto log = must(pins_->make_log());
-  auto sealed = recorder_->barrier(false, 10s, [&](const SealedEpoch& s) {
+  auto sealed = recorder_->barrier(false, 10s, [&](const journal::SealedEpoch& s) {
     pin = pins_->pin(EpochId{1}, s.epoch, std::move(log));
   });
   ASSERT_NE(pin, nullptr);
-  auto reader = must(PreImageReader::open(UniqueFd(::dup(pin->log_fd()))));
+  auto reader = must(journal::PreImageReader::open(UniqueFd(::dup(pin->log_fd()))));
   const Touched other = file("never written", {0, 1});
   pins_->save(other);
   must(reader->refresh());
@@ -249,7 +249,7 @@ TEST_F(Recording, ALostRecordMakesEveryFileCountAsDirty) {
 TEST_F(Recording, ThereAreNoMoreWorkersThanSlots) {
   std::vector<Worker> workers;
   while (auto w = recorder_->add_worker()) workers.push_back(*w);
-  EXPECT_EQ(workers.size(), kInFlightSlots - 1);
+  EXPECT_EQ(workers.size(), journal::kInFlightSlots - 1);
   recorder_->remove_worker(workers.back());
   workers.pop_back();
   auto again = recorder_->add_worker();
@@ -275,7 +275,7 @@ TEST_F(Recording, AnEpochIsACut) {
       UniqueFd fd(::openat(backing_.get(), ("f" + std::to_string(t)).c_str(), O_RDWR));
       const Touched touched[] = {files[t]};
       for (uint64_t n = 1; !stop; ++n) {
-        Record intent = intent_of(touched[0]);
+        journal::Record intent = intent_of(touched[0]);
         intent.range = {n, n + 1};  // so that the journal tells which one it was
         {
           Recorder::Mutation m(*recorder_, worker, intent, touched);
@@ -294,7 +294,7 @@ TEST_F(Recording, AnEpochIsACut) {
   for (int e = 0; e < kEpochs; ++e) {
     Seen s;
     for (int t = 0; t < kThreads; ++t) s.before[t] = done[t];
-    must(recorder_->barrier(false, 60s, [&](const SealedEpoch&) {
+    must(recorder_->barrier(false, 60s, [&](const journal::SealedEpoch&) {
       for (int t = 0; t < kThreads; ++t) {
         UniqueFd fd(::openat(backing_.get(), ("f" + std::to_string(t)).c_str(), O_RDONLY));
         s.at_seal[t] = 0;
@@ -312,7 +312,7 @@ TEST_F(Recording, AnEpochIsACut) {
   uint64_t recorded[kThreads] = {};
   size_t epoch = 0;
   for (const Kept& k : read()) {
-    if (k.record.type == RecordType::kSeal) {
+    if (k.record.type == journal::RecordType::kSeal) {
       for (int t = 0; t < kThreads; ++t) {
         EXPECT_EQ(recorded[t], seen[epoch].at_seal[t]);
         EXPECT_GE(recorded[t], seen[epoch].before[t]);
@@ -330,4 +330,4 @@ TEST_F(Recording, AnEpochIsACut) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::fs

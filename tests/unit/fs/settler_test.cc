@@ -9,7 +9,7 @@
 #include "fs/housekeeping/suspects.h"
 #include "tests/unit/journal/journal_support.h"
 
-namespace epochfs {
+namespace epochfs::fs {
 namespace {
 
 using namespace epochfs::testing;
@@ -45,12 +45,12 @@ class NotedStorage : public FailingStorage {
 class SettlerTest : public JournalTest {
  protected:
   void SetUp() override {
-    journal_ = must(Journal::open(noted_, volume_, lookup_, report_));
+    journal_ = must(journal::Journal::open(noted_, volume_, lookup_, report_));
     settler_ = std::make_unique<Settler>(noted_, *journal_, volume_.dir());
     noted_.calls();
   }
   void append() {
-    Record r = write_of(7);
+    journal::Record r = write_of(7);
     ASSERT_NE(journal_->append(r), Lsn{0});
   }
   NotedStorage noted_;
@@ -204,4 +204,4 @@ TEST_F(SuspectsTest, WhatIsGoneOrAnotherOrNoRegularFileIsLeftAlone) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::fs

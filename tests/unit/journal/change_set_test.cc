@@ -9,7 +9,7 @@
 
 #include "tests/unit/journal/tree_model.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 using namespace epochfs::testing;
@@ -398,4 +398,4 @@ TEST(FoldModel, LongRangeTellsTheSameAsItsParts) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -9,8 +9,8 @@
 
 namespace epochfs::testing {
 
-inline FileChange random_change(Random& random) {
-  FileChange c;
+inline journal::FileChange random_change(Random& random) {
+  journal::FileChange c;
   c.fresh = random.one_in(3);
   c.whole = random.one_in(5);
   c.touched = random.one_in(2);
@@ -31,17 +31,17 @@ inline FileChange random_change(Random& random) {
 }
 
 struct CheckpointContent {
-  std::map<FileId, FileChange> files;
-  std::map<NameKey, NameChange> names;
+  std::map<FileId, journal::FileChange> files;
+  std::map<journal::NameKey, journal::NameChange> names;
 
-  void add(const FileId& id, const FileChange& change) { files[id] = change; }
-  void add(const NameKey& key, const NameChange& change) { names[key] = change; }
+  void add(const FileId& id, const journal::FileChange& change) { files[id] = change; }
+  void add(const journal::NameKey& key, const journal::NameChange& change) { names[key] = change; }
   bool operator==(const CheckpointContent&) const = default;
 };
 
-inline CheckpointContent content_of(const Checkpoint& c) {
+inline CheckpointContent content_of(const journal::Checkpoint& c) {
   CheckpointContent out;
-  for_each_change(c, [&](const auto& key, const auto& change) { out.add(key, change); });
+  journal::for_each_change(c, [&](const auto& key, const auto& change) { out.add(key, change); });
   return out;
 }
 

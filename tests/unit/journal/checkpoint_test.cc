@@ -4,7 +4,7 @@
 
 #include "tests/unit/journal/checkpoint_support.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 using namespace epochfs::testing;
@@ -159,4 +159,4 @@ TEST(CheckpointName, IsParsedStrictly) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -15,18 +15,18 @@ namespace epochfs::testing {
 
 class CheckpointsTest : public JournalTest {
  protected:
-  Checkpoints& checkpoints() {
-    if (!checkpoints_) checkpoints_ = must(Checkpoints::open(storage_, volume_));
+  journal::Checkpoints& checkpoints() {
+    if (!checkpoints_) checkpoints_ = must(journal::Checkpoints::open(storage_, volume_));
     return *checkpoints_;
   }
-  void append(const Record& record) {
-    Record r = record;
+  void append(const journal::Record& record) {
+    journal::Record r = record;
     ASSERT_NE(journal_->append(r), Lsn{0});
   }
   // All records of segments that lie wholly before the newest seal.
   void let_records_go() {
-    auto last = must(read_last_epoch(volume_.dir()));
-    for (const auto& [index, name] : must(list_segments(volume_.dir()))) {
+    auto last = must(journal::read_last_epoch(volume_.dir()));
+    for (const auto& [index, name] : must(journal::list_segments(volume_.dir()))) {
       if ((index + 1) * kSegment <= value(last->seal)) {
         ASSERT_EQ(::unlink(segment_file(index).c_str()), 0);
       }
@@ -38,14 +38,14 @@ class CheckpointsTest : public JournalTest {
   }
   std::vector<std::string> names_on_disk() {
     std::vector<std::string> out;
-    for (const auto& c : must(read_checkpoints(volume_))) {
+    for (const auto& c : must(journal::read_checkpoints(volume_))) {
       out.push_back(fmt::format("{}-{}", value(c->info().first), value(c->info().last)));
     }
     return out;
   }
   // What a random life does besides: all may be left out but `check`.
   struct Life {
-    std::function<void(const Record&)> append;
+    std::function<void(const journal::Record&)> append;
     std::function<void(const TreeModel::Snapshot& now, const std::vector<EpochId>& cursors)> before_a_seal;
     std::function<void()> after_checkpoints;
     // Two states, and the epochs that they are of.
@@ -64,16 +64,16 @@ class CheckpointsTest : public JournalTest {
     std::map<uint64_t, TreeModel::Snapshot> at_epoch{{0, model.snapshot()}};
     std::vector<EpochId> cursors{EpochId{0}};
     for (int range = 0; range < 25; ++range) {
-      std::deque<Record> records;
+      std::deque<journal::Record> records;
       for (uint64_t i = random.below(40); i > 0; --i) model.step(random, records);
-      for (const Record& r : records) life.append ? life.append(r) : append(r);
+      for (const journal::Record& r : records) life.append ? life.append(r) : append(r);
       if (life.before_a_seal) life.before_a_seal(model.snapshot(), cursors);
       const uint64_t epoch = value(seal_and_publish().epoch);
       at_epoch[epoch] = model.snapshot();
       if (random.one_in(4)) cursors.push_back(EpochId{epoch});
       if (random.one_in(6) && cursors.size() > 1) cursors.erase(cursors.begin());
       if (random.one_in(3)) {
-        const CheckpointPolicy policy{.boundaries = cursors};
+        const journal::CheckpointPolicy policy{.boundaries = cursors};
         must(checkpoints().extend(cursors.front(), EpochId{epoch}, policy));
         must(checkpoints().compact(policy));
         must(checkpoints().drop_up_to(cursors.front()));
@@ -86,11 +86,11 @@ class CheckpointsTest : public JournalTest {
     }
     kill();
   }
-  ChangeSet fold(uint64_t since, uint64_t until, Fold::Cancel cancel = Fold::Cancel::kDrop) {
-    return must(fold_epochs(volume_, EpochId{since}, EpochId{until}, cancel));
+  journal::ChangeSet fold(uint64_t since, uint64_t until, journal::Fold::Cancel cancel = journal::Fold::Cancel::kDrop) {
+    return must(journal::fold_epochs(volume_, EpochId{since}, EpochId{until}, cancel));
   }
 
-  std::unique_ptr<Checkpoints> checkpoints_;
+  std::unique_ptr<journal::Checkpoints> checkpoints_;
 };
 
 }  // namespace epochfs::testing

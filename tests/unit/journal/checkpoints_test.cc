@@ -6,7 +6,7 @@
 
 #include "tests/unit/journal/checkpoints_support.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 using namespace epochfs::testing;
@@ -210,4 +210,4 @@ TEST_F(CheckpointsTest, RandomHistoriesFoldToTheirNetEffectWithoutTheirRecords) 
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -4,7 +4,7 @@
 
 #include "tests/unit/support.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 using namespace epochfs::testing;
@@ -93,4 +93,4 @@ TEST(CommandLine, ReportPrintsOneLineAndReturnsTheStatus) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::journal

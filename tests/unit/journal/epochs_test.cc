@@ -3,7 +3,7 @@
 
 #include "tests/unit/support.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 using namespace epochfs::testing;
@@ -207,4 +207,4 @@ TEST_F(Epochs, ZerosBehindTheFirstEntriesAreDamage) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -7,16 +7,16 @@ namespace {
 
 constexpr uint64_t kNow = 1'795'442'700'000'000'000;
 
-Result<RecordFilter> parse(const Arguments& arguments,
+Result<journal::RecordFilter> parse(const Arguments& arguments,
                            const std::vector<std::string>& roots = {"/srv/data"}) {
   boost::program_options::options_description options;
-  RecordFilter::add_options(options);
+  journal::RecordFilter::add_options(options);
   EPOCHFS_TRY(auto parsed, parse_command({"epochfs journal list", ""}, options, {}, arguments));
-  return RecordFilter::parse(parsed.values, roots, kNow);
+  return journal::RecordFilter::parse(parsed.values, roots, kNow);
 }
 
-RecordHead head(RecordType type = RecordType::kWrite) {
-  RecordHead h;
+journal::RecordHead head(journal::RecordType type = journal::RecordType::kWrite) {
+  journal::RecordHead h;
   h.type = type;
   h.time_ns = kNow - 60'000'000'000;
   h.epoch = EpochId{5};
@@ -24,13 +24,13 @@ RecordHead head(RecordType type = RecordType::kWrite) {
   h.file = {77, 99};
   return h;
 }
-bool accepts(const Arguments& arguments, const RecordHead& h = head()) {
+bool accepts(const Arguments& arguments, const journal::RecordHead& h = head()) {
   return must(parse(arguments)).accepts(h);
 }
 
 TEST(Filter, WithoutOptionsAllButPadding) {
   EXPECT_TRUE(accepts({}));
-  EXPECT_FALSE(accepts({}, head(RecordType::kPadding)));
+  EXPECT_FALSE(accepts({}, head(journal::RecordType::kPadding)));
 }
 
 TEST(Filter, TimesAreInclusive) {
@@ -72,8 +72,8 @@ TEST(Filter, WritersAndFiles) {
 
 TEST(Filter, AFileThatWasInTheWayOfARenameCountsToo) {
   const auto filter = must(parse({"--file", "78"}));
-  EXPECT_TRUE(filter.accepts(head(RecordType::kRename))) << "only the operands can tell";
-  Record r;
+  EXPECT_TRUE(filter.accepts(head(journal::RecordType::kRename))) << "only the operands can tell";
+  journal::Record r;
   r.file = {77, 99};
   EXPECT_FALSE(filter.accepts_operands(r));
   r.other = {78, 1};

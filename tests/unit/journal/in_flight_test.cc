@@ -6,7 +6,7 @@
 
 #include "tests/unit/support.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 using namespace epochfs::testing;
@@ -318,4 +318,4 @@ TEST_F(Slots, ThreadsHaveTheirOwn) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::journal

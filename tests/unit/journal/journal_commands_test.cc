@@ -23,12 +23,12 @@ class JournalCommands : public JournalTest {
     append(create_of(5, "a name\n\xff"), {1000, 100, 4242});
     seal_and_publish();
     append(write_of(6, 100, 150));
-    Record r = write_of(6, 200, ByteRange::kEndOfFile);
-    r.type = RecordType::kTruncate;
+    journal::Record r = write_of(6, 200, ByteRange::kEndOfFile);
+    r.type = journal::RecordType::kTruncate;
     append(r);
     seal_and_publish();
   }
-  Lsn append(Record r, const Caller& caller = {}) {
+  Lsn append(journal::Record r, const Caller& caller = {}) {
     if (r.parent) r.parent = volume_.info().identity.root;
     r.caller = caller;
     return journal_->append(r);
@@ -36,7 +36,7 @@ class JournalCommands : public JournalTest {
   int run(const Arguments& arguments) {
     ::testing::internal::CaptureStdout();
     ::testing::internal::CaptureStderr();
-    const int status = journal_command(arguments);
+    const int status = journal::journal_command(arguments);
     std::fflush(stdout);
     out_ = ::testing::internal::GetCapturedStdout();
     err_ = ::testing::internal::GetCapturedStderr();
@@ -124,9 +124,9 @@ TEST_F(JournalCommands, ClockThatWasSetBackHidesNoSegment) {
   const uint64_t now = now_ns();
   const std::vector<uint64_t> hours_ago = {1, 9, 5, 1, 9, 5};  // by segment
   std::map<uint64_t, size_t> of_hour;
-  rewrite_times([&](const Record& r) {
+  rewrite_times([&](const journal::Record& r) {
     const uint64_t ago = hours_ago.at(value(r.lsn) / kSegment);
-    of_hour[ago] += r.type != RecordType::kPadding;
+    of_hour[ago] += r.type != journal::RecordType::kPadding;
     return now - ago * kHour;
   });
   EXPECT_EQ(list({"--since", "3h"}), 0);
@@ -155,7 +155,7 @@ TEST_F(JournalCommands, SummariesCount) {
 
 TEST_F(JournalCommands, DamageIsNamedOnStderrAndStatusFive) {
   kill();
-  poke_log(Lsn{kSegmentHeaderBytes + 20}, "damage");
+  poke_log(Lsn{journal::kSegmentHeaderBytes + 20}, "damage");
   EXPECT_EQ(list(), 5);
   EXPECT_EQ(lines(), 4u) << "the rest is listed";
   EXPECT_TRUE(complained("at LSN 64")) << err_;
@@ -174,7 +174,7 @@ TEST_F(JournalCommands, AClockThatWasSetBackHidesNothing) {
   const std::string path = segment_file(0);
   std::string bytes = read_all(path);
   uint32_t length;
-  for (size_t at = kSegmentHeaderBytes; at + 8 < bytes.size(); at += length) {
+  for (size_t at = journal::kSegmentHeaderBytes; at + 8 < bytes.size(); at += length) {
     std::memcpy(&length, bytes.data() + at, sizeof length);
     if (length == 0) break;
     const uint64_t future = now_ns() + 3'600'000'000'000;
@@ -268,7 +268,7 @@ TEST_F(JournalCommands, ShowSaysWhereTheRecordIsThatWasMeant) {
 TEST_F(JournalCommands, EpochsSayWhatTheyComeToAndWhoHasThem) {
   append(write_of(8, 0, 100));
   append(write_of(8, 50, 120));
-  must(write_cursor(Storage::system(), volume_.dir(), "abc", {EpochId{1}}));
+  must(journal::write_cursor(Storage::system(), volume_.dir(), "abc", {EpochId{1}}));
   EXPECT_EQ(on_journal("epochs"), 0);
   EXPECT_EQ(lines(), 3u);
   EXPECT_TRUE(said("abc:replicated")) << out_;
@@ -287,9 +287,9 @@ TEST_F(JournalCommands, EpochsSayWhatTheyComeToAndWhoHasThem) {
 }
 
 TEST_F(JournalCommands, EpochsAreShownWithTheirLabels) {
-  const SealedEpoch labelled = seal_and_publish();
+  const journal::SealedEpoch labelled = seal_and_publish();
   seal_and_publish();
-  must(write_label(Storage::system(), volume_.dir(), labelled, "before \\ after"));
+  must(journal::write_label(Storage::system(), volume_.dir(), labelled, "before \\ after"));
   EXPECT_EQ(on_journal("epochs", {"--no-net"}), 0);
   EXPECT_TRUE(said("  label:before \\\\ after\n")) << out_;
   EXPECT_EQ(on_journal("epochs", {"--no-net", "--json", "--epoch", "3"}), 0);
@@ -354,13 +354,13 @@ TEST_F(JournalCommands, FollowGoesOnAtItsCursor) {
 }
 
 TEST_F(JournalCommands, FollowResolvesNamesThatCameMeanwhile) {
-  Record dir = create_of(50, "dir");
-  dir.type = RecordType::kMakeDirectory;
+  journal::Record dir = create_of(50, "dir");
+  dir.type = journal::RecordType::kMakeDirectory;
   append(dir);
   append(create_of(51, "file"));
   append(write_of(51));
-  Record r;
-  r.type = RecordType::kRename;
+  journal::Record r;
+  r.type = journal::RecordType::kRename;
   r.file = {51, 1};
   r.parent = volume_.info().identity.root;
   r.name = "file";
@@ -425,9 +425,9 @@ TEST_F(JournalCommands, VerifySaysWhereWhatIsLostAndWhatToDo) {
 TEST_F(JournalCommands, VerifyNamesEveryFileThatIsDamaged) {
   for (uint64_t i = 0; i < 3000; ++i) append(write_of(7, i, i + 1));
   seal_and_publish();
-  must(write_cursor(Storage::system(), volume_.dir(), "abc", {EpochId{1}}));
-  must(must(Checkpoints::open(storage_, volume_))->extend(EpochId{0}, EpochId{1}, {}));
-  must(write_label(Storage::system(), volume_.dir(), {.epoch = EpochId{1}}, "x"));
+  must(journal::write_cursor(Storage::system(), volume_.dir(), "abc", {EpochId{1}}));
+  must(must(journal::Checkpoints::open(storage_, volume_))->extend(EpochId{0}, EpochId{1}, {}));
+  must(journal::write_label(Storage::system(), volume_.dir(), {.epoch = EpochId{1}}, "x"));
   close();
   const std::string saved = dir_ / "saved";
   std::filesystem::copy(volume_.path(), saved, std::filesystem::copy_options::recursive);

@@ -63,10 +63,10 @@ class FailingStorage : public Storage {
 
 // A record of the journal, with what its views point into.
 struct Kept {
-  Record record;
+  journal::Record record;
   std::string name, name2;
 
-  explicit Kept(const Record& r) : record(r), name(r.name), name2(r.name2) {
+  explicit Kept(const journal::Record& r) : record(r), name(r.name), name2(r.name2) {
     record.name = name;
     record.name2 = name2;
   }
@@ -76,24 +76,24 @@ struct Kept {
 class JournalTest : public ::testing::Test {
  protected:
   static constexpr uint64_t kSegment = 64 << 10;
-  static constexpr Retention kKeepFour{.bytes = 4 * kSegment};
+  static constexpr journal::Retention kKeepFour{.bytes = 4 * kSegment};
 
-  static Record write_of(uint64_t inode, uint64_t begin = 0, uint64_t end = 1) {
-    Record r;
-    r.type = RecordType::kWrite;
+  static journal::Record write_of(uint64_t inode, uint64_t begin = 0, uint64_t end = 1) {
+    journal::Record r;
+    r.type = journal::RecordType::kWrite;
     r.file = {inode, 1};
     r.range = {begin, end};
     return r;
   }
-  static Record create_of(uint64_t inode, std::string_view name) {
-    Record r;
-    r.type = RecordType::kCreate;
+  static journal::Record create_of(uint64_t inode, std::string_view name) {
+    journal::Record r;
+    r.type = journal::RecordType::kCreate;
     r.file = {inode, 1};
     r.parent = {2, 1};
     r.name = name;
     return r;
   }
-  static NamedFile nothing(const FileHandle&, std::string_view) { return {}; }
+  static journal::NamedFile nothing(const FileHandle&, std::string_view) { return {}; }
 
   Result<void> try_open() {
     report_ = {};
@@ -102,10 +102,10 @@ class JournalTest : public ::testing::Test {
       suspects_.push_back(file.inode);
       return marks_;
     };
-    EPOCHFS_TRY(journal_, Journal::open(storage_, volume_, lookup_, report_, marker));
+    EPOCHFS_TRY(journal_, journal::Journal::open(storage_, volume_, lookup_, report_, marker));
     return {};
   }
-  Journal& open() {
+  journal::Journal& open() {
     must(try_open());
     return *journal_;
   }
@@ -115,7 +115,7 @@ class JournalTest : public ::testing::Test {
     kill();
     poke(volume_.path() + "/in-flight", 16, "another boot");
   }
-  Journal& reopen() {
+  journal::Journal& reopen() {
     kill();
     return open();
   }
@@ -123,22 +123,22 @@ class JournalTest : public ::testing::Test {
     must(journal_->close());
     journal_.reset();
   }
-  SealedEpoch seal_and_publish() {
-    SealedEpoch sealed = journal_->seal();
+  journal::SealedEpoch seal_and_publish() {
+    journal::SealedEpoch sealed = journal_->seal();
     must(journal_->publish(sealed));
     return sealed;
   }
-  void fill_slot(const Record& intent) { journal_->in_flight().claim()->fill({&intent, 1}); }
+  void fill_slot(const journal::Record& intent) { journal_->in_flight().claim()->fill({&intent, 1}); }
 
   // All records but padding, in the order of the journal; damage_ gets the holes.
   std::deque<Kept> read(Lsn from = Lsn{0}) {
     std::deque<Kept> out;
     damage_.clear();
     Lsn last{};
-    must(JournalReader(volume_).read_all(from, [&](const Record& r) {
+    must(journal::JournalReader(volume_).read_all(from, [&](const journal::Record& r) {
       EXPECT_GT(r.lsn, last) << "records come in the order of their LSN";
       last = r.lsn;
-      if (r.type != RecordType::kPadding) out.emplace_back(r);
+      if (r.type != journal::RecordType::kPadding) out.emplace_back(r);
       return true;
     }, &damage_));
     return out;
@@ -150,20 +150,20 @@ class JournalTest : public ::testing::Test {
     }
     return out;
   }
-  static size_t count(const std::deque<Kept>& records, RecordType type) {
+  static size_t count(const std::deque<Kept>& records, journal::RecordType type) {
     size_t n = 0;
     for (const Kept& k : records) n += k.record.type == type;
     return n;
   }
-  static std::vector<GapReason> gaps(const std::deque<Kept>& records) {
-    std::vector<GapReason> out;
+  static std::vector<journal::GapReason> gaps(const std::deque<Kept>& records) {
+    std::vector<journal::GapReason> out;
     for (const Kept& k : records) {
-      if (k.record.type == RecordType::kGap) out.push_back(GapReason(k.record.mode));
+      if (k.record.type == journal::RecordType::kGap) out.push_back(journal::GapReason(k.record.mode));
     }
     return out;
   }
   std::string segment_file(uint64_t index) const {
-    return volume_.path() + "/segments/" + segment_name(index);
+    return volume_.path() + "/segments/" + journal::segment_name(index);
   }
   // Overwrites bytes of the log at a position.
   void poke_log(Lsn at, std::string_view bytes) {
@@ -177,13 +177,13 @@ class JournalTest : public ::testing::Test {
     poke_log(at, std::string(length, '\0'));
   }
   // Gives every record another time, as if the clock had said so.
-  void rewrite_times(const std::function<uint64_t(const Record&)>& time) {
-    for (const auto& [index, name] : must(list_segments(volume_.dir()))) {
+  void rewrite_times(const std::function<uint64_t(const journal::Record&)>& time) {
+    for (const auto& [index, name] : must(journal::list_segments(volume_.dir()))) {
       std::string bytes = read_all(segment_file(index));
       auto span = std::as_writable_bytes(std::span(bytes));
-      for (size_t at = kSegmentHeaderBytes; at < span.size();) {
-        const Decoded d = decode(span.subspan(at), Lsn{index * kSegment + at});
-        if (d.error != DecodeError::kNone) break;
+      for (size_t at = journal::kSegmentHeaderBytes; at < span.size();) {
+        const journal::Decoded d = journal::decode(span.subspan(at), Lsn{index * kSegment + at});
+        if (d.error != journal::DecodeError::kNone) break;
         const uint64_t now = time(d.record);
         std::memcpy(span.data() + at + 24, &now, sizeof now);
         reseal(span.subspan(at, d.size));
@@ -195,12 +195,12 @@ class JournalTest : public ::testing::Test {
   // Makes the volume one whose epochs up to this one were sealed and released, the last
   // at the beginning of the segment.
   void begin_at(uint64_t segment, EpochId epoch) {
-    Record r;
-    r.type = RecordType::kSeal;
-    r.lsn = Lsn{segment * kSegment + kSegmentHeaderBytes};
+    journal::Record r;
+    r.type = journal::RecordType::kSeal;
+    r.lsn = Lsn{segment * kSegment + journal::kSegmentHeaderBytes};
     r.epoch = epoch;
-    alignas(8) std::array<std::byte, kSegmentHeaderBytes> header;
-    write_segment_header(header, volume_.info().lineage, segment, kSegment);
+    alignas(8) std::array<std::byte, journal::kSegmentHeaderBytes> header;
+    journal::write_segment_header(header, volume_.info().lineage, segment, kSegment);
     std::string bytes(reinterpret_cast<const char*>(header.data()), header.size());
     auto record = encoded(r);
     bytes.append(reinterpret_cast<const char*>(record.data()), record.size());
@@ -208,23 +208,23 @@ class JournalTest : public ::testing::Test {
     put_entry({epoch, 1, Lsn{0}, r.lsn, 0});
   }
   // An entry of the manifest, its checksum being right; those before it may be a hole.
-  void put_entry(const SealedEpoch& e) {
+  void put_entry(const journal::SealedEpoch& e) {
     uint64_t entry[8] = {value(e.epoch), e.barrier_ns, value(e.begin), value(e.seal), e.records};
     entry[7] = XXH3_64bits(entry, 56);
     UniqueFd fd(::open((volume_.path() + "/epochs").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
     must(pwrite_full(fd.get(), entry, sizeof entry, (value(e.epoch) - 1) * sizeof entry, "entry"));
   }
-  size_t segments() { return must(list_segments(volume_.dir())).size(); }
+  size_t segments() { return must(journal::list_segments(volume_.dir())).size(); }
 
   TemporaryDirectory dir_;
-  Volume volume_ = make_volume(dir_, kSegment);
+  journal::Volume volume_ = make_volume(dir_, kSegment);
   FailingStorage storage_;
-  NameLookup lookup_ = nothing;
-  RecoveryReport report_;
+  journal::NameLookup lookup_ = nothing;
+  journal::RecoveryReport report_;
   std::vector<uint64_t> suspects_;  // inodes that recovery gave to the marker,
   Result<bool> marks_ = true;       // and what that said
-  std::unique_ptr<Journal> journal_;
-  std::vector<Damage> damage_;
+  std::unique_ptr<journal::Journal> journal_;
+  std::vector<journal::Damage> damage_;
 };
 
 }  // namespace epochfs::testing

@@ -11,7 +11,7 @@
 
 #include "tests/unit/journal/journal_support.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 using namespace epochfs::testing;
@@ -651,4 +651,4 @@ TEST_F(Appending, SegmentOfAnotherVolumeIsRefused) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::journal

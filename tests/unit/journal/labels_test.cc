@@ -6,7 +6,7 @@
 
 #include "tests/unit/support.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 using namespace epochfs::testing;
@@ -123,4 +123,4 @@ TEST_F(Labels, AFailureIsTold) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::journal

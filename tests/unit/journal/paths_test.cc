@@ -14,9 +14,9 @@ class PathsTest : public JournalTest {
   FileId root() const { return volume_.info().identity.root; }
   static FileId id(uint64_t inode) { return {inode, 1}; }
 
-  Lsn append(Record r) { return journal_->append(r); }
-  Lsn name(RecordType type, uint64_t inode, const FileId& parent, std::string_view name) {
-    Record r;
+  Lsn append(journal::Record r) { return journal_->append(r); }
+  Lsn name(journal::RecordType type, uint64_t inode, const FileId& parent, std::string_view name) {
+    journal::Record r;
     r.type = type;
     r.file = id(inode);
     r.parent = parent;
@@ -24,15 +24,15 @@ class PathsTest : public JournalTest {
     return append(r);
   }
   Lsn mkdir(uint64_t inode, const FileId& parent, std::string_view name_) {
-    return name(RecordType::kMakeDirectory, inode, parent, name_);
+    return name(journal::RecordType::kMakeDirectory, inode, parent, name_);
   }
   Lsn create(uint64_t inode, const FileId& parent, std::string_view name_) {
-    return name(RecordType::kCreate, inode, parent, name_);
+    return name(journal::RecordType::kCreate, inode, parent, name_);
   }
   Lsn rename(uint64_t inode, const FileId& from, std::string_view name_, const FileId& to,
              std::string_view name2, const FileId& other = {}, uint32_t flags = 0) {
-    Record r;
-    r.type = RecordType::kRename;
+    journal::Record r;
+    r.type = journal::RecordType::kRename;
     r.file = id(inode);
     r.parent = from;
     r.name = name_;
@@ -44,17 +44,17 @@ class PathsTest : public JournalTest {
   }
   Lsn write(uint64_t inode) { return append(write_of(inode)); }
 
-  Path path(Lsn at) {
-    if (!view_) view_ = std::make_unique<LogView>(must(LogView::open(volume_)));
-    if (!paths_) paths_ = std::make_unique<PathResolver>(*view_, PathResolver::Options{});
-    const Decoded d = view_->record_at(at);
-    EXPECT_EQ(d.error, DecodeError::kNone);
+  journal::Path path(Lsn at) {
+    if (!view_) view_ = std::make_unique<journal::LogView>(must(journal::LogView::open(volume_)));
+    if (!paths_) paths_ = std::make_unique<journal::PathResolver>(*view_, journal::PathResolver::Options{});
+    const journal::Decoded d = view_->record_at(at);
+    EXPECT_EQ(d.error, journal::DecodeError::kNone);
     return paths_->path_of(d.record);
   }
   std::string text(Lsn at) { return path(at).shown(); }
 
-  std::unique_ptr<LogView> view_;
-  std::unique_ptr<PathResolver> paths_;
+  std::unique_ptr<journal::LogView> view_;
+  std::unique_ptr<journal::PathResolver> paths_;
 };
 
 TEST_F(PathsTest, FollowTheFileThroughItsRenames) {
@@ -87,7 +87,7 @@ TEST_F(PathsTest, OlderThanTheJournalIsToldByWhatCameLater) {
   const Lsn early = write(20);
   rename(20, root(), "was", root(), "is");
   const Lsn unlinked_later = write(21);
-  name(RecordType::kUnlink, 21, root(), "gone-soon");
+  name(journal::RecordType::kUnlink, 21, root(), "gone-soon");
   EXPECT_EQ(text(early), "was");
   EXPECT_EQ(text(unlinked_later), "gone-soon");
   EXPECT_FALSE(path(early).gone);
@@ -107,10 +107,10 @@ TEST_F(PathsTest, AKnownNameThatLooksLikeAPlaceholderIsTold) {
 
 TEST_F(PathsTest, WithoutANameItIsTheLastOneAndGone) {
   create(20, root(), "file");
-  name(RecordType::kUnlink, 20, root(), "file");
+  name(journal::RecordType::kUnlink, 20, root(), "file");
   const Lsn orphan = write(20);
-  Record r;
-  r.type = RecordType::kTemporary;
+  journal::Record r;
+  r.type = journal::RecordType::kTemporary;
   r.file = id(30);
   const Lsn nameless = append(r);
   EXPECT_EQ(text(orphan), "file");
@@ -121,8 +121,8 @@ TEST_F(PathsTest, WithoutANameItIsTheLastOneAndGone) {
 
 TEST_F(PathsTest, HardLinksKeepANameUntilTheLastIsGone) {
   create(20, root(), "one");
-  name(RecordType::kLink, 20, root(), "two");
-  name(RecordType::kUnlink, 20, root(), "two");
+  name(journal::RecordType::kLink, 20, root(), "two");
+  name(journal::RecordType::kUnlink, 20, root(), "two");
   const Lsn left = write(20);
   EXPECT_EQ(text(left), "one");
   EXPECT_FALSE(path(left).gone);
@@ -146,15 +146,15 @@ TEST_F(PathsTest, AnExchangeMovesBoth) {
 
 TEST_F(PathsTest, RenameOfTwoNamesOfOneFileChangesNothing) {
   create(20, root(), "one");
-  name(RecordType::kLink, 20, root(), "two");
+  name(journal::RecordType::kLink, 20, root(), "two");
   rename(20, root(), "one", root(), "two", id(20));
-  name(RecordType::kUnlink, 20, root(), "two");
+  name(journal::RecordType::kUnlink, 20, root(), "two");
   EXPECT_EQ(text(write(20)), "one");
 }
 
 TEST_F(PathsTest, AReusedIdentityIsAnotherFile) {
   create(20, root(), "first");
-  name(RecordType::kUnlink, 20, root(), "first");
+  name(journal::RecordType::kUnlink, 20, root(), "first");
   create(20, root(), "second");
   EXPECT_EQ(text(write(20)), "second");
 }
@@ -228,14 +228,14 @@ TEST_F(PathsTest, GlobsAreRememberedOnlyForAsLongAsTheyHold) {
   write(20);
   rename(10, root(), "logs", root(), "other");
   const Lsn second = write(20);
-  LogView view = must(LogView::open(volume_));
-  PathGlobs globs;
+  journal::LogView view = must(journal::LogView::open(volume_));
+  journal::PathGlobs globs;
   globs.add("logs");
-  PathResolver paths(view, {.globs = globs});
+  journal::PathResolver paths(view, {.globs = globs});
   std::vector<bool> verdicts;
-  std::vector<Damage> damage;
-  LogQuery(view, {}, view.end()).forward([&](const RecordView& r) {
-    if (r.head.type == RecordType::kWrite) {
+  std::vector<journal::Damage> damage;
+  journal::LogQuery(view, {}, view.end()).forward([&](const journal::RecordView& r) {
+    if (r.head.type == journal::RecordType::kWrite) {
       auto quick = paths.matched(r.head);
       verdicts.push_back(quick ? *quick : paths.path_of(r.decode().record).matched);
     }

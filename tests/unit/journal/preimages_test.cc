@@ -7,7 +7,7 @@
 
 #include "tests/unit/support.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 using namespace epochfs::testing;
@@ -245,4 +245,4 @@ TEST_F(PreImages, ReadingWhileOthersOverwriteIsExact) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -6,7 +6,7 @@
 
 #include "tests/unit/support.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 using namespace epochfs::testing;
@@ -252,4 +252,4 @@ TEST(RecordDeathTest, NameAboveItsMaximumAborts) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::journal

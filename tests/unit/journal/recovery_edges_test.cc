@@ -3,7 +3,7 @@
 
 #include "tests/unit/journal/recovery_support.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 using namespace epochfs::testing;
@@ -186,4 +186,4 @@ TEST_F(Recovery, LargestNumbersOfFilesAndRangesComeBack) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::journal

@@ -2,7 +2,7 @@
 // are cut, missing or in the wrong place. Rows of the decision table in journal/FORMAT.md.
 #include "tests/unit/journal/recovery_support.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 using namespace epochfs::testing;
@@ -289,4 +289,4 @@ TEST_F(Recovery, CopyOfASegmentIsRefusedAndLeftAlone) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::journal

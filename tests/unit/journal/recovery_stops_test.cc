@@ -11,7 +11,7 @@
 
 #include "tests/unit/journal/recovery_support.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 using namespace epochfs::testing;
@@ -313,4 +313,4 @@ TEST_F(Recovery, PowerLossNeverInventsLosesNothingSyncedAndIsNoticed) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::journal

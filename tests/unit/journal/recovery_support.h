@@ -15,7 +15,7 @@ class Recovery : public JournalTest {
   // Appends one record for each inode; LSNs in lsns_.
   void append(uint64_t first, uint64_t last) {
     for (uint64_t i = first; i <= last; ++i) {
-      Record r = write_of(i);
+      journal::Record r = write_of(i);
       ASSERT_NE(journal_->append(r), Lsn{0});
       lsns_[i] = r.lsn;
     }

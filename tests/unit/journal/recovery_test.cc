@@ -2,7 +2,7 @@
 // decision table in journal/FORMAT.md; more in the other files of that name.
 #include "tests/unit/journal/recovery_support.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 using namespace epochfs::testing;
@@ -404,4 +404,4 @@ TEST_F(Recovery, RecordsInASegmentThatLostItsHeaderNeverComeBack) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::journal

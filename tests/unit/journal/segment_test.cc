@@ -7,7 +7,7 @@
 #include "journal/log/reader.h"
 #include "tests/unit/support.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 using namespace epochfs::testing;
@@ -475,4 +475,4 @@ TEST_F(Reader, DuplicatedSegmentIsRefused) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::journal

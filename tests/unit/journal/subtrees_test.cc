@@ -6,7 +6,7 @@
 
 #include "tests/unit/journal/checkpoints_support.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 using namespace epochfs::testing;
@@ -266,4 +266,4 @@ TEST_F(SubtreesTest, RandomHistoriesWithMarksMissNothing) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::journal

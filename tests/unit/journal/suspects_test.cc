@@ -2,7 +2,7 @@
 // size and times vouch for them?
 #include "tests/unit/journal/recovery_support.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 using namespace epochfs::testing;
@@ -177,4 +177,4 @@ TEST_F(Recovery, MarkWithinWhatPaddingFillsCountsForWhatIsBehindIt) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::journal

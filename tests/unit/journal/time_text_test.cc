@@ -11,7 +11,7 @@ namespace {
 constexpr uint64_t kSecond = 1'000'000'000;
 constexpr uint64_t kNow = 1'795'442'700 * kSecond;  // 2026-11-23T14:05:00Z
 
-uint64_t read(const std::string& text) { return must(parse_time("--since", text, kNow)); }
+uint64_t read(const std::string& text) { return must(journal::parse_time("--since", text, kNow)); }
 
 class TimeText : public ::testing::Test {
  protected:
@@ -65,7 +65,7 @@ TEST_F(TimeText, WhatIsNoTimeNamesOptionTextAndRemedy) {
         "2026-11-23T14:05:61", "2026-11-23T14:05:00.", "2026-11-23T14:05:00+1", "2026-11-23T14:05Zz",
         "2026-11-23T14:05:00+25:00", "10", "m", "10x", "-10m", "1.5h", "@", "@-1", "@1.",
         "18446744073709551616", "99999999999999999999d", "1795442700x"}) {
-    auto result = parse_time("--until", text, kNow);
+    auto result = journal::parse_time("--until", text, kNow);
     ASSERT_FALSE(result.has_value()) << text;
     EXPECT_EQ(result.error().status, ExitStatus::kUsage);
     const std::string message = result.error().message();
@@ -76,14 +76,14 @@ TEST_F(TimeText, WhatIsNoTimeNamesOptionTextAndRemedy) {
 }
 
 TEST_F(TimeText, IsShownToTheNanosecondWithItsZone) {
-  LocalTime time;
+  journal::LocalTime time;
   std::string out;
   time.append(kNow + 7, out);
   out += ' ';
   time.append(kNow + kSecond, out);
   EXPECT_EQ(out, "2026-11-23T15:05:00.000000007+01:00 2026-11-23T15:05:01.000000000+01:00");
-  EXPECT_EQ(utc_time(kNow + 7), "2026-11-23T14:05:00.000000007Z");
-  EXPECT_EQ(read(utc_time(kNow + 7)), kNow + 7);
+  EXPECT_EQ(journal::utc_time(kNow + 7), "2026-11-23T14:05:00.000000007Z");
+  EXPECT_EQ(read(journal::utc_time(kNow + 7)), kNow + 7);
 }
 
 }  // namespace

@@ -44,20 +44,20 @@ class TreeModel {
 
   // What a range's fold is compared with: every name, and each file's state.
   struct Snapshot {
-    std::map<NameKey, Node> names;       // by the identity of the directory
+    std::map<journal::NameKey, Node> names;       // by the identity of the directory
     std::map<uint64_t, Node> lives;      // of all files that have a name
   };
   Snapshot snapshot() const {
     Snapshot s;
     for (const auto& [key, node] : entries_) {
-      s.names[NameKey{lives_.at(key.first)->id, key.second}] = *node;
+      s.names[journal::NameKey{lives_.at(key.first)->id, key.second}] = *node;
       s.lives[node->life] = *node;
     }
     return s;
   }
 
   // One random operation. Returns records that a Fold is to see.
-  void step(Random& random, std::deque<Record>& out) {
+  void step(Random& random, std::deque<journal::Record>& out) {
     switch (random.below(12)) {
       case 0:
       case 1: return create(random, out, false);
@@ -115,20 +115,20 @@ class TreeModel {
     std::erase(directories_, node);
   }
 
-  Record& record(std::deque<Record>& out, RecordType type, const NodePtr& node) {
-    Record& r = out.emplace_back();
+  journal::Record& record(std::deque<journal::Record>& out, journal::RecordType type, const NodePtr& node) {
+    journal::Record& r = out.emplace_back();
     r.type = type;
     r.lsn = Lsn{++lsn_};
     if (node) r.file = node->id;
     return r;
   }
-  void at(Record& r, const NodePtr& dir, const std::string& name) {
+  void at(journal::Record& r, const NodePtr& dir, const std::string& name) {
     r.parent = dir->id;
     r.name = names_.emplace_back(name);
     ++dir->attributes;
   }
 
-  void create(Random& random, std::deque<Record>& out, bool directory) {
+  void create(Random& random, std::deque<journal::Record>& out, bool directory) {
     NodePtr dir = any_directory(random);
     const std::string name = any_name(random);
     if (lookup(dir, name) || (directory && directories_.size() > 6)) return;
@@ -136,15 +136,15 @@ class TreeModel {
     node->names = 1;
     entries_[{dir->life, name}] = node;
     if (directory) directories_.push_back(node);
-    at(record(out, directory ? RecordType::kMakeDirectory : RecordType::kCreate, node), dir, name);
+    at(record(out, directory ? journal::RecordType::kMakeDirectory : journal::RecordType::kCreate, node), dir, name);
   }
-  void temporary(Random& random, std::deque<Record>& out) {
+  void temporary(Random& random, std::deque<journal::Record>& out) {
     NodePtr node = make(random, false);
     node->open = node->linkable = true;
     nameless_.push_back(node);
-    record(out, RecordType::kTemporary, node);
+    record(out, journal::RecordType::kTemporary, node);
   }
-  void link(Random& random, std::deque<Record>& out) {
+  void link(Random& random, std::deque<journal::Record>& out) {
     NodePtr dir = any_directory(random), node = any_file(random);
     const std::string name = any_name(random);
     if (!node || lookup(dir, name)) return;
@@ -157,14 +157,14 @@ class TreeModel {
     ++node->names;
     ++node->attributes;
     entries_[{dir->life, name}] = node;
-    at(record(out, first ? RecordType::kCreate : RecordType::kLink, node), dir, name);
+    at(record(out, first ? journal::RecordType::kCreate : journal::RecordType::kLink, node), dir, name);
   }
-  void unlink(Random& random, std::deque<Record>& out) {
+  void unlink(Random& random, std::deque<journal::Record>& out) {
     NodePtr dir = any_directory(random);
     const std::string name = any_name(random);
     NodePtr node = lookup(dir, name);
     if (!node || (node->directory && !is_empty(node))) return;
-    at(record(out, node->directory ? RecordType::kRemoveDirectory : RecordType::kUnlink, node), dir,
+    at(record(out, node->directory ? journal::RecordType::kRemoveDirectory : journal::RecordType::kUnlink, node), dir,
        name);
     entries_.erase({dir->life, name});
     // Somebody may have it open, and go on writing.
@@ -190,7 +190,7 @@ class TreeModel {
     }
     return false;
   }
-  void rename(Random& random, std::deque<Record>& out) {
+  void rename(Random& random, std::deque<journal::Record>& out) {
     NodePtr from = any_directory(random), to = any_directory(random);
     const std::string name = any_name(random), name2 = any_name(random);
     NodePtr node = lookup(from, name), other = lookup(to, name2);
@@ -202,7 +202,7 @@ class TreeModel {
       if (node->directory != other->directory) return;
       if (other->directory && (!is_empty(other) || other == from)) return;
     }
-    Record& r = record(out, RecordType::kRename, node);
+    journal::Record& r = record(out, journal::RecordType::kRename, node);
     at(r, from, name);
     r.parent2 = to->id;
     r.name2 = names_.emplace_back(name2);
@@ -215,41 +215,41 @@ class TreeModel {
     if (exchange) {
       entries_[{from->life, name}] = other;
       ++other->attributes;
-      record(out, RecordType::kSetAttributes, other).mode = 1;
+      record(out, journal::RecordType::kSetAttributes, other).mode = 1;
     } else if (other) {
       lose_name(other);
     }
   }
-  void write(Random& random, std::deque<Record>& out) {
+  void write(Random& random, std::deque<journal::Record>& out) {
     NodePtr node = any_file(random);
     if (!node) return;
     const uint64_t begin = random.below(40), end = begin + 1 + random.below(20);
     if (node->data.size() < end) node->data.resize(end);
     for (uint64_t i = begin; i < end; ++i) node->data[i] = char('A' + random.below(26));
     ++node->attributes;
-    record(out, RecordType::kWrite, node).range = {begin, end};
+    record(out, journal::RecordType::kWrite, node).range = {begin, end};
   }
-  void truncate(Random& random, std::deque<Record>& out) {
+  void truncate(Random& random, std::deque<journal::Record>& out) {
     NodePtr node = any_file(random);
     if (!node) return;
     const uint64_t size = random.below(60);
     node->data.resize(size);
     ++node->attributes;
-    record(out, RecordType::kTruncate, node).range = {size, ByteRange::kEndOfFile};
+    record(out, journal::RecordType::kTruncate, node).range = {size, ByteRange::kEndOfFile};
   }
-  void punch(Random& random, std::deque<Record>& out) {
+  void punch(Random& random, std::deque<journal::Record>& out) {
     NodePtr node = any_file(random);
     if (!node) return;
     const uint64_t begin = random.below(40), end = begin + 1 + random.below(20);
     for (uint64_t i = begin; i < std::min<uint64_t>(end, node->data.size()); ++i) node->data[i] = 0;
     ++node->attributes;
-    record(out, RecordType::kAllocate, node).range = {begin, end};
+    record(out, journal::RecordType::kAllocate, node).range = {begin, end};
   }
-  void attributes(Random& random, std::deque<Record>& out) {
+  void attributes(Random& random, std::deque<journal::Record>& out) {
     NodePtr node = any_file(random);
     if (!node) return;
     ++node->attributes;
-    record(out, RecordType::kSetAttributes, node).mode = 1;
+    record(out, journal::RecordType::kSetAttributes, node).mode = 1;
   }
 
   NodePtr root_;
@@ -265,9 +265,9 @@ class TreeModel {
 };
 
 // Nothing is told that no record of the range tells.
-inline void check_excess(const std::deque<Record>& records, const ChangeSet& set) {
-  std::map<FileId, ByteRanges> touched;
-  for (const Record& r : records) {
+inline void check_excess(const std::deque<journal::Record>& records, const journal::ChangeSet& set) {
+  std::map<FileId, journal::ByteRanges> touched;
+  for (const journal::Record& r : records) {
     for (const FileId& id : {r.file, r.parent, r.parent2, r.other}) touched[id];
     touched[r.file].add(r.range);
   }
@@ -275,25 +275,25 @@ inline void check_excess(const std::deque<Record>& records, const ChangeSet& set
     auto told = touched.find(id);
     ASSERT_NE(told, touched.end()) << "inode " << id.inode;
     if (change.fresh) continue;  // new in every byte
-    ByteRanges excess = change.data;
+    journal::ByteRanges excess = change.data;
     excess.subtract(told->second);
     ASSERT_TRUE(excess.empty()) << excess.bytes() << " bytes of inode " << id.inode;
   }
 }
 
 // The net-effect property, for one range.
-inline void check(const TreeModel::Snapshot& before, const TreeModel::Snapshot& after, const ChangeSet& set) {
+inline void check(const TreeModel::Snapshot& before, const TreeModel::Snapshot& after, const journal::ChangeSet& set) {
   ASSERT_FALSE(set.gap);
   std::set<FileId> fresh_ids;
   for (const auto& [life, node] : after.lives) {
     if (!before.lives.count(life)) fresh_ids.insert(node.id);
   }
-  std::set<NameKey> keys;
+  std::set<journal::NameKey> keys;
   for (const auto& [key, node] : before.names) keys.insert(key);
   for (const auto& [key, node] : after.names) keys.insert(key);
 
   // Every name that means another file now is there, with both meanings.
-  for (const NameKey& key : keys) {
+  for (const journal::NameKey& key : keys) {
     auto was = before.names.find(key), is = after.names.find(key);
     const uint64_t old_life = was == before.names.end() ? 0 : was->second.life;
     const uint64_t new_life = is == after.names.end() ? 0 : is->second.life;

@@ -12,7 +12,7 @@
 
 #include <capnp/serialize.h>
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 using namespace epochfs::testing;
@@ -235,4 +235,4 @@ TEST_F(Files, AttributesOfALinkAreItsOwn) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::journal

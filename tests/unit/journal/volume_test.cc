@@ -9,7 +9,7 @@
 #include "journal/volume/cursors.h"
 #include "tests/unit/support.h"
 
-namespace epochfs {
+namespace epochfs::journal {
 namespace {
 
 using namespace epochfs::testing;
@@ -395,4 +395,4 @@ TEST_F(Cursors, NameThatIsNoIdAborts) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::journal

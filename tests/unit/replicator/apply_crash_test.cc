@@ -8,7 +8,7 @@ namespace {
 struct Crash {};
 
 // Stops the target at the n-th call that it can be stopped at.
-class Crasher : public LazyStorage, public Steps {
+class Crasher : public LazyStorage, public replicator::Steps {
  public:
   size_t calls = 0;
   size_t crash_at = SIZE_MAX;
@@ -66,7 +66,7 @@ class CrashTest : public ApplyTest {
     return crashed;
   }
 
-  static bool ASSERT_DONE_OR_FALSE(const Outcome<Sent>& o) {
+  static bool ASSERT_DONE_OR_FALSE(const replicator::Outcome<Sent>& o) {
     EXPECT_TRUE(o.has_value()) << reason(o);
     return o.has_value();
   }

@@ -10,17 +10,17 @@ TEST_F(ApplyTest, ADeltaNeedsItsBase) {
   plan(spec, 0, 1);
   auto begun = target_->begin(spec.plan);  // there is no epoch to build on yet
   ASSERT_FALSE(begun.has_value());
-  EXPECT_EQ(begun.error().kind, Refusal::Kind::kUnknownState);
+  EXPECT_EQ(begun.error().kind, replicator::Refusal::Kind::kUnknownState);
   ship_everything();
   plan(spec, 2, 3);
   begun = target_->begin(spec.plan);
   ASSERT_FALSE(begun.has_value());
-  EXPECT_EQ(begun.error().kind, Refusal::Kind::kUnknownState);
+  EXPECT_EQ(begun.error().kind, replicator::Refusal::Kind::kUnknownState);
   plan(spec, 1, 2);
   spec.plan.root = {99, 99};
   begun = target_->begin(spec.plan);
   ASSERT_FALSE(begun.has_value());
-  EXPECT_EQ(begun.error().kind, Refusal::Kind::kUnknownState);
+  EXPECT_EQ(begun.error().kind, replicator::Refusal::Kind::kUnknownState);
 }
 
 TEST_F(ApplyTest, WhatAnotherHandChangedIsNotBuiltUpon) {
@@ -47,7 +47,7 @@ TEST_F(ApplyTest, WhatAnotherHandChangedIsNotBuiltUpon) {
     plan(spec, epoch_, epoch_ + 1);
     auto done = transfer(*target_, spec);
     ASSERT_FALSE(done.has_value());
-    EXPECT_EQ(done.error().kind, Refusal::Kind::kUnknownState) << reason(done);
+    EXPECT_EQ(done.error().kind, replicator::Refusal::Kind::kUnknownState) << reason(done);
     EXPECT_EQ(target_->state().cursor, epoch_);  // nothing was changed
     ship_everything();
   }
@@ -81,7 +81,7 @@ TEST_F(ApplyTest, NothingIsWrittenThroughALink) {
     plan(spec, epoch_, epoch_ + 1);
     auto done = transfer(*target_, spec);
     ASSERT_FALSE(done.has_value());
-    EXPECT_EQ(done.error().kind, Refusal::Kind::kUnknownState) << reason(done);
+    EXPECT_EQ(done.error().kind, replicator::Refusal::Kind::kUnknownState) << reason(done);
     EXPECT_EQ(target_->state().cursor, epoch_);
     EXPECT_EQ(entries(outside), 1u);
     EXPECT_EQ(read_all(outside + "/f"), before);
@@ -93,7 +93,7 @@ TEST_F(ApplyTest, NothingIsWrittenThroughALink) {
 
 // Too late for a refusal: the epoch is given up, and only a full transfer helps.
 TEST_F(ApplyTest, WhatAnotherHandTakesAwayAfterTheMarkIsNoEpoch) {
-  struct Meddler : Steps {
+  struct Meddler : replicator::Steps {
     std::function<void()> act;
     Result<void> at(const char* label) override {
       if (act && std::string(label) == "commit: marked") std::exchange(act, nullptr)();
@@ -112,7 +112,7 @@ TEST_F(ApplyTest, WhatAnotherHandTakesAwayAfterTheMarkIsNoEpoch) {
   meddler.act = [&] { std::filesystem::remove(path() + "/f"); };
   auto done = transfer(*target_, spec);
   ASSERT_FALSE(done.has_value());
-  EXPECT_EQ(done.error().kind, Refusal::Kind::kUnknownState) << reason(done);
+  EXPECT_EQ(done.error().kind, replicator::Refusal::Kind::kUnknownState) << reason(done);
   EXPECT_EQ(target_->state().cursor, 0u);
   auto begun = target_->begin(spec.plan);
   ASSERT_FALSE(begun.has_value());
@@ -127,7 +127,7 @@ TEST_F(ApplyTest, TransfersThatAreNoTreeChangeNothing) {
   ASSERT_DONE(open());
   ship_everything();
   const FileId unknown{777, 777};
-  const std::vector<std::vector<NameMessage>> bad = {
+  const std::vector<std::vector<replicator::NameMessage>> bad = {
       {{{now_.root, "a"}, {}}, {{b, "a"}, a}},            // a circle
       {{{b, "b"}, b}},                                    // a directory in itself
       {{{a, "again"}, now_.root}},                        // the root, with a name
@@ -144,7 +144,7 @@ TEST_F(ApplyTest, TransfersThatAreNoTreeChangeNothing) {
     auto done = transfer(*target_, spec);
     EXPECT_FALSE(done.has_value());
     if (done) continue;
-    EXPECT_EQ(done.error().kind, Refusal::Kind::kUnknownState) << reason(done);
+    EXPECT_EQ(done.error().kind, replicator::Refusal::Kind::kUnknownState) << reason(done);
     expect_epoch(now_, epoch_);
   }
   now_.write(f, 1, "still works");
@@ -173,10 +173,10 @@ TEST_F(ApplyTest, MadeUpTransfersNeitherEscapeNorWedge) {
       node.file.symlink_target = "../sentinel";
       node.version = random.below(3);
       node.fresh = random.one_in(3);
-      if (is_regular(node.file.attributes.mode)) {
+      if (journal::is_regular(node.file.attributes.mode)) {
         node.file.data = std::string(random.below(30'000), char(random.u64()));
-        node.content = node.fresh ? Content::kWhole : Content(random.below(3));
-        if (node.content != Content::kNone) node.ranges.add({0, random.below(node.file.data.size() + 1)});
+        node.content = node.fresh ? replicator::Content::kWhole : replicator::Content(random.below(3));
+        if (node.content != replicator::Content::kNone) node.ranges.add({0, random.below(node.file.data.size() + 1)});
       }
       node.file.attributes.size = node.file.data.size();
       spec.nodes.push_back(node);
@@ -228,7 +228,7 @@ TEST_F(ApplyTest, ALostTargetIsNeitherFilledNorEmptied) {
   auto expect_lost = [&](const char* what) {
     auto opened = open();
     ASSERT_FALSE(opened.has_value()) << what;
-    EXPECT_EQ(opened.error().kind, Refusal::Kind::kTargetLost) << what << ": " << reason(opened);
+    EXPECT_EQ(opened.error().kind, replicator::Refusal::Kind::kTargetLost) << what << ": " << reason(opened);
   };
   // While a session is open.
   std::filesystem::rename(path(), folder_ / "elsewhere");
@@ -236,7 +236,7 @@ TEST_F(ApplyTest, ALostTargetIsNeitherFilledNorEmptied) {
   plan(spec, 1, 2);
   auto begun = target_->begin(spec.plan);
   ASSERT_FALSE(begun.has_value());
-  EXPECT_EQ(begun.error().kind, Refusal::Kind::kTargetLost);
+  EXPECT_EQ(begun.error().kind, replicator::Refusal::Kind::kTargetLost);
 
   target_.reset();
   expect_lost("missing");
@@ -261,32 +261,32 @@ TEST_F(ApplyTest, ALostTargetIsNeitherFilledNorEmptied) {
 
 TEST_F(ApplyTest, OneSessionAtATime) {
   ASSERT_DONE(open());
-  auto second = Target::open(storage_, options_);
+  auto second = replicator::Target::open(storage_, options_);
   ASSERT_FALSE(second.has_value());
-  EXPECT_EQ(second.error().kind, Refusal::Kind::kBusy);
-  TargetOptions other = options_;
+  EXPECT_EQ(second.error().kind, replicator::Refusal::Kind::kBusy);
+  replicator::TargetOptions other = options_;
   other.relationship = "ba9876543210";
   other.established = false;
-  auto rival = Target::open(storage_, other);
+  auto rival = replicator::Target::open(storage_, other);
   ASSERT_FALSE(rival.has_value());
   EXPECT_NE(reason(rival).find("another relationship"), std::string::npos);
   EXPECT_EQ(entries(folder_.path()), 2u);  // the target and its one stage
   target_->stop();
   EXPECT_EQ(target_->stage(), nullptr);
   target_.reset();
-  EXPECT_TRUE(Target::open(storage_, options_).has_value());
+  EXPECT_TRUE(replicator::Target::open(storage_, options_).has_value());
 }
 
 TEST_F(ApplyTest, RemovingTheStageLeavesTheData) {
   now_.write(now_.create(now_.root, "f", 0100644), 0, "data");
   ASSERT_DONE(open());
   ship_everything();
-  EXPECT_EQ(remove_stage(storage_, options_).error().kind, Refusal::Kind::kBusy);
+  EXPECT_EQ(replicator::remove_stage(storage_, options_).error().kind, replicator::Refusal::Kind::kBusy);
   target_.reset();
-  ASSERT_DONE(remove_stage(storage_, options_));
+  ASSERT_DONE(replicator::remove_stage(storage_, options_));
   EXPECT_FALSE(std::filesystem::exists(stage()));
   EXPECT_EQ(compare(now_, path()), "");
-  ASSERT_DONE(remove_stage(storage_, options_));  // again: nothing to do
+  ASSERT_DONE(replicator::remove_stage(storage_, options_));  // again: nothing to do
 }
 
 }  // namespace

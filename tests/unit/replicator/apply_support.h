@@ -19,9 +19,9 @@ class ApplyTest : public ::testing::Test {
 
   std::string path() const { return folder_ / "target"; }
 
-  Outcome<void> open(Steps* steps = nullptr) {
+  replicator::Outcome<void> open(replicator::Steps* steps = nullptr) {
     target_.reset();
-    EPOCHFS_TRY(target_, Target::open(storage(), options_, steps));
+    EPOCHFS_TRY(target_, replicator::Target::open(storage(), options_, steps));
     options_.established = true;
     return {};
   }
@@ -68,8 +68,8 @@ class ApplyTest : public ::testing::Test {
 
   TemporaryDirectory folder_;
   LazyStorage storage_;
-  TargetOptions options_ = target_options(folder_);
-  std::unique_ptr<Target> target_;
+  replicator::TargetOptions options_ = target_options(folder_);
+  std::unique_ptr<replicator::Target> target_;
   Model now_, shipped_;
   uint64_t epoch_ = 0;
 };

@@ -72,8 +72,8 @@ TEST_F(ApplyTest, TheSameOverRpc) {
   kj::EventLoop loop;
   kj::WaitScope wait(loop);
   std::vector<uint64_t> committed;
-  rpc::Session::Client session = serve_session(
-      std::move(target_), [&](const RecoveryPoint& point) { committed.push_back(point.cursor); });
+  rpc::Session::Client session = replicator::serve_session(
+      std::move(target_), [&](const replicator::RecoveryPoint& point) { committed.push_back(point.cursor); });
   Operations operations(now_, random);
   for (uint64_t epoch = 1; epoch <= 12; ++epoch) {
     operations.run(40);
@@ -118,7 +118,7 @@ TEST_F(ApplyTest, TheSameOverRpc) {
   EXPECT_EQ(committed.size(), 12u);
   EXPECT_EQ(entries(stage() + "/incoming"), 0u);
   auto begin = session.beginRequest();
-  TransferPlan wrong{.epoch = 99, .base = 98, .root = now_.root};
+  replicator::TransferPlan wrong{.epoch = 99, .base = 98, .root = now_.root};
   write_plan(begin.initPlan(), wrong);
   EXPECT_TRUE(begin.send().wait(wait).getOutcome().isUnknownState());
 }
@@ -230,7 +230,7 @@ TEST_F(ApplyTest, ADirectoryGoesAndWhatWasInItStays) {
   now_.remove_tree(now_.root, "d");
   TransferSpec spec = changes(shipped_, now_);
   // The names below what goes need not be said.
-  std::erase_if(spec.names, [&](const NameMessage& n) { return n.entry.parent == e && !n.child; });
+  std::erase_if(spec.names, [&](const replicator::NameMessage& n) { return n.entry.parent == e && !n.child; });
   ship(spec);
   EXPECT_EQ(stat_of("f").st_ino, inode);
 }
@@ -283,7 +283,7 @@ TEST_F(ApplyTest, VeryDeepTreesComeAndGo) {
   now_.touch(now_.root);
   TransferSpec gone;
   gone.plan.root = now_.root;
-  gone.nodes.push_back(node_spec(now_, now_.root, Content::kNone, 0));
+  gone.nodes.push_back(node_spec(now_, now_.root, replicator::Content::kNone, 0));
   gone.names.push_back({{now_.root, "d"}, {}});
   plan(gone, 1, 2);
   ASSERT_DONE(transfer(*target_, gone));
@@ -399,7 +399,7 @@ TEST_F(ApplyTest, AReplacedFileLeavesItsDirectorysTimeAlone) {
   now_.write(f, 0, "new");
   TransferSpec spec;
   spec.plan.root = now_.root;
-  spec.nodes.push_back(node_spec(now_, f, Content::kWhole, now_.lsn));
+  spec.nodes.push_back(node_spec(now_, f, replicator::Content::kWhole, now_.lsn));
   ship(spec);
 }
 

@@ -6,7 +6,7 @@
 
 #include <sstream>
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 using TimePoint = BlackoutSchedule::TimePoint;
@@ -104,4 +104,4 @@ TEST(BlackoutSchedule, UnknownZoneAndTooManyWindowsAreRefused) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::replicator

@@ -9,12 +9,12 @@ constexpr FileId kDir{2, 1}, kOther{3, 1}, kFile{10, 5};
 
 class IndexTest : public ::testing::Test {
  protected:
-  std::unique_ptr<Index> open(size_t map_bytes = 16 << 20) {
-    return must(Index::open(dir_.get(), map_bytes));
+  std::unique_ptr<replicator::Index> open(size_t map_bytes = 16 << 20) {
+    return must(replicator::Index::open(dir_.get(), map_bytes));
   }
-  std::vector<std::pair<std::string, FileId>> children(Index& index, FileId parent) {
+  std::vector<std::pair<std::string, FileId>> children(replicator::Index& index, FileId parent) {
     std::vector<std::pair<std::string, FileId>> out;
-    must(index.for_each_child(parent, [&](const EntryName& e, FileId child) -> Result<void> {
+    must(index.for_each_child(parent, [&](const replicator::EntryName& e, FileId child) -> Result<void> {
       EXPECT_EQ(e.parent, parent);
       out.emplace_back(e.name, child);
       return {};
@@ -34,7 +34,7 @@ TEST_F(IndexTest, NamesAndLinksSayTheSame) {
   EXPECT_EQ(must(index->child({kDir, "a"})), kFile);
   EXPECT_EQ(must(index->links(kFile)).size(), 2u);
   must(index->put_name({kDir, "a"}, kOther));  // now leads elsewhere
-  EXPECT_EQ(must(index->links(kFile)), (std::vector<EntryName>{{kOther, "b"}}));
+  EXPECT_EQ(must(index->links(kFile)), (std::vector<replicator::EntryName>{{kOther, "b"}}));
   EXPECT_EQ(must(index->links(kOther)).size(), 2u);
   must(index->put_name({kOther, "b"}, {}));
   EXPECT_FALSE(must(index->has_links(kFile)));
@@ -59,7 +59,7 @@ TEST_F(IndexTest, AScanSurvivesWhatItsFunctionChanges) {
     must(index->put_staged_name({kDir, std::to_string(i) + std::string(100, 'n')}, {100 + i, 1}));
   }
   size_t calls = 0;
-  must(index->for_each_staged_name([&](const EntryName& e, FileId) -> Result<void> {
+  must(index->for_each_staged_name([&](const replicator::EntryName& e, FileId) -> Result<void> {
     ++calls;
     return index->remove_staged_name(e);
   }));
@@ -72,7 +72,7 @@ TEST_F(IndexTest, WhatWasNotCommittedIsGone) {
   {
     auto index = open();
     must(index->put_name({kDir, "kept"}, kFile));
-    IndexMeta meta;
+    replicator::IndexMeta meta;
     meta.cursor = 7;
     must(index->put_meta(meta));
     must(index->commit());
@@ -86,18 +86,18 @@ TEST_F(IndexTest, WhatWasNotCommittedIsGone) {
 }
 
 TEST_F(IndexTest, StagedNodesComeBackAsTheyWere) {
-  StagedNode node;
+  replicator::StagedNode node;
   node.attributes = {.mode = 0100644, .uid = 1, .gid = 2, .links = 3, .rdev = 4, .size = 5,
                      .atime = {-1, 2}, .mtime = {3, 4}, .ctime = {5, 6}};
   node.version = 77;
   node.received = 3;
-  node.content = Content::kWhole;
+  node.content = replicator::Content::kWhole;
   node.fresh = node.incoming = node.finished = true;
   node.xattrs = {{"user.a", std::string(60'000, 'v')}, {"user.b", std::string("\0x", 2)}};
   node.symlink_target = "there";
   auto index = open();
   must(index->put_staged(kFile, node));
-  StagedNode back = *must(index->staged(kFile));
+  replicator::StagedNode back = *must(index->staged(kFile));
   EXPECT_EQ(back.attributes, node.attributes);
   EXPECT_EQ(back.xattrs, node.xattrs);
   EXPECT_EQ(back.symlink_target, "there");
@@ -109,20 +109,20 @@ TEST_F(IndexTest, StagedNodesComeBackAsTheyWere) {
 
 TEST_F(IndexTest, RangesComeInOrderOfTheirOffsets) {
   auto index = open();
-  must(index->put_range(kFile, uint64_t(1) << 40, {.kind = RangeKind::kHole, .length = 9}));
-  must(index->put_range(kFile, 70'000, {.kind = RangeKind::kFile, .length = 4}));
-  must(index->put_range(kFile, 255, {.kind = RangeKind::kInline, .length = 3, .bytes = "abc"}));
-  must(index->put_range(kOther, 1, {.kind = RangeKind::kHole, .length = 1}));
+  must(index->put_range(kFile, uint64_t(1) << 40, {.kind = replicator::RangeKind::kHole, .length = 9}));
+  must(index->put_range(kFile, 70'000, {.kind = replicator::RangeKind::kFile, .length = 4}));
+  must(index->put_range(kFile, 255, {.kind = replicator::RangeKind::kInline, .length = 3, .bytes = "abc"}));
+  must(index->put_range(kOther, 1, {.kind = replicator::RangeKind::kHole, .length = 1}));
   std::vector<uint64_t> offsets;
-  must(index->for_each_range(kFile, [&](uint64_t offset, const StagedRange& r) -> Result<void> {
+  must(index->for_each_range(kFile, [&](uint64_t offset, const replicator::StagedRange& r) -> Result<void> {
     offsets.push_back(offset);
-    if (r.kind == RangeKind::kInline) { EXPECT_EQ(r.bytes, "abc"); }
+    if (r.kind == replicator::RangeKind::kInline) { EXPECT_EQ(r.bytes, "abc"); }
     return {};
   }));
   EXPECT_EQ(offsets, (std::vector<uint64_t>{255, 70'000, uint64_t(1) << 40}));
   must(index->remove_ranges(kFile));
   size_t left = 0;
-  must(index->for_each_range(kOther, [&](uint64_t, const StagedRange&) { return ++left, Result<void>{}; }));
+  must(index->for_each_range(kOther, [&](uint64_t, const replicator::StagedRange&) { return ++left, Result<void>{}; }));
   EXPECT_EQ(left, 1u);
 }
 
@@ -146,12 +146,12 @@ TEST_F(IndexTest, TheMapGrowsWithWhatIsInIt) {
 TEST_F(IndexTest, ANewerFormatIsRefused) {
   {
     auto index = open();
-    IndexMeta meta;
-    meta.format = kIndexFormat + 1;
+    replicator::IndexMeta meta;
+    meta.format = replicator::kIndexFormat + 1;
     must(index->put_meta(meta));
     must(index->commit());
   }
-  auto index = Index::open(dir_.get(), 16 << 20);
+  auto index = replicator::Index::open(dir_.get(), 16 << 20);
   ASSERT_FALSE(index.has_value());
   EXPECT_NE(index.error().message().find("newer"), std::string::npos);
 }
@@ -163,7 +163,7 @@ TEST_F(IndexTest, DamageIsAnErrorAndNoCrash) {
     must(index->commit());
   }
   write_all(folder_ / "data.mdb", std::string(40'000, 'x'));
-  auto index = Index::open(dir_.get(), 16 << 20);
+  auto index = replicator::Index::open(dir_.get(), 16 << 20);
   ASSERT_FALSE(index.has_value());
   EXPECT_EQ(index.error().status, ExitStatus::kCorrupt);
 }

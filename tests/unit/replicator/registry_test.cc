@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <filesystem>
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 constexpr uint64_t kNow = 1'773'000'000'000'000'000;  // a Sunday, 20:00 UTC
@@ -154,4 +154,4 @@ TEST(StateHash, DependsOnEveryStepOfTheChain) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::replicator

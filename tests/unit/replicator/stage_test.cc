@@ -24,20 +24,20 @@ class StageTest : public ::testing::Test {
   void open() {
     stage_.reset();
     index_.reset();
-    folders_ = Folders();
-    folders_ = must(folders(Folders::open(storage_, folder_ / "target", kRelationship, false)));
-    index_ = must(Index::open(folders_.index.get(), size_t(1) << 30));
-    stage_ = std::make_unique<Stage>(storage_, *index_, folders_,
-                                     [this](FileId id, const IndexedNode&) -> Result<bool> {
+    folders_ = replicator::Folders();
+    folders_ = must(folders(replicator::Folders::open(storage_, folder_ / "target", kRelationship, false)));
+    index_ = must(replicator::Index::open(folders_.index.get(), size_t(1) << 30));
+    stage_ = std::make_unique<replicator::Stage>(storage_, *index_, folders_,
+                                     [this](FileId id, const replicator::IndexedNode&) -> Result<bool> {
       return intact_.count(id) != 0;
     });
     must(stage_->sweep());
   }
-  static Result<Folders> folders(Outcome<Folders> f) {
-    return f ? Result<Folders>(std::move(*f)) : tl::unexpected(f.error().error);
+  static Result<replicator::Folders> folders(replicator::Outcome<replicator::Folders> f) {
+    return f ? Result<replicator::Folders>(std::move(*f)) : tl::unexpected(f.error().error);
   }
 
-  static NodeSpec node(FileId id, std::string data, Content content, uint64_t version = 0) {
+  static NodeSpec node(FileId id, std::string data, replicator::Content content, uint64_t version = 0) {
     NodeSpec n{.id = id, .content = content, .version = version};
     n.file.attributes.mode = 0100640;
     n.file.attributes.size = data.size();
@@ -59,7 +59,7 @@ class StageTest : public ::testing::Test {
     return needs.empty() ? 0 : needs[0].resume_at;
   }
   Result<void> send(const BlockSpec& b) { return send_blocks(*stage_, {b}); }
-  std::string incoming(FileId id) { return read_all(stage_path() + "/incoming/" + stage_name(id)); }
+  std::string incoming(FileId id) { return read_all(stage_path() + "/incoming/" + replicator::stage_name(id)); }
   std::string stage_path() const { return folder_ / ".epochfs-" + kRelationship; }
   size_t entries(const std::string& folder) {
     size_t n = 0;
@@ -67,7 +67,7 @@ class StageTest : public ::testing::Test {
     return n;
   }
   void put_in_index(const NodeSpec& n) {
-    const FixedAttributes& a = n.file.attributes;
+    const replicator::FixedAttributes& a = n.file.attributes;
     must(index_->put_node(n.id, {.mode = a.mode, .size = a.size, .version = n.version,
                                  .mtime = a.mtime, .ctime = a.ctime}));
     intact_.insert(n.id);
@@ -75,31 +75,31 @@ class StageTest : public ::testing::Test {
 
   TemporaryDirectory folder_;
   LazyStorage storage_;
-  Folders folders_;
-  std::unique_ptr<Index> index_;
-  std::unique_ptr<Stage> stage_;
+  replicator::Folders folders_;
+  std::unique_ptr<replicator::Index> index_;
+  std::unique_ptr<replicator::Stage> stage_;
   std::set<FileId> intact_;
-  TransferPlan plan_;
+  replicator::TransferPlan plan_;
 };
 
 // ---- resuming ----
 
 TEST_F(StageTest, AWholeFileIsWrittenOnceAndFinishedWithItsLastBlock) {
-  auto n = node(kA, bytes(10'000), Content::kWhole, 9);
+  auto n = node(kA, bytes(10'000), replicator::Content::kWhole, 9);
   EXPECT_EQ(announce(n), 0u);
   ASSERT_OK(send(block(n, 0, 4096)));
   EXPECT_EQ(announce(n), 4096u);
   ASSERT_OK(send(block(n, 4096, 5904)));
-  EXPECT_EQ(announce(n), kNothingNeeded);
+  EXPECT_EQ(announce(n), replicator::kNothingNeeded);
   EXPECT_EQ(incoming(kA), n.file.data);
   struct stat s;
-  ASSERT_EQ(::stat((stage_path() + "/incoming/" + stage_name(kA)).c_str(), &s), 0);
+  ASSERT_EQ(::stat((stage_path() + "/incoming/" + replicator::stage_name(kA)).c_str(), &s), 0);
   EXPECT_EQ(s.st_mode, 0100640u);
   EXPECT_EQ(s.st_mtim.tv_nsec, 123);
 }
 
 TEST_F(StageTest, AfterARestartTheStageGoesOnFromTheCheckpointExactly) {
-  auto n = node(kA, bytes(50'000), Content::kWhole, 9);
+  auto n = node(kA, bytes(50'000), replicator::Content::kWhole, 9);
   announce(n);
   ASSERT_OK(send(block(n, 0, 10'000)));
   ASSERT_OK(stage_->checkpoint());
@@ -115,7 +115,7 @@ TEST_F(StageTest, AfterARestartTheStageGoesOnFromTheCheckpointExactly) {
 }
 
 TEST_F(StageTest, WhatWasNeverAccountedForIsSweptAway) {
-  auto n = node(kA, bytes(1000), Content::kWhole);
+  auto n = node(kA, bytes(1000), replicator::Content::kWhole);
   ASSERT_OK(stage_->checkpoint());
   announce(n);
   ASSERT_OK(send(block(n, 0, 1000)));
@@ -128,27 +128,27 @@ TEST_F(StageTest, WhatWasNeverAccountedForIsSweptAway) {
 }
 
 TEST_F(StageTest, AnotherVersionStartsOver) {
-  auto n = node(kA, bytes(5000), Content::kWhole, 9);
+  auto n = node(kA, bytes(5000), replicator::Content::kWhole, 9);
   announce(n);
   ASSERT_OK(send(block(n, 0, 5000)));
-  auto newer = node(kA, bytes(4000, 'z'), Content::kWhole, 10);
+  auto newer = node(kA, bytes(4000, 'z'), replicator::Content::kWhole, 10);
   EXPECT_EQ(announce(newer), 0u);
   ASSERT_OK(send(block(newer, 0, 4000)));
   EXPECT_EQ(incoming(kA), newer.file.data);
 }
 
 TEST_F(StageTest, WithoutAVersionSizeAndTimesDecide) {
-  auto n = node(kA, bytes(5000), Content::kWhole);
+  auto n = node(kA, bytes(5000), replicator::Content::kWhole);
   announce(n);
   ASSERT_OK(send(block(n, 0, 5000)));
   n.file.attributes.mode = 0100600;  // says nothing about the bytes
-  EXPECT_EQ(announce(n), kNothingNeeded);
+  EXPECT_EQ(announce(n), replicator::kNothingNeeded);
   n.file.attributes.ctime.nanos = 1;
   EXPECT_EQ(announce(n), 0u);
 }
 
 TEST_F(StageTest, AnUnstampedStageOfAnotherWalkIsThrownAway) {
-  auto n = node(kA, bytes(5000), Content::kWhole, 9);
+  auto n = node(kA, bytes(5000), replicator::Content::kWhole, 9);
   announce(n);
   ASSERT_OK(send(block(n, 0, 5000)));
   ASSERT_OK(stage_->checkpoint());
@@ -167,9 +167,9 @@ TEST_F(StageTest, NamesOfAnEarlierAttemptDoNotStay) {
 }
 
 TEST_F(StageTest, AFullTransferNeedsNothingOfWhatIsThereAndIntact) {
-  auto n = node(kA, bytes(5000), Content::kWhole);
+  auto n = node(kA, bytes(5000), replicator::Content::kWhole);
   put_in_index(n);
-  EXPECT_EQ(announce(n), kNothingNeeded);
+  EXPECT_EQ(announce(n), replicator::kNothingNeeded);
   ASSERT_OK(send(block(n, 0, 5000)));  // was under way already: ignored
   EXPECT_EQ(entries("/incoming"), 0u);
   n.fresh = true;  // whatever it is that is there
@@ -186,10 +186,10 @@ TEST_F(StageTest, AFullTransferNeedsNothingOfWhatIsThereAndIntact) {
 }
 
 TEST_F(StageTest, OfTwoKnownVersionsOnlyEqualOnesAreEqual) {
-  auto n = node(kA, bytes(5000), Content::kWhole, 7);
+  auto n = node(kA, bytes(5000), replicator::Content::kWhole, 7);
   put_in_index(n);
   n.file.attributes.ctime.seconds = 1;
-  EXPECT_EQ(announce(n), kNothingNeeded);
+  EXPECT_EQ(announce(n), replicator::kNothingNeeded);
   n.version = 8;
   n.file.attributes.ctime.seconds = 0;
   EXPECT_EQ(announce(n), 0u);
@@ -198,10 +198,10 @@ TEST_F(StageTest, OfTwoKnownVersionsOnlyEqualOnesAreEqual) {
 // ---- patches and ranges ----
 
 TEST_F(StageTest, RangesOfAFileThatIsStagedWholeGoIntoIt) {
-  auto n = node(kA, bytes(20'000), Content::kWhole);
+  auto n = node(kA, bytes(20'000), replicator::Content::kWhole);
   announce(n);
   ASSERT_OK(send(block(n, 0, 20'000)));
-  auto patch = node(kA, bytes(15'000), Content::kRanges, 30);
+  auto patch = node(kA, bytes(15'000), replicator::Content::kRanges, 30);
   patch.file.data.replace(500, 100, std::string(100, '!'));
   patch.file.data.replace(8000, 4000, std::string(4000, '\0'));
   announce(patch);
@@ -210,26 +210,26 @@ TEST_F(StageTest, RangesOfAFileThatIsStagedWholeGoIntoIt) {
   ASSERT_OK(stage_->finish());
   EXPECT_EQ(incoming(kA), patch.file.data);
   // All has come, as the source said by committing.
-  patch.content = Content::kWhole;
-  EXPECT_EQ(announce(patch), kNothingNeeded);
+  patch.content = replicator::Content::kWhole;
+  EXPECT_EQ(announce(patch), replicator::kNothingNeeded);
 }
 
 TEST_F(StageTest, AnInterruptedPatchIsTrustedUpToItsLastBlock) {
-  auto n = node(kA, bytes(20'000), Content::kWhole);
+  auto n = node(kA, bytes(20'000), replicator::Content::kWhole);
   announce(n);
   ASSERT_OK(send(block(n, 0, 20'000)));
-  auto patch = node(kA, bytes(20'000, 'q'), Content::kRanges, 30);
+  auto patch = node(kA, bytes(20'000, 'q'), replicator::Content::kRanges, 30);
   announce(patch);
   ASSERT_OK(send(block(patch, 500, 100)));
   ASSERT_OK(stage_->checkpoint());
   open();
   ASSERT_OK(stage_->begin(plan_));
-  patch.content = Content::kWhole;
+  patch.content = replicator::Content::kWhole;
   EXPECT_EQ(announce(patch), 600u);
 }
 
 TEST_F(StageTest, SmallRangesStayInTheIndexAndLargeOnesInExtents) {
-  auto n = node(kA, bytes(200'000), Content::kRanges, 30);
+  auto n = node(kA, bytes(200'000), replicator::Content::kRanges, 30);
   put_in_index(n);
   n.file.data.resize(200'000);
   announce(n);
@@ -239,16 +239,16 @@ TEST_F(StageTest, SmallRangesStayInTheIndexAndLargeOnesInExtents) {
   EXPECT_EQ(entries("/extents"), 1u);
   ASSERT_OK(send({.id = kA, .offset = 150'000, .bytes = std::string(10, '\0'), .hole = true}));
   EXPECT_EQ(announce(n), 150'010u);
-  std::vector<RangeKind> kinds;
-  must(index_->for_each_range(kA, [&](uint64_t, const StagedRange& r) -> Result<void> {
+  std::vector<replicator::RangeKind> kinds;
+  must(index_->for_each_range(kA, [&](uint64_t, const replicator::StagedRange& r) -> Result<void> {
     kinds.push_back(r.kind);
     return {};
   }));
-  EXPECT_EQ(kinds, (std::vector{RangeKind::kInline, RangeKind::kFile, RangeKind::kHole}));
+  EXPECT_EQ(kinds, (std::vector{replicator::RangeKind::kInline, replicator::RangeKind::kFile, replicator::RangeKind::kHole}));
 }
 
 TEST_F(StageTest, RangesOfAFileThatNobodyHasEndInUnknownState) {
-  auto n = node(kA, bytes(100), Content::kRanges, 30);
+  auto n = node(kA, bytes(100), replicator::Content::kRanges, 30);
   announce(n);
   EXPECT_NE(stage_->unknown(), "");
   ASSERT_OK(send(block(n, 0, 100)));  // no failure of the connection
@@ -257,7 +257,7 @@ TEST_F(StageTest, RangesOfAFileThatNobodyHasEndInUnknownState) {
 }
 
 TEST_F(StageTest, ForgottenFilesLeaveNothing) {
-  auto n = node(kA, bytes(100), Content::kWhole, 30);
+  auto n = node(kA, bytes(100), replicator::Content::kWhole, 30);
   announce(n);
   ASSERT_OK(send(block(n, 0, 100)));
   ASSERT_OK(send_forgotten(*stage_, {kA, kB}));
@@ -275,7 +275,7 @@ TEST_F(StageTest, ManyFilesAtOnceTakeFewDescriptors) {
   };
   const size_t before = descriptors();
   std::vector<NodeSpec> nodes;
-  for (uint64_t i = 0; i < 300; ++i) nodes.push_back(node({100 + i, 1}, bytes(3000, char(i)), Content::kWhole, 1));
+  for (uint64_t i = 0; i < 300; ++i) nodes.push_back(node({100 + i, 1}, bytes(3000, char(i)), replicator::Content::kWhole, 1));
   must(send_nodes(*stage_, nodes));
   for (uint64_t at = 0; at < 3000; at += 1000) {
     for (const NodeSpec& n : nodes) ASSERT_OK(send(block(n, at, 1000)));
@@ -294,13 +294,13 @@ TEST_F(StageTest, FilesOfAllTypesAreMadeAtOnce) {
   };
   must(send_nodes(*stage_, {special({20, 1}, 0120777, "../../etc/passwd"), special({21, 1}, 0010600),
                             special({22, 1}, 0020600, "", uint64_t(1) << 32 | 3), special({23, 1}, 0040755),
-                            node({24, 1}, "", Content::kWhole)}));
+                            node({24, 1}, "", replicator::Content::kWhole)}));
   EXPECT_EQ(entries("/incoming"), 4u);  // all but the directory
-  EXPECT_EQ(std::filesystem::read_symlink(stage_path() + "/incoming/" + stage_name({20, 1})), "../../etc/passwd");
+  EXPECT_EQ(std::filesystem::read_symlink(stage_path() + "/incoming/" + replicator::stage_name({20, 1})), "../../etc/passwd");
   // Again, and with other attributes.
   auto again = special({20, 1}, 0120777, "elsewhere");
   must(send_nodes(*stage_, {again}));
-  EXPECT_EQ(std::filesystem::read_symlink(stage_path() + "/incoming/" + stage_name({20, 1})), "elsewhere");
+  EXPECT_EQ(std::filesystem::read_symlink(stage_path() + "/incoming/" + replicator::stage_name({20, 1})), "elsewhere");
 }
 
 // ---- malformed calls ----
@@ -308,7 +308,7 @@ TEST_F(StageTest, FilesOfAllTypesAreMadeAtOnce) {
 class MalformedTest : public StageTest {
  protected:
   MalformedTest() {
-    n_ = node(kA, bytes(5000), Content::kWhole, 3);
+    n_ = node(kA, bytes(5000), replicator::Content::kWhole, 3);
     announce(n_);
     must(send(block(n_, 0, 1000)));
   }
@@ -339,27 +339,27 @@ TEST_F(MalformedTest, Nodes) {
       {"xattr", [](NodeSpec& n) { n.file.xattrs[""] = "x"; }},
       {"xattr", [](NodeSpec& n) { n.file.xattrs[std::string(256, 'x')] = "x"; }},
       {"too long", [](NodeSpec& n) { n.file.xattrs["user.x"] = std::string(65537, 'x'); }},
-      {"symbolic link", [](NodeSpec& n) { n.file.attributes.mode = 0120777; n.content = Content::kNone; }},
+      {"symbolic link", [](NodeSpec& n) { n.file.attributes.mode = 0120777; n.content = replicator::Content::kNone; }},
       {"symbolic link", [](NodeSpec& n) {
          n.file.attributes.mode = 0120777;
-         n.content = Content::kNone;
+         n.content = replicator::Content::kNone;
          n.file.symlink_target = std::string(4096, 'x');
        }},
       {"device", [](NodeSpec& n) {
          n.file.attributes.mode = 0060600;
-         n.content = Content::kNone;
+         n.content = replicator::Content::kNone;
          n.file.attributes.rdev = uint64_t(4096) << 32;
        }},
       {"no regular file", [](NodeSpec& n) { n.file.attributes.mode = 0040755; }},
-      {"fresh", [](NodeSpec& n) { n.content = Content::kRanges; n.fresh = true; }},
+      {"fresh", [](NodeSpec& n) { n.content = replicator::Content::kRanges; n.fresh = true; }},
   };
   for (const Case& c : cases) {
-    auto good = node(kB, bytes(10), Content::kWhole), bad = good;
+    auto good = node(kB, bytes(10), replicator::Content::kWhole), bad = good;
     bad.id = {99, 99};
     c.spoil(bad);
     refused(send_nodes(*stage_, {good, bad}), c.why);
   }
-  std::vector<NodeSpec> many(rpc::MAX_NODES_IN_BATCH + 1, node(kB, "", Content::kWhole));
+  std::vector<NodeSpec> many(rpc::MAX_NODES_IN_BATCH + 1, node(kB, "", replicator::Content::kWhole));
   refused(send_nodes(*stage_, many), "too many");
 }
 
@@ -390,7 +390,7 @@ TEST_F(MalformedTest, CompressedBlocks) {
       write_block(out, packed);
       spoil(out);
     });
-    auto parsed = parse_blocks(message.reader());
+    auto parsed = replicator::parse_blocks(message.reader());
     return parsed ? stage_->blocks(parsed->blocks) : Result<void>(tl::unexpected(parsed.error()));
   };
   refused(with([](rpc::Block::Builder b) { b.setLength(999); }), "LZ4");
@@ -409,7 +409,7 @@ TEST_F(MalformedTest, CompressedBlocks) {
 }
 
 TEST_F(MalformedTest, ACallThatWouldDecodeToTooMuch) {
-  auto large = node(kB, std::string(1 << 20, 'x'), Content::kWhole);
+  auto large = node(kB, std::string(1 << 20, 'x'), replicator::Content::kWhole);
   large.file.attributes.size = uint64_t(1) << 40;
   std::vector<BlockSpec> blocks;
   for (uint64_t i = 0; i < 65; ++i) {

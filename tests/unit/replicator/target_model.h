@@ -21,7 +21,7 @@
 namespace epochfs::testing {
 
 struct ModelFile {
-  FixedAttributes attributes;  // links and size are worked out when they are sent
+  replicator::FixedAttributes attributes;  // links and size are worked out when they are sent
   std::map<std::string, std::string> xattrs;
   std::string symlink_target;
   std::string data;
@@ -29,8 +29,8 @@ struct ModelFile {
   uint64_t version = 0;  // of data
   uint64_t born = 0;     // LSN of its making: tells two files with one id apart
 
-  bool is_dir() const { return is_directory(attributes.mode); }
-  bool is_reg() const { return is_regular(attributes.mode); }
+  bool is_dir() const { return journal::is_directory(attributes.mode); }
+  bool is_reg() const { return journal::is_regular(attributes.mode); }
 };
 
 struct Model {
@@ -42,7 +42,7 @@ struct Model {
   Model() { make(root, 0040755); }
 
   ModelFile& at(FileId id) { return files.at(id); }
-  Timestamp now() { return {int64_t(1'700'000'000 + lsn), int64_t(lsn * 7919 % 1'000'000'000)}; }
+  replicator::Timestamp now() { return {int64_t(1'700'000'000 + lsn), int64_t(lsn * 7919 % 1'000'000'000)}; }
   void touch(FileId id) { at(id).attributes.mtime = at(id).attributes.ctime = now(); }
 
   ModelFile& make(FileId id, uint32_t mode) {
@@ -155,7 +155,7 @@ class Comparison {
     if (!root) return "cannot open " + path_;
     compare(root.get(), ".", model_.root, "");
     for (const auto& [id, inode] : inodes_) {
-      if (!seen_inodes_.insert(inode).second) differ("", "two files share " + describe(id));
+      if (!seen_inodes_.insert(inode).second) differ("", "two files share " + replicator::describe(id));
     }
     return differences_;
   }

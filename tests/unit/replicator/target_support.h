@@ -16,25 +16,25 @@ struct NodeSpec {
   FileId id;
   ModelFile file;
   uint32_t links = 1;
-  Content content = Content::kNone;
-  ByteRanges ranges;  // that blocks are sent for
+  replicator::Content content = replicator::Content::kNone;
+  journal::ByteRanges ranges;  // that blocks are sent for
   uint64_t version = 0;
   bool fresh = false;
 };
 
 struct TransferSpec {
-  TransferPlan plan;
+  replicator::TransferPlan plan;
   std::vector<NodeSpec> nodes;
-  std::vector<NameMessage> names;
+  std::vector<replicator::NameMessage> names;
   std::vector<FileId> listed;
 };
 
-inline NodeSpec node_spec(const Model& m, FileId id, Content content, uint64_t version) {
+inline NodeSpec node_spec(const Model& m, FileId id, replicator::Content content, uint64_t version) {
   const ModelFile& f = m.files.at(id);
   NodeSpec spec{.id = id, .file = f, .links = uint32_t(m.links(id)), .content = content,
                 .version = version};
   spec.file.attributes.size = f.is_reg() ? f.data.size() : f.symlink_target.size();
-  if (content == Content::kWhole) spec.ranges.add({0, f.data.size()});
+  if (content == replicator::Content::kWhole) spec.ranges.add({0, f.data.size()});
   return spec;
 }
 
@@ -44,8 +44,8 @@ inline bool same_attributes(const ModelFile& a, const ModelFile& b) {
 
 // Ranges in which two states of a file differ, in pieces of `grain` bytes; beyond
 // the end of the older one all.
-inline ByteRanges difference(const std::string& a, const std::string& b, uint64_t grain) {
-  ByteRanges out;
+inline journal::ByteRanges difference(const std::string& a, const std::string& b, uint64_t grain) {
+  journal::ByteRanges out;
   for (uint64_t at = 0; at < b.size(); at += grain) {
     uint64_t end = std::min<uint64_t>(at + grain, b.size());
     if (a.size() < end || a.compare(at, end - at, b, at, end - at) != 0) out.add({at, end});
@@ -61,18 +61,18 @@ inline TransferSpec changes(const Model& base, const Model& now, uint64_t grain 
     auto old = base.files.find(id);
     const bool fresh = old == base.files.end() || old->second.born != f.born;
     if (fresh) {
-      out.nodes.push_back(node_spec(now, id, f.is_reg() ? Content::kWhole : Content::kNone, f.version));
+      out.nodes.push_back(node_spec(now, id, f.is_reg() ? replicator::Content::kWhole : replicator::Content::kNone, f.version));
       out.nodes.back().fresh = true;
     } else if (f.is_reg() && f.version != old->second.version) {
-      out.nodes.push_back(node_spec(now, id, Content::kRanges, f.version));
+      out.nodes.push_back(node_spec(now, id, replicator::Content::kRanges, f.version));
       out.nodes.back().ranges = difference(old->second.data, f.data, grain);
-      if (out.nodes.back().ranges.empty()) out.nodes.back().content = Content::kNone;
+      if (out.nodes.back().ranges.empty()) out.nodes.back().content = replicator::Content::kNone;
     } else if (!same_attributes(f, old->second) || f.children != old->second.children ||
                now.links(id) != base.links(id)) {
-      out.nodes.push_back(node_spec(now, id, Content::kNone, 0));
+      out.nodes.push_back(node_spec(now, id, replicator::Content::kNone, 0));
     }
   }
-  std::map<EntryName, std::pair<FileId, FileId>> names;
+  std::map<replicator::EntryName, std::pair<FileId, FileId>> names;
   for (const auto& [id, f] : base.files) {
     for (const auto& [name, child] : f.children) names[{id, name}].first = child;
   }
@@ -95,7 +95,7 @@ inline TransferSpec everything(const Model& now) {
   out.plan.root = now.root;
   out.plan.full = true;
   for (const auto& [id, f] : now.files) {
-    out.nodes.push_back(node_spec(now, id, f.is_reg() ? Content::kWhole : Content::kNone, 0));
+    out.nodes.push_back(node_spec(now, id, f.is_reg() ? replicator::Content::kWhole : replicator::Content::kNone, 0));
     if (f.is_dir()) out.listed.push_back(id);
     for (const auto& [name, child] : f.children) out.names.push_back({{id, name}, child});
   }
@@ -107,8 +107,8 @@ inline TransferSpec everything(const Model& now) {
 inline capnp::Data::Reader bytes_of(std::string_view s) {
   return {reinterpret_cast<const capnp::byte*>(s.data()), s.size()};
 }
-inline void set(rpc::FileId::Builder out, FileId id) { set_file_id(out, id.inode, id.birth_ns); }
-inline void set(rpc::Time::Builder out, Timestamp t) {
+inline void set(rpc::FileId::Builder out, FileId id) { journal::set_file_id(out, id.inode, id.birth_ns); }
+inline void set(rpc::Time::Builder out, replicator::Timestamp t) {
   out.setSeconds(t.seconds);
   out.setNanos(uint32_t(t.nanos));
 }
@@ -116,7 +116,7 @@ inline void set(rpc::Time::Builder out, Timestamp t) {
 inline void write_node(rpc::Node::Builder out, const NodeSpec& spec) {
   set(out.initId(), spec.id);
   auto a = out.initAttributes();
-  const FixedAttributes& from = spec.file.attributes;
+  const replicator::FixedAttributes& from = spec.file.attributes;
   a.setMode(from.mode);
   a.setUid(from.uid);
   a.setGid(from.gid);
@@ -134,9 +134,9 @@ inline void write_node(rpc::Node::Builder out, const NodeSpec& spec) {
   }
   a.setSymlinkTarget(bytes_of(spec.file.symlink_target));
   auto content = out.getContent();
-  if (spec.content == Content::kNone) content.setNone();
-  if (spec.content == Content::kWhole) content.setWhole();
-  if (spec.content == Content::kRanges) content.setRanges();
+  if (spec.content == replicator::Content::kNone) content.setNone();
+  if (spec.content == replicator::Content::kWhole) content.setWhole();
+  if (spec.content == replicator::Content::kRanges) content.setRanges();
   out.setVersion(spec.version);
   out.setFresh(spec.fresh);
 }
@@ -165,13 +165,13 @@ inline void write_block(rpc::Block::Builder out, const BlockSpec& spec) {
   }
 }
 
-inline void write_name(rpc::Name::Builder out, const NameMessage& name) {
+inline void write_name(rpc::Name::Builder out, const replicator::NameMessage& name) {
   set(out.initParent(), name.entry.parent);
   out.setName(bytes_of(name.entry.name));
   set(out.initChild(), name.child);
 }
 
-inline void write_plan(rpc::Plan::Builder out, const TransferPlan& plan) {
+inline void write_plan(rpc::Plan::Builder out, const replicator::TransferPlan& plan) {
   out.setEpoch(plan.epoch);
   out.setBase(plan.base);
   out.setBarrierTimeNs(plan.barrier_ns);
@@ -217,29 +217,29 @@ class Message {
 // ---- driving a target ----
 
 // The calls of a transfer, to a Stage without RPC.
-inline Result<std::vector<Need>> send_nodes(Stage& stage, const std::vector<NodeSpec>& nodes) {
+inline Result<std::vector<replicator::Need>> send_nodes(replicator::Stage& stage, const std::vector<NodeSpec>& nodes) {
   Message<rpc::Node> message(nodes, write_node);
-  EPOCHFS_TRY(auto parsed, parse_nodes(message.reader()));
+  EPOCHFS_TRY(auto parsed, replicator::parse_nodes(message.reader()));
   return stage.nodes(std::move(parsed));
 }
-inline Result<void> send_blocks(Stage& stage, const std::vector<BlockSpec>& blocks) {
+inline Result<void> send_blocks(replicator::Stage& stage, const std::vector<BlockSpec>& blocks) {
   Message<rpc::Block> message(blocks, write_block);
-  EPOCHFS_TRY(auto parsed, parse_blocks(message.reader()));
+  EPOCHFS_TRY(auto parsed, replicator::parse_blocks(message.reader()));
   return stage.blocks(parsed.blocks);
 }
-inline Result<void> send_names(Stage& stage, const std::vector<NameMessage>& names) {
+inline Result<void> send_names(replicator::Stage& stage, const std::vector<replicator::NameMessage>& names) {
   Message<rpc::Name> message(names, write_name);
-  EPOCHFS_TRY(auto parsed, parse_names(message.reader()));
+  EPOCHFS_TRY(auto parsed, replicator::parse_names(message.reader()));
   return stage.names(parsed);
 }
-inline Result<void> send_listed(Stage& stage, const std::vector<FileId>& directories) {
+inline Result<void> send_listed(replicator::Stage& stage, const std::vector<FileId>& directories) {
   Message<rpc::FileId> message(directories, [](rpc::FileId::Builder out, FileId id) { set(out, id); });
-  EPOCHFS_TRY(auto parsed, parse_files(message.reader()));
+  EPOCHFS_TRY(auto parsed, replicator::parse_files(message.reader()));
   return stage.listed(parsed);
 }
-inline Result<void> send_forgotten(Stage& stage, const std::vector<FileId>& files) {
+inline Result<void> send_forgotten(replicator::Stage& stage, const std::vector<FileId>& files) {
   Message<rpc::FileId> message(files, [](rpc::FileId::Builder out, FileId id) { set(out, id); });
-  EPOCHFS_TRY(auto parsed, parse_files(message.reader()));
+  EPOCHFS_TRY(auto parsed, replicator::parse_files(message.reader()));
   return stage.forget(parsed);
 }
 
@@ -258,14 +258,14 @@ struct Sent {
 };
 
 // All of a transfer but its commit, as a well-behaved source would send it.
-inline Result<Sent> send_files(Stage& stage, const std::vector<NodeSpec>& nodes, const SendOptions& o = {}) {
+inline Result<Sent> send_files(replicator::Stage& stage, const std::vector<NodeSpec>& nodes, const SendOptions& o = {}) {
   Sent sent;
   for (size_t at = 0; at < nodes.size(); at += o.batch) {
     std::vector<NodeSpec> batch(nodes.begin() + long(at),
                                 nodes.begin() + long(std::min(at + o.batch, nodes.size())));
     EPOCHFS_TRY(auto needs, send_nodes(stage, batch));
     std::vector<uint64_t> resume_at(batch.size(), 0);
-    for (const Need& n : needs) resume_at.at(n.index) = n.resume_at;
+    for (const replicator::Need& n : needs) resume_at.at(n.index) = n.resume_at;
     for (size_t i = 0; i < batch.size(); ++i) {
       std::vector<BlockSpec> wanted;
       for (BlockSpec& b : blocks_of(batch[i], o.piece, o.holes, o.compressed)) {
@@ -288,7 +288,7 @@ inline Result<Sent> send_files(Stage& stage, const std::vector<NodeSpec>& nodes,
   return sent;
 }
 
-inline Result<Sent> send_all(Stage& stage, const TransferSpec& spec, const SendOptions& o = {}) {
+inline Result<Sent> send_all(replicator::Stage& stage, const TransferSpec& spec, const SendOptions& o = {}) {
   EPOCHFS_TRY(Sent sent, send_files(stage, spec.nodes, o));
   for (size_t at = 0; at < spec.names.size() && sent.complete; at += 1000) {
     EPOCHFS_DO(send_names(stage, {spec.names.begin() + long(at),
@@ -298,7 +298,7 @@ inline Result<Sent> send_all(Stage& stage, const TransferSpec& spec, const SendO
   return sent;
 }
 
-inline Outcome<Sent> transfer(Target& target, const TransferSpec& spec, const SendOptions& o = {}) {
+inline replicator::Outcome<Sent> transfer(replicator::Target& target, const TransferSpec& spec, const SendOptions& o = {}) {
   EPOCHFS_DO(target.begin(spec.plan));
   EPOCHFS_TRY(Sent sent, send_all(*target.stage(), spec, o));
   if (sent.complete) EPOCHFS_DO(target.commit(spec.plan));
@@ -306,7 +306,7 @@ inline Outcome<Sent> transfer(Target& target, const TransferSpec& spec, const Se
 }
 
 template <typename T>
-std::string reason(const Outcome<T>& outcome) {
+std::string reason(const replicator::Outcome<T>& outcome) {
   return outcome ? "ok" : outcome.error().error.message();
 }
 
@@ -333,8 +333,8 @@ class LazyStorage : public Storage {
 
 constexpr const char* kRelationship = "0123456789ab";
 
-inline TargetOptions target_options(const TemporaryDirectory& in) {
-  TargetOptions options;
+inline replicator::TargetOptions target_options(const TemporaryDirectory& in) {
+  replicator::TargetOptions options;
   options.relationship = kRelationship;
   options.lineage.bytes.fill(7);
   options.directory = in / "target";

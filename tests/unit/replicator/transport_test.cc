@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace epochfs {
+namespace epochfs::replicator {
 namespace {
 
 TEST(ListenAddress, TakesBothFamiliesAndADefaultPort) {
@@ -32,4 +32,4 @@ TEST(ListenTcp, PortZeroIsReplacedByTheOneTheKernelChose) {
 }
 
 }  // namespace
-}  // namespace epochfs
+}  // namespace epochfs::replicator
