@@ -39,7 +39,8 @@ const std::map<std::string, Command> kCommands = {
     {"unmount", {epochfs::fs::unmount_command, "end a mount"}},
     {"barrier", {epochfs::fs::barrier_command, "cut an epoch of a mounted directory"}},
     {"serve", {epochfs::replicator::serve_command, "run this host's daemon"}},
-    {"relationship", {epochfs::replicator::relationship_command, "create and manage relationships"}},
+    {"relationship",
+     {epochfs::replicator::relationship_command, "create and manage relationships"}},
     {"status", {status_command, "show how relationships fare, or a mount"}},
     {"wait", {epochfs::replicator::wait_command, "wait until the target holds an epoch"}},
     {"journal", {epochfs::journal::journal_command, "read the journal of a volume"}},
@@ -50,9 +51,10 @@ void print_help(FILE* out) {
   for (const auto& [name, command] : kCommands) {
     fmt::print(out, "  {:<14}{}\n", name, command.what);
   }
-  fmt::print(out, "\nEach command takes --help. Exit status: 0 ok, 1 failed, 2 usage, 3 partial or\n"
-                  "unhealthy, 4 nothing matched, 5 journal corrupt, 6 daemon unreachable, 7 not\n"
-                  "authorized, 8 timed out.\n");
+  fmt::print(out,
+             "\nEach command takes --help. Exit status: 0 ok, 1 failed, 2 usage, 3 partial or\n"
+             "unhealthy, 4 nothing matched, 5 journal corrupt, 6 daemon unreachable, 7 not\n"
+             "authorized, 8 timed out.\n");
 }
 
 }  // namespace
@@ -75,8 +77,8 @@ int main(int argc, char** argv) {
   }
   auto command = kCommands.find(name);
   if (command == kCommands.end()) {
-    return epochfs::report({"unknown command \"" + name + "\"; see: epochfs --help", 0,
-                            epochfs::ExitStatus::kUsage});
+    return epochfs::report(
+        {"unknown command \"" + name + "\"; see: epochfs --help", 0, epochfs::ExitStatus::kUsage});
   }
   return command->second.run(arguments);
 }

@@ -32,9 +32,11 @@ int64_t coarse_ns() {
 
 }  // namespace
 
-IdleLatency::IdleLatency(WakeupMode mode, const std::string& device) : IdleLatency(mode, device, Rates{}) {}
+IdleLatency::IdleLatency(WakeupMode mode, const std::string& device)
+    : IdleLatency(mode, device, Rates{}) {}
 
-IdleLatency::IdleLatency(WakeupMode mode, const std::string& device, const Rates& rates) : rates_(rates) {
+IdleLatency::IdleLatency(WakeupMode mode, const std::string& device, const Rates& rates)
+    : rates_(rates) {
   if (mode == WakeupMode::kNever) {
     unavailable_ = "not wanted (-o wakeup=never)";
     return;

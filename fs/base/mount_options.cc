@@ -11,9 +11,24 @@ namespace epochfs::fs {
 namespace {
 
 enum class Meaning {
-  kNothing, kSuid, kNoSuid, kDev, kNoDev, kExec, kNoExec, kUser, kRefused,
-  kWriteback, kWriteThrough, kWakeupAdaptive, kWakeupAlways, kWakeupNever, kUring, kDevice,
-  kDegrade, kBlock,
+  kNothing,
+  kSuid,
+  kNoSuid,
+  kDev,
+  kNoDev,
+  kExec,
+  kNoExec,
+  kUser,
+  kRefused,
+  kWriteback,
+  kWriteThrough,
+  kWakeupAdaptive,
+  kWakeupAlways,
+  kWakeupNever,
+  kUring,
+  kDevice,
+  kDegrade,
+  kBlock,
 };
 
 struct Row {
@@ -83,8 +98,11 @@ struct Unit {
 };
 constexpr uint64_t kSecond = 1'000'000'000;
 constexpr Unit kSizes[] = {{'K', 1 << 10}, {'M', 1 << 20}, {'G', 1 << 30}, {'T', 1ull << 40}};
-constexpr Unit kTimes[] = {{'s', kSecond}, {'m', 60 * kSecond}, {'h', 3600 * kSecond},
-                           {'d', 86'400 * kSecond}, {'w', 604'800 * kSecond}};
+constexpr Unit kTimes[] = {{'s', kSecond},
+                           {'m', 60 * kSecond},
+                           {'h', 3600 * kSecond},
+                           {'d', 86'400 * kSecond},
+                           {'w', 604'800 * kSecond}};
 
 // Digits and one unit; 0 needs none.
 template <size_t n>

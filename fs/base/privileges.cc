@@ -21,8 +21,8 @@ namespace {
 // Its exit status; what it would say is said better by whoever called.
 int run_fusermount(const std::string& path, bool lazy) {
   std::string words[] = {"fusermount3", "-u", lazy ? "-z" : "-q", "--", path};
-  char* argv[] = {words[0].data(), words[1].data(), words[2].data(), words[3].data(),
-                  words[4].data(), nullptr};
+  char* argv[] = {words[0].data(), words[1].data(), words[2].data(),
+                  words[3].data(), words[4].data(), nullptr};
   posix_spawn_file_actions_t actions;
   ::posix_spawn_file_actions_init(&actions);
   ::posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
@@ -64,7 +64,8 @@ std::string default_state_dir() {
   const char* state = std::getenv("XDG_STATE_HOME");
   if (state && *state == '/') return std::string(state) + "/epochfs";
   const char* home = std::getenv("HOME");
-  return home && *home == '/' ? std::string(home) + "/.local/state/epochfs" : journal::kDefaultStateDir;
+  return home && *home == '/' ? std::string(home) + "/.local/state/epochfs"
+                              : journal::kDefaultStateDir;
 }
 
 int unmount_path(const std::string& path, bool lazy) {

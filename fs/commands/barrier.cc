@@ -57,12 +57,12 @@ Result<Request> read_request(const po::variables_map& values) {
                   .before = text("before"),
                   .after = text("after")};
   if (text("label")) EPOCHFS_DO(journal::check_label(request.label));
-  for (auto [name, into] : {std::pair{"timeout", &request.timeout},
-                            std::pair{"hook-timeout", &request.hook_timeout}}) {
+  for (auto [name, into] :
+       {std::pair{"timeout", &request.timeout}, std::pair{"hook-timeout", &request.hook_timeout}}) {
     const uint64_t number = values[name].as<Number>().value;
     if (number == 0 || number > kMaxTimeoutSeconds) {
-      return fail(fmt::format("--{} {}: from 1 to {} seconds", name, number, kMaxTimeoutSeconds),
-                  0, ExitStatus::kUsage);
+      return fail(fmt::format("--{} {}: from 1 to {} seconds", name, number, kMaxTimeoutSeconds), 0,
+                  ExitStatus::kUsage);
     }
     *into = seconds(number);
   }
@@ -71,7 +71,7 @@ Result<Request> read_request(const po::variables_map& values) {
 
 // What has become of the barrier.
 struct Cut {
-  uint64_t epoch = 0;       // 0: nothing was sealed, as far as is known
+  uint64_t epoch = 0;  // 0: nothing was sealed, as far as is known
   std::optional<Error> failure;
 
   bool sealed() const { return epoch != 0; }

@@ -118,8 +118,8 @@ Result<void> take_status(const Hook& hook, pid_t pid) {
   if (info.si_code == CLD_EXITED) {
     return fail(fmt::format("{}: the command ended with status {}", hook.name, info.si_status));
   }
-  return fail(fmt::format("{}: the command was ended by SIG{}", hook.name,
-                          ::sigabbrev_np(info.si_status)));
+  return fail(
+      fmt::format("{}: the command was ended by SIG{}", hook.name, ::sigabbrev_np(info.si_status)));
 }
 
 }  // namespace

@@ -38,8 +38,8 @@ class HeldSignals {
 };
 
 struct Hook {
-  std::string name;     // begins every error: "--before"
-  std::string command;  // for /bin/sh -c
+  std::string name;                                // begins every error: "--before"
+  std::string command;                             // for /bin/sh -c
   std::map<std::string, std::string> environment;  // replaces, or adds to, the process's own
   std::chrono::milliseconds timeout{60'000};
   std::chrono::milliseconds grace{5'000};  // from SIGTERM to SIGKILL

@@ -7,9 +7,9 @@
 #include <filesystem>
 #include <iostream>
 
+#include "fs/base/privileges.h"
 #include "fs/commands/commands.h"
 #include "fs/process/mount_process.h"
-#include "fs/base/privileges.h"
 
 namespace epochfs::fs {
 namespace {
@@ -55,8 +55,8 @@ Result<CommandLine> parse(const Arguments& arguments) {
       "journal-keep", po::value<std::string>()->value_name("SIZE"),
       "records that nobody needs any more are kept to be looked at: so much of them (256M),")(
       "journal-keep-for", po::value<std::string>()->value_name("TIME"),
-      "and for so long (12h, 30d; for ever)")(
-      "foreground,f", po::bool_switch(), "stay, instead of going to the background");
+      "and for so long (12h, 30d; for ever)")("foreground,f", po::bool_switch(),
+                                              "stay, instead of going to the background");
   EPOCHFS_TRY(Parsed parsed, parse_command(kHelp, options, {"dir"}, arguments));
   CommandLine line;
   line.help_shown = parsed.help_shown;
@@ -68,7 +68,9 @@ Result<CommandLine> parse(const Arguments& arguments) {
     return given.empty() ? given : std::filesystem::absolute(given).lexically_normal().string();
   };
   line.foreground = parsed.values["foreground"].as<bool>();
-  line.request = {.dir = text("dir"), .backing = text("backing"), .state = path("state"),
+  line.request = {.dir = text("dir"),
+                  .backing = text("backing"),
+                  .state = path("state"),
                   .journal = path("journal")};
   // The same as -o NAME=VALUE, which /etc/fstab takes.
   Values given = parsed.values["options"].as<Values>();
@@ -82,10 +84,11 @@ Result<CommandLine> parse(const Arguments& arguments) {
 // What recovery did about files whose bytes a power cut may have taken.
 std::string suspects_text(const journal::RecoveryReport& recovery) {
   if (!recovery.machine_stopped) return "";
-  const std::string how_many =
-      recovery.all_suspect ? "any" : std::to_string(recovery.suspects);
-  std::string text = fmt::format(", and relationships will reconcile; bytes of {} files may be "
-                                 "missing: they have a new ctime and are compared", how_many);
+  const std::string how_many = recovery.all_suspect ? "any" : std::to_string(recovery.suspects);
+  std::string text = fmt::format(
+      ", and relationships will reconcile; bytes of {} files may be "
+      "missing: they have a new ctime and are compared",
+      how_many);
   if (recovery.suspects_unmarked > 0) {
     text += fmt::format("; {} more could not be given one: compare them by hand, or touch them",
                         recovery.suspects_unmarked);
@@ -104,8 +107,10 @@ void say_mounted(const MountProcess& process) {
                              process.mountpoint(), suspects_text(recovery));
   }
   if (process.damage()) {
-    std::cerr << fmt::format("epochfs: {}; what it told is gone, and relationships that needed it "
-                             "will reconcile\n", process.damage()->message());
+    std::cerr << fmt::format(
+        "epochfs: {}; what it told is gone, and relationships that needed it "
+        "will reconcile\n",
+        process.damage()->message());
   }
   const Filesystem& fs = process.filesystem();
   std::cerr << fmt::format("epochfs: {} is mounted, with its journal in {}\n", process.mountpoint(),

@@ -15,9 +15,12 @@ Result<std::unique_ptr<MountClient>> MountClient::connect(const std::string& doi
   }
   if (!journal) {
     return fail(fmt::format("{}: the mount's process has ended; mount it again with: epochfs mount "
-                            "{}", what, dir), 0, ExitStatus::kUnreachable);
+                            "{}",
+                            what, dir),
+                0, ExitStatus::kUnreachable);
   }
-  std::unique_ptr<MountClient> made(new MountClient(what, *journal + "/" + journal::kControlSocket));
+  std::unique_ptr<MountClient> made(
+      new MountClient(what, *journal + "/" + journal::kControlSocket));
   auto client = UnixRpcClient::connect(*made->io_.lowLevelProvider, made->socket_);
   if (!client && client.error().status == ExitStatus::kNotAuthorized) {
     return fail(fmt::format("{}: {}", what, client.error().message()), 0,
@@ -25,7 +28,9 @@ Result<std::unique_ptr<MountClient>> MountClient::connect(const std::string& doi
   }
   if (!client) {
     return fail(fmt::format("{}: no mount answers ({}); mount the directory with: epochfs mount "
-                            "DIR", what, client.error().message()), 0, ExitStatus::kUnreachable);
+                            "DIR",
+                            what, client.error().message()),
+                0, ExitStatus::kUnreachable);
   }
   made->client_ = *std::move(client);
   return made;

@@ -31,10 +31,9 @@ class MountClient {
   Result<capnp::Response<Results>> wait(capnp::RemotePromise<Results> call,
                                         std::chrono::seconds patience, int interrupt = -1) {
     using Answer = Result<capnp::Response<Results>>;
-    auto answer = call.then([](auto&& response) -> Answer { return kj::mv(response); },
-                            [this](kj::Exception&& e) -> Answer {
-                              return no_answer(e.getDescription().cStr());
-                            });
+    auto answer = call.then(
+        [](auto&& response) -> Answer { return kj::mv(response); },
+        [this](kj::Exception&& e) -> Answer { return no_answer(e.getDescription().cStr()); });
     auto too_late = io_.provider->getTimer()
                         .afterDelay(patience.count() * kj::SECONDS)
                         .then([this]() -> Answer { return late(); });

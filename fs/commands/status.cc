@@ -40,9 +40,10 @@ double mib(uint64_t bytes) { return double(bytes) / (1 << 20); }
 void print_space(rpc::JournalSpace::Reader s) {
   const uint64_t all = s.getSegmentBytes() + s.getCheckpointBytes() + s.getPreImageBytes();
   const std::string quota =
-      s.getQuotaBytes() == 0 ? "no quota" : fmt::format("{:.1f} % of its quota of {:.0f} MiB",
-                                                        100.0 * double(all) / double(s.getQuotaBytes()),
-                                                        mib(s.getQuotaBytes()));
+      s.getQuotaBytes() == 0
+          ? "no quota"
+          : fmt::format("{:.1f} % of its quota of {:.0f} MiB",
+                        100.0 * double(all) / double(s.getQuotaBytes()), mib(s.getQuotaBytes()));
   line("space", "{:.1f} MiB of segments, {:.1f} in {} checkpoints, {:.1f} of pre-images: {}",
        mib(s.getSegmentBytes()), mib(s.getCheckpointBytes()), s.getCheckpoints(),
        mib(s.getPreImageBytes()), quota);
@@ -63,13 +64,17 @@ void print_lines(rpc::MountInfo::Reader m) {
   print_space(m.getSpace());
   line("open epoch", "{}, with {} records", m.getOpenEpoch(), m.getRecordsInOpenEpoch());
   if (m.getRecordsLost()) line("records lost", "{}: no room in the journal", m.getRecordsLost());
-  line("barriers", "{}, {} called off; pause {:.3f} ms last, {:.3f} ms 99th percentile, {:.3f} ms "
-       "at most", m.getBarriers(), m.getBarriersCalledOff(), ms(m.getLastBarrierPauseNs()),
+  line("barriers",
+       "{}, {} called off; pause {:.3f} ms last, {:.3f} ms 99th percentile, {:.3f} ms "
+       "at most",
+       m.getBarriers(), m.getBarriersCalledOff(), ms(m.getLastBarrierPauseNs()),
        ms(m.getP99BarrierPauseNs()), ms(m.getMaxBarrierPauseNs()));
   for (auto pause : m.getLongPauses()) {
-    line("long pause", "{:.0f} ms{} for {} ({:%Y-%m-%d %H:%M:%S}; {:.3f} ms until operations under "
-         "way had ended, {:.3f} ms in the cut)", ms(pause.getPauseNs()),
-         pause.getCalledOff() ? ", called off," : "", escape(std::string(pause.getWaitedFor())),
+    line("long pause",
+         "{:.0f} ms{} for {} ({:%Y-%m-%d %H:%M:%S}; {:.3f} ms until operations under "
+         "way had ended, {:.3f} ms in the cut)",
+         ms(pause.getPauseNs()), pause.getCalledOff() ? ", called off," : "",
+         escape(std::string(pause.getWaitedFor())),
          fmt::localtime(time_t(pause.getTimeNs() / 1'000'000'000)), ms(pause.getDrainNs()),
          ms(pause.getCutNs()));
   }

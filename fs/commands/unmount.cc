@@ -2,9 +2,9 @@
 #include <errno.h>
 #include <fmt/format.h>
 
-#include "fs/commands/commands.h"
 #include "fs/base/mounts.h"
 #include "fs/base/privileges.h"
+#include "fs/commands/commands.h"
 #include "journal/volume/volume.h"
 
 namespace epochfs::fs {
@@ -48,8 +48,9 @@ Result<void> unmount(const std::string& dir) {
   EPOCHFS_TRY(int pid, volume.holder());
   return fail(fmt::format("unmount {}: it is unmounted here, but process {} goes on: the file "
                           "system is mounted or in use elsewhere, or the disk takes its time to "
-                          "write what is left", path, pid), 0,
-              ExitStatus::kTimedOut);
+                          "write what is left",
+                          path, pid),
+              0, ExitStatus::kTimedOut);
 }
 
 }  // namespace

@@ -5,8 +5,8 @@
 
 #include <algorithm>
 
-#include "journal/log/reader.h"
 #include "journal/base/unix.h"
+#include "journal/log/reader.h"
 
 namespace epochfs::fs {
 namespace {
@@ -15,7 +15,7 @@ using namespace std::chrono_literals;
 
 constexpr auto kSealTimeout = 5s;
 constexpr uint64_t kWorthTellingLess = 4;  // checkpoints of this part of a segment
-constexpr auto kLookAgainAfter = 1s;  // while room is short, or was: others may free some
+constexpr auto kLookAgainAfter = 1s;       // while room is short, or was: others may free some
 
 }  // namespace
 
@@ -31,9 +31,9 @@ const char* pressure_name(Pressure pressure) {
   return "?";
 }
 
-Housekeeper::Housekeeper(journal::Volume& volume, int backing_dir, journal::Journal& journal, Recorder& recorder,
-                         Pins& pins, journal::Checkpoints& checkpoints, Settler& settler,
-                         const HousekeepingOptions& options)
+Housekeeper::Housekeeper(journal::Volume& volume, int backing_dir, journal::Journal& journal,
+                         Recorder& recorder, Pins& pins, journal::Checkpoints& checkpoints,
+                         Settler& settler, const HousekeepingOptions& options)
     : volume_(volume),
       backing_dir_(backing_dir),
       journal_(journal),

@@ -23,12 +23,12 @@
 #include <string>
 #include <thread>
 
+#include "fs/housekeeping/settler.h"
 #include "fs/recording/pins.h"
 #include "fs/recording/recorder.h"
-#include "fs/housekeeping/settler.h"
 #include "journal/changes/checkpoints.h"
-#include "journal/volume/cursors.h"
 #include "journal/log/journal.h"
+#include "journal/volume/cursors.h"
 
 namespace epochfs::fs {
 
@@ -46,11 +46,11 @@ constexpr uint64_t kMinQuotaSegments = 4;
 // How much is still told of what changed, where room is short. Each step frees more.
 enum class Pressure {
   kNone,
-  kNear,     // nine tenths of the quota: nothing is given up yet, but for what is kept to be looked at
-  kExtents,  // changed extents are rounded to 16 MiB
-  kFiles,    // files that changed count as changed in every byte
-  kSubtrees, // below some directories, only that something changed (journal/changes/subtrees.h)
-  kTree,     // anything may have changed: relationships compare source and target
+  kNear,  // nine tenths of the quota: nothing is given up yet, but for what is kept to be looked at
+  kExtents,   // changed extents are rounded to 16 MiB
+  kFiles,     // files that changed count as changed in every byte
+  kSubtrees,  // below some directories, only that something changed (journal/changes/subtrees.h)
+  kTree,      // anything may have changed: relationships compare source and target
 };
 const char* pressure_name(Pressure pressure);
 
@@ -58,10 +58,10 @@ struct HousekeepingStatus {
   uint64_t segment_bytes = 0, checkpoint_bytes = 0, pre_image_bytes = 0;
   uint64_t quota_bytes = 0;
   Pressure pressure = Pressure::kNone;
-  uint64_t since_ns = 0;    // of the pressure
-  bool blocking = false;    // applications wait for room
-  uint64_t checkpoints = 0; // how many there are
-  std::string error;        // of the last pass; empty: it did all it wanted
+  uint64_t since_ns = 0;     // of the pressure
+  bool blocking = false;     // applications wait for room
+  uint64_t checkpoints = 0;  // how many there are
+  std::string error;         // of the last pass; empty: it did all it wanted
 
   uint64_t bytes() const { return segment_bytes + checkpoint_bytes + pre_image_bytes; }
 };
@@ -69,8 +69,9 @@ struct HousekeepingStatus {
 class Housekeeper {
  public:
   // All must outlive it.
-  Housekeeper(journal::Volume& volume, int backing_dir, journal::Journal& journal, Recorder& recorder, Pins& pins,
-              journal::Checkpoints& checkpoints, Settler& settler, const HousekeepingOptions& options);
+  Housekeeper(journal::Volume& volume, int backing_dir, journal::Journal& journal,
+              Recorder& recorder, Pins& pins, journal::Checkpoints& checkpoints, Settler& settler,
+              const HousekeepingOptions& options);
   ~Housekeeper();
 
   void start();

@@ -42,8 +42,7 @@ Result<UniqueFd> open_root(const std::string& path) {
 }
 
 // A mount of root's opens everything by handle later, so try it now.
-Result<void> check_handles(const std::string& path, int root, struct statx& a,
-                           FileHandle& handle) {
+Result<void> check_handles(const std::string& path, int root, struct statx& a, FileHandle& handle) {
   const std::string remedy =
       "its file system cannot open files by handle; use a directory on ext4, XFS or btrfs";
   int error = identify(root, "", a, handle);
@@ -63,8 +62,10 @@ Result<Backing> open_backing(const std::string& path) {
   struct statfs fs;
   if (::fstatfs(root.get(), &fs) != 0) return fail_errno("statfs " + path);
   if (fs.f_type == FUSE_SUPER_MAGIC) {
-    return fail(fmt::format("mount {}: it is on a FUSE file system, whose file handles do not "
-                            "last; use a directory on ext4, XFS or btrfs", path));
+    return fail(
+        fmt::format("mount {}: it is on a FUSE file system, whose file handles do not "
+                    "last; use a directory on ext4, XFS or btrfs",
+                    path));
   }
   struct statx a;
   EPOCHFS_DO(check_handles(path, root.get(), a, backing.root.handle));

@@ -139,8 +139,8 @@ struct InodeTable::Shard {
     static constexpr uint32_t kPerChunk = kChunkBytes / sizeof(Slot);
 
     struct Chunk {
-      Slot* slots = nullptr;    // mapped: malloc(3) would keep what lies between others
-      uint32_t made = 0;        // so many exist; pages behind them are untouched
+      Slot* slots = nullptr;  // mapped: malloc(3) would keep what lies between others
+      uint32_t made = 0;      // so many exist; pages behind them are untouched
       uint32_t used = 0;
       uint32_t free = 0;        // the first of those that exist and are not used
       uint32_t generation = 0;  // greater than that of every slot that was given back
@@ -153,8 +153,8 @@ struct InodeTable::Shard {
 
     void add_chunk() {
       EPOCHFS_CHECK((chunks_.size() + 1) * kPerChunk < UINT32_MAX / kShards);
-      void* at = ::mmap(nullptr, kChunkBytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      void* at =
+          ::mmap(nullptr, kChunkBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
       if (at == MAP_FAILED) throw std::bad_alloc();
       available_.push_back(uint32_t(chunks_.size()));
       chunks_.push_back({.slots = static_cast<Slot*>(at)});

@@ -53,7 +53,12 @@ class AttributeChange {
  public:
   AttributeChange(fuse_req_t req, WorkerThread& thread, NodeId node, const Inode& inode,
                   const struct stat& wanted, int to_set, int open_fd)
-      : req_(req), thread_(thread), node_(node), inode_(inode), wanted_(wanted), to_set_(to_set),
+      : req_(req),
+        thread_(thread),
+        node_(node),
+        inode_(inode),
+        wanted_(wanted),
+        to_set_(to_set),
         open_fd_(open_fd) {}
 
   // 0 or -errno. The owner comes first, since changing it clears set-id bits.
@@ -107,8 +112,8 @@ class AttributeChange {
   }
 
   int set_size() {
-    const bool ordinary = EPOCHFS_FUSE_KILLPRIV_V2 ? sets(FUSE_SET_ATTR_KILL_SUID)
-                                                   : fuse_req_ctx(req_)->uid != 0;
+    const bool ordinary =
+        EPOCHFS_FUSE_KILLPRIV_V2 ? sets(FUSE_SET_ATTR_KILL_SUID) : fuse_req_ctx(req_)->uid != 0;
     const auto groups = groups_for_set_id(req_, inode_.fd(), ordinary);
     WorkerThread::AsOrdinaryUser user(thread_, groups);
     KeepMtime keep(filesystem(req_), node_, inode_.fd(), !sets(FUSE_SET_ATTR_MTIME));
@@ -147,10 +152,11 @@ class AttributeChange {
 };
 
 // One record tells of it all: a truncation counts as a change of attributes too.
-journal::Record intent_of(fuse_req_t req, const Inode& inode, const struct stat& wanted, int to_set) {
+journal::Record intent_of(fuse_req_t req, const Inode& inode, const struct stat& wanted,
+                          int to_set) {
   const bool truncates = to_set & FUSE_SET_ATTR_SIZE;
-  journal::Record intent =
-      make_intent(req, truncates ? journal::RecordType::kTruncate : journal::RecordType::kSetAttributes);
+  journal::Record intent = make_intent(
+      req, truncates ? journal::RecordType::kTruncate : journal::RecordType::kSetAttributes);
   intent.file = inode.id;
   intent.handle = inode.handle;
   if (truncates) {
@@ -161,8 +167,7 @@ journal::Record intent_of(fuse_req_t req, const Inode& inode, const struct stat&
   return intent;
 }
 
-void setattr(fuse_req_t req, fuse_ino_t node, struct stat* wanted, int to_set,
-             fuse_file_info* fi) {
+void setattr(fuse_req_t req, fuse_ino_t node, struct stat* wanted, int to_set, fuse_file_info* fi) {
   Filesystem& fs = filesystem(req);
   Inode inode;
   if (int error = fs.inodes.open(node, inode); error != 0) return reply(req, error);

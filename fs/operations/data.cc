@@ -102,7 +102,8 @@ ssize_t write_all(int fd, const char* data, size_t size, off_t offset) {
   return ssize_t(done);
 }
 
-journal::Record data_intent(fuse_req_t req, journal::RecordType type, const OpenFile& file, ByteRange range) {
+journal::Record data_intent(fuse_req_t req, journal::RecordType type, const OpenFile& file,
+                            ByteRange range) {
   journal::Record intent = make_intent(req, type);
   intent.file = file.id;
   intent.handle = file.handle;

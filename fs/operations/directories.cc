@@ -67,7 +67,7 @@ class Answer {
 
   // False: it does not fit.
   bool add(const KernelEntry& entry) {
-    struct stat st{};
+    struct stat st {};
     st.st_ino = entry.inode;
     st.st_mode = mode_t(DTTOIF(entry.type));
     return took(fuse_add_direntry(req_, at(), left(), entry.name, &st, entry.next_offset));

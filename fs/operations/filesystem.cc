@@ -50,7 +50,7 @@ struct stat to_stat(const struct statx& a) {
   auto time = [](const struct statx_timestamp& t) {
     return timespec{.tv_sec = t.tv_sec, .tv_nsec = t.tv_nsec};
   };
-  struct stat st{};
+  struct stat st {};
   st.st_dev = makedev(a.stx_dev_major, a.stx_dev_minor);
   st.st_ino = a.stx_ino;
   st.st_mode = a.stx_mode;
@@ -91,8 +91,10 @@ int path_to_keep(fuse_req_t req, int dir, const char* name, SharedFd& path) {
 fuse_entry_param make_entry(Filesystem& fs, const struct statx& a, const FileHandle& handle,
                             SharedFd path) {
   fuse_entry_param entry{};
-  entry.ino = fs.inodes.add({.id = file_id(a), .handle = handle,
-                             .type = uint32_t(a.stx_mode & S_IFMT), .path = std::move(path)});
+  entry.ino = fs.inodes.add({.id = file_id(a),
+                             .handle = handle,
+                             .type = uint32_t(a.stx_mode & S_IFMT),
+                             .path = std::move(path)});
   entry.attr = to_stat(a);
   entry.attr_timeout = kCacheSeconds;
   entry.entry_timeout = kCacheSeconds;

@@ -16,13 +16,13 @@
 #include <vector>
 
 #include "fs/base/fuse.h"
+#include "fs/base/idle_latency.h"
+#include "fs/base/mount_options.h"
 #include "fs/nodes/handle_table.h"
 #include "fs/nodes/inode_table.h"
-#include "fs/base/mount_options.h"
+#include "fs/operations/worker.h"
 #include "fs/recording/recorder.h"
 #include "fs/recording/shared_mappings.h"
-#include "fs/base/idle_latency.h"
-#include "fs/operations/worker.h"
 
 namespace epochfs::fs {
 
@@ -49,8 +49,7 @@ struct OpenDirectory {
 };
 
 struct Filesystem {
-  Filesystem(Inode root, std::string journal_path, Recorder& recorder,
-             const MountOptions& options);
+  Filesystem(Inode root, std::string journal_path, Recorder& recorder, const MountOptions& options);
 
   const MountOptions options;
   UniqueFd backing;  // the root of the backing directory, to open handles with
@@ -80,21 +79,20 @@ struct Filesystem {
   // Held from looking at a file's mtime to setting it; with -o writeback only.
   std::mutex& mtime_mutex(NodeId node) { return mtime_mutexes[node % mtime_mutexes.size()]; }
   std::array<std::mutex, 1024> mtime_mutexes;  // so many that files rarely share one
-  std::atomic<bool> uring_seen{false};  // a request came through io_uring
+  std::atomic<bool> uring_seen{false};         // a request came through io_uring
 };
 
 inline Filesystem& filesystem(fuse_req_t req) {
   return *static_cast<Filesystem*>(fuse_req_userdata(req));
 }
 
-
 // Adds a family's operations to libfuse's table.
-void add_lookup_operations(fuse_lowlevel_ops& ops);      // lookup.cc
-void add_attribute_operations(fuse_lowlevel_ops& ops);   // attributes.cc
-void add_name_operations(fuse_lowlevel_ops& ops);        // names.cc
-void add_data_operations(fuse_lowlevel_ops& ops);        // data.cc
-void add_directory_operations(fuse_lowlevel_ops& ops);   // directories.cc
-void add_xattr_operations(fuse_lowlevel_ops& ops);       // xattrs.cc
+void add_lookup_operations(fuse_lowlevel_ops& ops);     // lookup.cc
+void add_attribute_operations(fuse_lowlevel_ops& ops);  // attributes.cc
+void add_name_operations(fuse_lowlevel_ops& ops);       // names.cc
+void add_data_operations(fuse_lowlevel_ops& ops);       // data.cc
+void add_directory_operations(fuse_lowlevel_ops& ops);  // directories.cc
+void add_xattr_operations(fuse_lowlevel_ops& ops);      // xattrs.cc
 
 // ---- answers ----
 
@@ -135,8 +133,7 @@ Caller caller_of(fuse_req_t req);
 journal::Record make_intent(fuse_req_t req, journal::RecordType type);
 
 inline Touched touch(const Inode& inode, ByteRange data = {}) {
-  return {.id = inode.id, .handle = inode.handle, .fd = inode.path ? inode.fd() : -1,
-          .data = data};
+  return {.id = inode.id, .handle = inode.handle, .fd = inode.path ? inode.fd() : -1, .data = data};
 }
 inline Touched touch(const OpenFile& file, ByteRange data = {}) {
   return {.id = file.id, .handle = file.handle, .fd = file.fd.get(), .data = data};

@@ -29,7 +29,8 @@ int look_at(const Filesystem& fs, int dir, const char* name, Named& out) {
   return error;
 }
 
-journal::Record name_intent(fuse_req_t req, journal::RecordType type, const Inode& parent, const char* name) {
+journal::Record name_intent(fuse_req_t req, journal::RecordType type, const Inode& parent,
+                            const char* name) {
   journal::Record intent = make_intent(req, type);
   intent.parent = parent.id;
   intent.parent_handle = parent.handle;
@@ -45,8 +46,8 @@ void set_file(journal::Record& record, const FileId& id, const FileHandle& handl
 // Makes a name with make(parent descriptor), which returns 0 or sets errno, and
 // records it with the identity of what was made. 0 or -errno.
 template <typename Make>
-int make_name(fuse_req_t req, NodeId parent_node, const char* name, journal::RecordType type, mode_t mode,
-              Named& made, Make&& make) {
+int make_name(fuse_req_t req, NodeId parent_node, const char* name, journal::RecordType type,
+              mode_t mode, Named& made, Make&& make) {
   Filesystem& fs = filesystem(req);
   Inode parent;
   if (int error = fs.inodes.open(parent_node, parent); error != 0) return error;
@@ -69,7 +70,8 @@ int make_name(fuse_req_t req, NodeId parent_node, const char* name, journal::Rec
 }
 
 void mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, dev_t device) {
-  const journal::RecordType type = S_ISREG(mode) ? journal::RecordType::kCreate : journal::RecordType::kMakeNode;
+  const journal::RecordType type =
+      S_ISREG(mode) ? journal::RecordType::kCreate : journal::RecordType::kMakeNode;
   Named made;
   int error = make_name(req, parent, name, type, mode, made,
                         [&](int dir) { return ::mknodat(dir, name, mode, device); });
@@ -106,8 +108,7 @@ std::unique_ptr<OpenFile> open_file_of(const Filesystem& fs, UniqueFd fd, NodeId
   return file;
 }
 
-void create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
-            fuse_file_info* fi) {
+void create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* fi) {
   Filesystem& fs = filesystem(req);
   UniqueFd fd;
   Named made;
@@ -208,15 +209,16 @@ void link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent_node, const char* n
 class Victim {
  public:
   Victim(Filesystem& fs, int dir, const char* name, const Named& file)
-      : fs_(fs), id_(file.id), handle_(file.handle),
+      : fs_(fs),
+        id_(file.id),
+        handle_(file.handle),
         vanishing_(S_ISDIR(file.attributes.stx_mode) || file.attributes.stx_nlink <= 1) {
     if (!file || !vanishing_ || !fs.inodes.knows(file.handle)) return;
     UniqueFd fd(::openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
     if (fd) path_ = share(std::move(fd));
   }
   Touched touched() const {
-    return {.id = id_, .handle = handle_, .fd = path_ ? path_->get() : -1,
-            .vanishing = vanishing_};
+    return {.id = id_, .handle = handle_, .fd = path_ ? path_->get() : -1, .vanishing = vanishing_};
   }
   void is_gone() {
     if (path_) fs_.inodes.pin(handle_, std::move(path_));
@@ -230,7 +232,8 @@ class Victim {
   SharedFd path_;
 };
 
-int remove_name(fuse_req_t req, NodeId parent_node, const char* name, journal::RecordType type, int flags) {
+int remove_name(fuse_req_t req, NodeId parent_node, const char* name, journal::RecordType type,
+                int flags) {
   Filesystem& fs = filesystem(req);
   Inode parent;
   Named file;
@@ -282,7 +285,8 @@ void record_whiteout(const Filesystem& fs, Recorder::Mutation& mutation, const I
 
 // An exchange moves two files, and its record tells only of the first that it may have
 // changed: XFS takes a directory's new parent for a change of its contents, and moves its mtime.
-void record_exchanged(Recorder::Mutation& mutation, const Named& other, const journal::Record& renamed) {
+void record_exchanged(Recorder::Mutation& mutation, const Named& other,
+                      const journal::Record& renamed) {
   journal::Record record;
   record.type = journal::RecordType::kSetAttributes;
   record.caller = renamed.caller;

@@ -38,7 +38,9 @@ void set_groups(const std::vector<gid_t>& groups) {
 }  // namespace
 
 WorkerThread::WorkerThread(Recorder& recorder)
-    : recorder_(recorder), uid_(::geteuid()), gid_(::getegid()),
+    : recorder_(recorder),
+      uid_(::geteuid()),
+      gid_(::getegid()),
       may_set_groups_(has_capability(CAP_SETGID)) {
   // libfuse cancels its threads when a session ends. Never within an operation: what
   // it has changed must get into the journal.
@@ -99,8 +101,7 @@ WorkerThread::AsCaller::~AsCaller() {
   errno = error;
 }
 
-WorkerThread::AsOrdinaryUser::AsOrdinaryUser(WorkerThread& thread,
-                                              const std::vector<gid_t>& groups)
+WorkerThread::AsOrdinaryUser::AsOrdinaryUser(WorkerThread& thread, const std::vector<gid_t>& groups)
     : thread_(thread), really_(!groups.empty() && thread.may_set_groups_) {
   if (!really_) return;
   set_groups(groups);

@@ -67,7 +67,8 @@ void listxattr(fuse_req_t req, fuse_ino_t node, size_t size) {
   fuse_reply_buf(req, names.data(), size_t(length));
 }
 
-journal::Record xattr_intent(fuse_req_t req, journal::RecordType type, const Inode& inode, const char* name) {
+journal::Record xattr_intent(fuse_req_t req, journal::RecordType type, const Inode& inode,
+                             const char* name) {
   journal::Record intent = make_intent(req, type);
   intent.file = inode.id;
   intent.handle = inode.handle;
@@ -108,9 +109,8 @@ void change_xattr(fuse_req_t req, fuse_ino_t node, journal::RecordType type, con
 
 void setxattr(fuse_req_t req, fuse_ino_t node, const char* name, const char* value, size_t size,
               int flags) {
-  change_xattr(req, node, journal::RecordType::kSetXattr, name, [&](const char* path) {
-    return ::setxattr(path, name, value, size, flags);
-  });
+  change_xattr(req, node, journal::RecordType::kSetXattr, name,
+               [&](const char* path) { return ::setxattr(path, name, value, size, flags); });
 }
 
 void removexattr(fuse_req_t req, fuse_ino_t node, const char* name) {

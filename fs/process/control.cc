@@ -13,8 +13,8 @@
 #include <optional>
 #include <thread>
 
-#include "journal/volume/labels.h"
 #include "journal/control/unix_rpc.h"
+#include "journal/volume/labels.h"
 #include "schema/control.capnp.h"
 
 namespace epochfs::fs {
@@ -186,10 +186,11 @@ class ControlServer::MountServer final : public rpc::Mount::Server {
   kj::Promise<void> barrier(BarrierContext context) override;
   kj::Promise<void> barrierAndPin(BarrierAndPinContext context) override;
   kj::Promise<void> cursorsChanged(CursorsChangedContext) override {
-    return run<void>(kMaxTimeout, [&m = mount_] { return m.housekeeper.cursors_changed(); },
-                     [](Result<void>& done) {
-                       if (!done) KJ_FAIL_REQUIRE(done.error().message());
-                     });
+    return run<void>(
+        kMaxTimeout, [&m = mount_] { return m.housekeeper.cursors_changed(); },
+        [](Result<void>& done) {
+          if (!done) KJ_FAIL_REQUIRE(done.error().message());
+        });
   }
 
  private:
@@ -216,8 +217,7 @@ class ControlServer::MountServer final : public rpc::Mount::Server {
 };
 
 template <typename T>
-kj::Promise<void> ControlServer::MountServer::run(milliseconds timeout,
-                                                  kj::Function<Result<T>()> f,
+kj::Promise<void> ControlServer::MountServer::run(milliseconds timeout, kj::Function<Result<T>()> f,
                                                   kj::Function<void(Result<T>&)> deliver) {
   // Written by the job before it says so, and read here only after.
   auto answer = std::make_shared<std::optional<Result<T>>>();
@@ -234,14 +234,15 @@ kj::Promise<void> ControlServer::MountServer::run(milliseconds timeout,
     deliver(refused);
     return kj::READY_NOW;
   }
-  auto too_late = timer_.afterDelay((timeout + kGrace).count() * kj::MILLISECONDS).then([] {
-    return false;
-  });
+  auto too_late =
+      timer_.afterDelay((timeout + kGrace).count() * kj::MILLISECONDS).then([] { return false; });
   return done.promise.exclusiveJoin(kj::mv(too_late))
       .then([answer, deliver = kj::mv(deliver)](bool in_time) mutable {
         if (in_time) return deliver(**answer);
-        Result<T> late = fail("cut epoch: flushing mapped pages, or making the epoch durable, "
-                              "takes too long", 0, ExitStatus::kTimedOut);
+        Result<T> late = fail(
+            "cut epoch: flushing mapped pages, or making the epoch durable, "
+            "takes too long",
+            0, ExitStatus::kTimedOut);
         deliver(late);
       });
 }
@@ -324,8 +325,10 @@ kj::Promise<void> ControlServer::MountServer::barrierAndPin(BarrierAndPinContext
 
 // ---- the jobs ----
 
-Result<ControlServer::MountServer::Cut> ControlServer::MountServer::cut(
-    ControlledMount& mount, bool only_if_changed, milliseconds timeout, const std::string& label) {
+Result<ControlServer::MountServer::Cut> ControlServer::MountServer::cut(ControlledMount& mount,
+                                                                        bool only_if_changed,
+                                                                        milliseconds timeout,
+                                                                        const std::string& label) {
   if (!label.empty()) EPOCHFS_DO(journal::check_label(label));
   EPOCHFS_DO(mount.flush_mappings());
   EPOCHFS_TRY(journal::SealedEpoch sealed,
@@ -335,16 +338,15 @@ Result<ControlServer::MountServer::Cut> ControlServer::MountServer::cut(
   cut.labelled = journal::write_label(Storage::system(), mount.volume.dir(), sealed, label);
   if (!cut.labelled) {
     Error& error = cut.labelled.error();
-    error.what = fmt::format("epoch {} is sealed, but not labelled: {}", value(sealed.epoch),
-                             error.what);
+    error.what =
+        fmt::format("epoch {} is sealed, but not labelled: {}", value(sealed.epoch), error.what);
     error.status = ExitStatus::kPartial;
   }
   return cut;
 }
 
 Result<ControlServer::MountServer::Cut> ControlServer::MountServer::cut_and_pin(
-    ControlledMount& mount, Jobs& jobs, EpochId since, bool only_if_changed,
-    milliseconds timeout) {
+    ControlledMount& mount, Jobs& jobs, EpochId since, bool only_if_changed, milliseconds timeout) {
   EPOCHFS_DO(mount.flush_mappings());
   if (since >= mount.journal.open_epoch()) {
     return fail(fmt::format("pin what changed since epoch {}: the journal's open epoch is {}",
@@ -358,8 +360,8 @@ Result<ControlServer::MountServer::Cut> ControlServer::MountServer::cut_and_pin(
   std::unique_ptr<HeldPin> pin;  // dropped again if the epoch cannot be made durable
   EPOCHFS_TRY(journal::SealedEpoch sealed,
               mount.recorder.barrier(only_if_changed, timeout, [&](const journal::SealedEpoch& s) {
-                pin = std::make_unique<HeldPin>(
-                    mount.pins, jobs, mount.pins.pin(since, s.epoch, std::move(log)));
+                pin = std::make_unique<HeldPin>(mount.pins, jobs,
+                                                mount.pins.pin(since, s.epoch, std::move(log)));
               }));
   return Cut{sealed.epoch, sealed.barrier_ns, std::move(pin)};
 }
@@ -379,13 +381,12 @@ kj::Promise<void> serve(capnp::TwoPartyServer& server, kj::ConnectionReceiver& r
                         kj::Timer& timer) {
   // The limit holds for what comes; 0 would keep this side from passing any, too.
   // accept(2) can fail right here as well as later.
-  return kj::evalNow([&] {
-    return server.listenCapStreamReceiver(receiver, kMaxFdsPerMessage);
-  }).catch_([&](kj::Exception&&) {
-    return timer.afterDelay(100 * kj::MILLISECONDS).then([&] {
-      return serve(server, receiver, timer);
-    });
-  });
+  return kj::evalNow([&] { return server.listenCapStreamReceiver(receiver, kMaxFdsPerMessage); })
+      .catch_([&](kj::Exception&&) {
+        return timer.afterDelay(100 * kj::MILLISECONDS).then([&] {
+          return serve(server, receiver, timer);
+        });
+      });
 }
 
 }  // namespace
@@ -409,9 +410,8 @@ ControlServer::ControlServer(ControlledMount mount)
 Result<std::unique_ptr<ControlServer>> ControlServer::start(ControlledMount mount) {
   EPOCHFS_TRY(UniqueFd listening, listen_unix(mount.volume.path() + "/" + journal::kControlSocket));
   std::unique_ptr<ControlServer> self(new ControlServer(std::move(mount)));
-  self->loop_->thread = quiet_thread([s = self.get(), fd = listening.release()] {
-    s->run_loop(UniqueFd(fd));
-  });
+  self->loop_->thread =
+      quiet_thread([s = self.get(), fd = listening.release()] { s->run_loop(UniqueFd(fd)); });
   self->loop_->stop = self->loop_->started.get_future().get();
   return self;
 }

@@ -14,8 +14,8 @@
 #include <string>
 #include <vector>
 
-#include "fs/recording/barrier.h"
 #include "fs/housekeeping/housekeeper.h"
+#include "fs/recording/barrier.h"
 #include "fs/recording/pins.h"
 #include "fs/recording/recorder.h"
 #include "journal/log/journal.h"

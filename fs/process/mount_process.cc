@@ -22,11 +22,11 @@
 #include <thread>
 
 #include "fs/base/mounts.h"
-#include "fs/housekeeping/suspects.h"
 #include "fs/base/privileges.h"
+#include "fs/housekeeping/suspects.h"
 #include "journal/changes/change_set.h"
-#include "journal/volume/cursors.h"
 #include "journal/log/reader.h"
+#include "journal/volume/cursors.h"
 
 namespace epochfs::fs {
 namespace {
@@ -37,7 +37,9 @@ Result<void> check_machine(const std::string& dir) {
   if (!is_privileged()) {
     if (::geteuid() != 0) return {};  // fusermount3 opens the device and mounts
     return fail(fmt::format("mount {}: root lacks CAP_SYS_ADMIN or CAP_DAC_READ_SEARCH here; run "
-                            "it outside of the container", dir), EPERM);
+                            "it outside of the container",
+                            dir),
+                EPERM);
   }
   UniqueFd device(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
   if (!device) {
@@ -64,8 +66,8 @@ Result<void> clear_stale_mounts(const std::string& path) {
 int flock_holder(int fd) {
   struct stat st;
   if (::fstat(fd, &st) != 0) return 0;
-  const std::string file = fmt::format("{:02x}:{:02x}:{}", major(st.st_dev), minor(st.st_dev),
-                                       st.st_ino);
+  const std::string file =
+      fmt::format("{:02x}:{:02x}:{}", major(st.st_dev), minor(st.st_dev), st.st_ino);
   std::ifstream in("/proc/locks");
   for (std::string line; std::getline(in, line);) {
     std::istringstream words(line);
@@ -82,7 +84,8 @@ int flock_holder(int fd) {
 Error already_mounted(const std::string& dir, int pid) {
   const std::string by = pid > 0 ? fmt::format(" by process {}", pid) : "";
   return {.what = fmt::format("mount {}: it is already mounted{}; unmount it first with: epochfs "
-                              "unmount {}", dir, by, dir)};
+                              "unmount {}",
+                              dir, by, dir)};
 }
 
 Result<void> check_not_mounted(const std::string& path) {
@@ -130,45 +133,56 @@ uint64_t segment_bytes_for(uint64_t quota) {
 Result<void> check_quota(uint64_t quota, uint64_t segment_bytes) {
   const uint64_t least = kMinQuotaSegments * segment_bytes;
   if (quota == 0 || quota >= least) return {};
-  return fail(fmt::format("mount option journal-quota: {} bytes are too few for this journal, whose "
-                          "segments have {} MiB; give it {}M at least", quota, segment_bytes >> 20,
-                          least >> 20), 0, ExitStatus::kUsage);
+  return fail(
+      fmt::format("mount option journal-quota: {} bytes are too few for this journal, whose "
+                  "segments have {} MiB; give it {}M at least",
+                  quota, segment_bytes >> 20, least >> 20),
+      0, ExitStatus::kUsage);
 }
 
 journal::VolumeInfo new_volume(const journal::VolumeIdentity& identity, const std::string& backing,
-                      uint64_t quota) {
-  return {.lineage = Uuid::random(), .identity = identity, .created_ns = now_ns(),
-          .segment_bytes = segment_bytes_for(quota), .backing_path = backing};
+                               uint64_t quota) {
+  return {.lineage = Uuid::random(),
+          .identity = identity,
+          .created_ns = now_ns(),
+          .segment_bytes = segment_bytes_for(quota),
+          .backing_path = backing};
 }
 
-Result<journal::Volume> volume_below(const std::string& state, const journal::VolumeIdentity& identity,
-                            const std::string& backing, uint64_t quota) {
+Result<journal::Volume> volume_below(const std::string& state,
+                                     const journal::VolumeIdentity& identity,
+                                     const std::string& backing, uint64_t quota) {
   if (auto made = journal::prepare_state_dir(Storage::system(), state); !made) {
     if (made.error().code != EACCES) return tl::unexpected(made.error());
     return fail(fmt::format("mount {}: {}; name a state directory of your own with --state, or run "
-                            "it as root", backing, made.error().message()), 0,
-                ExitStatus::kNotAuthorized);
+                            "it as root",
+                            backing, made.error().message()),
+                0, ExitStatus::kNotAuthorized);
   }
   EPOCHFS_TRY(auto found, journal::find_volume(state, identity));
   if (found) return *std::move(found);
   const journal::VolumeInfo info = new_volume(identity, backing, quota);
-  return journal::Volume::create(Storage::system(),
-                        fmt::format("{}/volumes/{}", state, info.lineage.to_string()), info);
+  return journal::Volume::create(
+      Storage::system(), fmt::format("{}/volumes/{}", state, info.lineage.to_string()), info);
 }
 
 Result<journal::Volume> volume_at(const std::string& path, const journal::VolumeIdentity& identity,
-                         const std::string& backing, uint64_t quota) {
+                                  const std::string& backing, uint64_t quota) {
   struct stat st;
   if (::stat((path + "/" + journal::kVolumeFile).c_str(), &st) == 0) {
     EPOCHFS_TRY(journal::Volume volume, journal::Volume::open(path));
     if (volume.info().identity == identity) return volume;
-    return fail(fmt::format("open journal {}: it belongs to another directory, once {}; name "
-                            "another folder with --journal", path, volume.info().backing_path));
+    return fail(
+        fmt::format("open journal {}: it belongs to another directory, once {}; name "
+                    "another folder with --journal",
+                    path, volume.info().backing_path));
   }
   std::error_code error;
   if (std::filesystem::exists(path, error) && !std::filesystem::is_empty(path, error)) {
-    return fail(fmt::format("open journal {}: it is no journal, and not empty; name another folder "
-                            "with --journal", path));
+    return fail(
+        fmt::format("open journal {}: it is no journal, and not empty; name another folder "
+                    "with --journal",
+                    path));
   }
   return journal::Volume::create(Storage::system(), path, new_volume(identity, backing, quota));
 }
@@ -293,7 +307,7 @@ Result<void> MountProcess::open_volume(const MountRequest& request) {
   const uint64_t quota = options_.housekeeping.quota_bytes;
   EPOCHFS_DO(check_quota(quota, segment_bytes_for(quota)));
   EPOCHFS_TRY(journal::Volume volume, named ? volume_at(place, identity_, backing_.path, quota)
-                                   : volume_below(place, identity_, backing_.path, quota));
+                                            : volume_below(place, identity_, backing_.path, quota));
   EPOCHFS_DO(check_quota(quota, volume.info().segment_bytes));
   EPOCHFS_TRY(bool locked, volume.lock());
   if (!locked) {
@@ -322,7 +336,8 @@ Result<void> MountProcess::open_journal() {
       return file ? give_new_ctime(root, file, handle) : give_all_new_ctimes(root);
     };
   }
-  EPOCHFS_TRY(journal_, journal::Journal::open(Storage::system(), *volume_, lookup, recovery_, marker));
+  EPOCHFS_TRY(journal_,
+              journal::Journal::open(Storage::system(), *volume_, lookup, recovery_, marker));
   EPOCHFS_TRY(pins_, Pins::create(*volume_, root));
   EPOCHFS_TRY(checkpoints_, journal::Checkpoints::open(Storage::system(), *volume_, &damage_));
   EPOCHFS_DO(restore_dirty_state());
@@ -345,16 +360,16 @@ Result<void> MountProcess::restore_dirty_state() {
   if (!cursors && cursors.error().status == ExitStatus::kCorrupt) return {};
   if (!cursors) return tl::unexpected(cursors.error());
   const EpochId newest_epoch = newest ? newest->epoch : EpochId{0};
-  const EpochId since = std::min(journal::oldest_epoch(*cursors).value_or(newest_epoch), newest_epoch);
+  const EpochId since =
+      std::min(journal::oldest_epoch(*cursors).value_or(newest_epoch), newest_epoch);
   std::vector<journal::CheckpointPtr> checkpoints;
   for (const journal::CheckpointPtr& c : checkpoints_->all()) {
     if (c->info().last > since) checkpoints.push_back(c);
   }
   // Changes up to there are in checkpoints; those behind it in records.
   EpochId folded = checkpoints.empty() ? since : checkpoints.back()->info().last;
-  const EpochId known_since = checkpoints.empty()
-                                  ? since
-                                  : EpochId{value(checkpoints.front()->info().first) - 1};
+  const EpochId known_since =
+      checkpoints.empty() ? since : EpochId{value(checkpoints.front()->info().first) - 1};
   EPOCHFS_TRY(auto sealed, journal::read_epoch(volume_->dir(), folded));
   const Lsn from = sealed ? sealed->seal : Lsn{0};
 
@@ -447,11 +462,12 @@ Result<void> MountProcess::start_control() {
       .pins = *pins_,
       .recorder = *recorder_,
       .housekeeper = *housekeeper_,
-      .flush_mappings = [this, &fs] {
-        if (fs.shared_mappings.nodes() == 0) return Result<void>();
-        const Recorder::LetPass pages(*recorder_);
-        return fs.shared_mappings.flush(mountpoint_, fs.journal_path);
-      },
+      .flush_mappings =
+          [this, &fs] {
+            if (fs.shared_mappings.nodes() == 0) return Result<void>();
+            const Recorder::LetPass pages(*recorder_);
+            return fs.shared_mappings.flush(mountpoint_, fs.journal_path);
+          },
       .features = [&fs] { return fs.features; },
       .missing = [&fs] { return fs.missing; },
       .usage = [&fs] { return usage_of(fs); },

@@ -10,16 +10,16 @@
 #include <optional>
 #include <string>
 
-#include "fs/nodes/backing.h"
-#include "fs/recording/barrier.h"
-#include "fs/process/control.h"
-#include "fs/operations/filesystem.h"
-#include "fs/housekeeping/housekeeper.h"
 #include "fs/base/mount_options.h"
+#include "fs/housekeeping/housekeeper.h"
+#include "fs/housekeeping/settler.h"
+#include "fs/nodes/backing.h"
+#include "fs/operations/filesystem.h"
+#include "fs/process/control.h"
+#include "fs/process/session.h"
+#include "fs/recording/barrier.h"
 #include "fs/recording/pins.h"
 #include "fs/recording/recorder.h"
-#include "fs/process/session.h"
-#include "fs/housekeeping/settler.h"
 #include "journal/log/journal.h"
 
 namespace epochfs::fs {

@@ -97,8 +97,9 @@ void note_absent(Filesystem& fs, bool uring) {
   if (!fs.options.io_uring) {
     fs.missing.push_back("io_uring: not wanted (-o transport=device)");
   } else if (!uring) {
-    fs.missing.push_back("io_uring: the fuse module's enable_uring is off; turn it on with: "
-                         "echo Y > /sys/module/fuse/parameters/enable_uring");
+    fs.missing.push_back(
+        "io_uring: the fuse module's enable_uring is off; turn it on with: "
+        "echo Y > /sys/module/fuse/parameters/enable_uring");
   }
 #else
   fs.missing.push_back("io_uring: needs libfuse 3.18");
@@ -112,8 +113,9 @@ void note_absent(Filesystem& fs, bool uring) {
 #if !EPOCHFS_FUSE_STATX
   fs.missing.push_back("statx: birth times need libfuse 3.18");
 #endif
-  fs.missing.push_back("passthrough: reads are served from the mount's own cache; a file read past it "
-                       "could be written through a mapping that no epoch knows of");
+  fs.missing.push_back(
+      "passthrough: reads are served from the mount's own cache; a file read past it "
+      "could be written through a mapping that no epoch knows of");
 }
 
 // ---- every request is counted, before its operation runs ----

@@ -236,10 +236,10 @@ Result<void> Barrier::cut(std::chrono::milliseconds timeout, const std::function
   note(pause);
   if (drained.done) return {};
   const std::string& what = drained.last.what;
-  return fail(fmt::format("cut epoch: {} did not finish within {} ms{}{}; nothing was cut",
-                          operations(drained.last.count), timeout.count(),
-                          what.empty() ? "" : ": ", what),
-              0, ExitStatus::kTimedOut);
+  return fail(
+      fmt::format("cut epoch: {} did not finish within {} ms{}{}; nothing was cut",
+                  operations(drained.last.count), timeout.count(), what.empty() ? "" : ": ", what),
+      0, ExitStatus::kTimedOut);
 }
 
 void Barrier::note(const LongPause& pause) {

@@ -105,7 +105,7 @@ class Barrier {
   struct Drained {
     bool done = false;  // else the timeout came first
     bool hurried = false;
-    Inside last;        // at the last look when somebody was inside, after kLongPause
+    Inside last;  // at the last look when somebody was inside, after kLongPause
   };
 
   void wait_until_open();

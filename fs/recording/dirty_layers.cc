@@ -23,7 +23,8 @@ bool DirtyLayers::Layer::contains(const FileId& id) const {
   return change && change->touched;
 }
 
-void DirtyLayers::Layer::add_dirty(const FileId& id, ByteRange range, journal::ByteRanges& out) const {
+void DirtyLayers::Layer::add_dirty(const FileId& id, ByteRange range,
+                                   journal::ByteRanges& out) const {
   if (all) return out.add(range);
   if (checkpoint_) {
     const auto change = checkpoint_->find(id);
@@ -50,8 +51,8 @@ DirtyLayers::LayerPtr DirtyLayers::layer_of(const journal::CheckpointPtr& checkp
   return layer;
 }
 
-void DirtyLayers::restore(const std::vector<journal::CheckpointPtr>& checkpoints, const journal::ChangeSet& changes,
-                          EpochId since) {
+void DirtyLayers::restore(const std::vector<journal::CheckpointPtr>& checkpoints,
+                          const journal::ChangeSet& changes, EpochId since) {
   if (changes.gap) dirty_all();
   for (const auto& [id, file] : changes.files) {
     OpenShard& shard = open_[shard_of(id)];

@@ -12,7 +12,8 @@
 // has been made of frozen layers, it takes their place.
 //
 // Memory: about 80 bytes a file with one dirty range, which is nearly every file, and 64
-// more for each where there are several, counted once for each layer that holds it; of checkpoints, none but the kernel's cache.
+// more for each where there are several, counted once for each layer that holds it; of checkpoints,
+// none but the kernel's cache.
 //
 // Threads: dirty() and dirty_all() from any, inside the barrier's shared side;
 // restore() before them; seal() inside a cut; the rest from any.
@@ -61,8 +62,8 @@ class DirtyLayers {
   // Takes in what (since, now] changed before this process, the open epoch
   // included: checkpoints that begin right behind `since`, and what has changed
   // behind them. Without it, what changed up to the first seal counts as unknown.
-  void restore(const std::vector<journal::CheckpointPtr>& checkpoints, const journal::ChangeSet& changes,
-               EpochId since);
+  void restore(const std::vector<journal::CheckpointPtr>& checkpoints,
+               const journal::ChangeSet& changes, EpochId since);
 
   // These checkpoints take the place of the frozen layers that they cover.
   void adopt(const std::vector<journal::CheckpointPtr>& checkpoints);

@@ -39,9 +39,7 @@ Result<void> empty_directory(int dir) {
 // In the page cache, as of cachestat(2), which older kernels do not have: then all may be.
 uint64_t dirty_bytes(int fd, ByteRange range) {
   constexpr long kCachestat = 451;  // on every architecture
-  const struct {
-    uint64_t offset, length;
-  } asked{range.begin, range.length()};
+  const struct { uint64_t offset, length; } asked{range.begin, range.length()};
   struct {
     uint64_t cached, dirty, writeback, evicted, recently_evicted;
   } found{};
@@ -188,8 +186,9 @@ std::vector<EpochId> Pins::ends() const {
 
 // ---- one pin ----
 
-Pins::Pin::Pin(DirtyLayers::Changes changes, EpochId sealed, std::unique_ptr<journal::PreImageWriter> log,
-               int backing_dir, std::atomic<int>& descriptors_left)
+Pins::Pin::Pin(DirtyLayers::Changes changes, EpochId sealed,
+               std::unique_ptr<journal::PreImageWriter> log, int backing_dir,
+               std::atomic<int>& descriptors_left)
     : changes_(std::move(changes)),
       sealed_(sealed),
       log_(std::move(log)),
@@ -231,9 +230,8 @@ uint64_t Pins::Pin::needed_from(const FileId& id) const {
 }
 
 bool Pins::Pin::is_dirty(const FileId& id) const {
-  return changes_.unknown ||
-         std::any_of(changes_.layers.begin(), changes_.layers.end(),
-                     [&](const auto& layer) { return layer->contains(id); });
+  return changes_.unknown || std::any_of(changes_.layers.begin(), changes_.layers.end(),
+                                         [&](const auto& layer) { return layer->contains(id); });
 }
 
 // The part of the range that is dirty in the pinned epochs.
@@ -316,7 +314,8 @@ Result<void> Pins::Pin::save_range(const Touched& touched, int fd, ByteRange ran
     const off_t hole = ::lseek(fd, off_t(begin), SEEK_HOLE);
     if (hole < 0) return fail_errno("seek hole to save");
     const uint64_t end = std::min(uint64_t(hole), range.end);
-    const ByteRange blocks{(begin + journal::kCloneAlignment - 1) / journal::kCloneAlignment * journal::kCloneAlignment,
+    const ByteRange blocks{(begin + journal::kCloneAlignment - 1) / journal::kCloneAlignment *
+                               journal::kCloneAlignment,
                            end / journal::kCloneAlignment * journal::kCloneAlignment};
     if (blocks.begin < blocks.end && share(touched, fd, blocks)) {
       EPOCHFS_DO(copy_range(id, fd, {begin, blocks.begin}, budget));

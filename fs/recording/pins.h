@@ -51,8 +51,8 @@ class Pins {
   // checkpoints, and what has changed behind them. Call it before the first mutation
   // of every mount, with an empty change set and `since` 0 for a new volume. Without
   // it the first pins save everything.
-  void restore(const std::vector<journal::CheckpointPtr>& checkpoints, const journal::ChangeSet& changes,
-               EpochId since) {
+  void restore(const std::vector<journal::CheckpointPtr>& checkpoints,
+               const journal::ChangeSet& changes, EpochId since) {
     layers_.restore(checkpoints, changes, since);
   }
 
@@ -73,7 +73,8 @@ class Pins {
   class Pin;
   // Pins (since, sealed]; runs inside the barrier, right after seal(). The log is
   // made before, outside of it.
-  std::shared_ptr<Pin> pin(EpochId since, EpochId sealed, std::unique_ptr<journal::PreImageWriter> log);
+  std::shared_ptr<Pin> pin(EpochId since, EpochId sealed,
+                           std::unique_ptr<journal::PreImageWriter> log);
   void unpin(const std::shared_ptr<Pin>& pin);
   Result<std::unique_ptr<journal::PreImageWriter>> make_log();
 
@@ -146,7 +147,7 @@ class Pins::Pin {
     bool regular = false;
     uint64_t size = 0;  // at the seal
     journal::ByteRanges saved;
-    UniqueFd fd;        // for reading; kept where the limit on descriptors allows it
+    UniqueFd fd;  // for reading; kept where the limit on descriptors allows it
   };
   struct alignas(64) Shard {
     std::mutex mutex;

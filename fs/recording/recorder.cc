@@ -123,8 +123,9 @@ class Recorder::Turn {
   bool taken_;
 };
 
-Result<journal::SealedEpoch> Recorder::barrier(bool only_if_changed, std::chrono::milliseconds timeout,
-                                      const std::function<void(const journal::SealedEpoch&)>& at_seal) {
+Result<journal::SealedEpoch> Recorder::barrier(
+    bool only_if_changed, std::chrono::milliseconds timeout,
+    const std::function<void(const journal::SealedEpoch&)>& at_seal) {
   using std::chrono::steady_clock;
   const auto deadline = steady_clock::now() + timeout;
   Turn turn(*this, deadline);

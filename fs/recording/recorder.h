@@ -6,8 +6,9 @@
 //   if (r == 0) m.commit();          // appended before the reply to the kernel
 //
 // The constructor enters the barrier, fills the worker's in-flight slot, and saves
-// the pre-images that a pinned epoch still needs of `touched`. The destructor clears the slot and leaves the barrier; without commit() nothing is
-// recorded, which is right only if nothing was changed.
+// the pre-images that a pinned epoch still needs of `touched`. The destructor clears the slot and
+// leaves the barrier; without commit() nothing is recorded, which is right only if nothing was
+// changed.
 //
 // Threads: each worker has its own Worker; the recorder itself is shared.
 #pragma once
@@ -118,11 +119,13 @@ class Recorder {
   // An error of status kTimedOut: nothing was sealed. Any other: an epoch may be
   // sealed and not yet durable; at_seal has run, what it set is void, and the next
   // call makes that epoch durable before it seals another.
-  Result<journal::SealedEpoch> barrier(bool only_if_changed, std::chrono::milliseconds timeout,
-                              const std::function<void(const journal::SealedEpoch&)>& at_seal = {});
+  Result<journal::SealedEpoch> barrier(
+      bool only_if_changed, std::chrono::milliseconds timeout,
+      const std::function<void(const journal::SealedEpoch&)>& at_seal = {});
   // The newest epoch if nothing has changed since it was sealed; it is made durable first if
   // it was not. nullopt: something has. Errors as of barrier().
-  Result<std::optional<journal::SealedEpoch>> newest_if_unchanged(std::chrono::milliseconds timeout);
+  Result<std::optional<journal::SealedEpoch>> newest_if_unchanged(
+      std::chrono::milliseconds timeout);
   // The newest epoch that is sealed and durable.
   std::optional<journal::SealedEpoch> last_sealed() const;
 
@@ -130,8 +133,9 @@ class Recorder {
   friend class Mutation;
   class Turn;
   void wait_while_held();
-  Result<journal::SealedEpoch> barrier_in_turn(bool only_if_changed, std::chrono::milliseconds timeout,
-                                      const std::function<void(const journal::SealedEpoch&)>& at_seal);
+  Result<journal::SealedEpoch> barrier_in_turn(
+      bool only_if_changed, std::chrono::milliseconds timeout,
+      const std::function<void(const journal::SealedEpoch&)>& at_seal);
   Result<void> publish_what_is_owed();
   journal::SealedEpoch seal();
 

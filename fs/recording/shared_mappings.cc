@@ -43,16 +43,16 @@ bool waits_for_pages() {
 
 // A way into the mount that does not keep it from being unmounted.
 Result<UniqueFd> open_root(const std::string& mountpoint, const std::string& journal) {
-  UniqueFd tree(int(::syscall(SYS_open_tree, AT_FDCWD, mountpoint.c_str(),
-                              OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
+  UniqueFd tree(int(
+      ::syscall(SYS_open_tree, AT_FDCWD, mountpoint.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
   if (!tree) return fail_errno("look into mount " + mountpoint);
   UniqueFd root(::openat(tree.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!root) return fail_errno("open mount " + mountpoint);
   char found[PATH_MAX];
   ssize_t size = ::fgetxattr(root.get(), journal::kJournalXattr, found, sizeof found);
   if (size < 0 || std::string_view(found, size_t(size)) != journal) {
-    return fail(fmt::format("flush mapped pages of {}: something else is mounted there",
-                            mountpoint));
+    return fail(
+        fmt::format("flush mapped pages of {}: something else is mounted there", mountpoint));
   }
   return root;
 }
@@ -123,8 +123,8 @@ Result<void> SharedMappings::flush(const std::string& mountpoint, const std::str
   if (!is_privileged()) return flush_all(mountpoint);
   EPOCHFS_TRY(UniqueFd root, open_root(mountpoint, journal));
   for (size_t at = 0; at < nodes.size(); at += kFilesAtOnce) {
-    EPOCHFS_DO(flush_nodes(root.get(), std::span(nodes).subspan(
-                                           at, std::min(kFilesAtOnce, nodes.size() - at))));
+    EPOCHFS_DO(flush_nodes(
+        root.get(), std::span(nodes).subspan(at, std::min(kFilesAtOnce, nodes.size() - at))));
   }
   return {};
 }

@@ -25,9 +25,9 @@ enum class ExitStatus : int {
 };
 
 struct Error {
-  std::string what;                        // "verb object", and a remedy where there is one
-  int code = 0;                            // errno, or 0 where no system call failed
-  ExitStatus status = ExitStatus::kFailed; // what a command that ends with it exits with
+  std::string what;                         // "verb object", and a remedy where there is one
+  int code = 0;                             // errno, or 0 where no system call failed
+  ExitStatus status = ExitStatus::kFailed;  // what a command that ends with it exits with
 
   std::string message() const;  // what, then ": " and strerror(code) where code is set
 };
@@ -58,14 +58,14 @@ inline tl::unexpected<Error> fail_errno(std::string what) {
 // EPOCHFS_TRY(auto x, f()): returns f's error, or goes on with its value in x.
 #define EPOCHFS_TRY(declaration, expression) \
   EPOCHFS_TRY_(declaration, expression, EPOCHFS_JOIN(result_, __LINE__))
-#define EPOCHFS_TRY_(declaration, expression, name)                    \
-  auto name = (expression);                                            \
-  if (!name) return ::tl::unexpected(std::move(name).error());         \
+#define EPOCHFS_TRY_(declaration, expression, name)            \
+  auto name = (expression);                                    \
+  if (!name) return ::tl::unexpected(std::move(name).error()); \
   declaration = *std::move(name)
 
 // EPOCHFS_DO(f()): the same for Result<void>.
-#define EPOCHFS_DO(expression)                                                       \
-  do {                                                                               \
-    if (auto outcome_ = (expression); !outcome_)                                     \
-      return ::tl::unexpected(std::move(outcome_).error());                          \
+#define EPOCHFS_DO(expression)                              \
+  do {                                                      \
+    if (auto outcome_ = (expression); !outcome_)            \
+      return ::tl::unexpected(std::move(outcome_).error()); \
   } while (0)

@@ -76,8 +76,8 @@ struct Uuid {
   std::array<uint8_t, 16> bytes{};
 
   auto operator<=>(const Uuid&) const = default;
-  std::string to_string() const;                       // 8-4-4-4-12 lower-case hex
-  static bool parse(std::string_view text, Uuid& out); // the same form only
+  std::string to_string() const;                        // 8-4-4-4-12 lower-case hex
+  static bool parse(std::string_view text, Uuid& out);  // the same form only
   static Uuid random();
 };
 

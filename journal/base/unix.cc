@@ -51,8 +51,8 @@ Result<void> pwrite_full(int fd, const void* data, size_t size, uint64_t offset,
                          std::string_view what) {
   size_t done = 0;
   while (done < size) {
-    ssize_t n = ::pwrite(fd, static_cast<const char*>(data) + done, size - done,
-                         off_t(offset + done));
+    ssize_t n =
+        ::pwrite(fd, static_cast<const char*>(data) + done, size - done, off_t(offset + done));
     if (n >= 0) {
       done += size_t(n);
     } else if (errno != EINTR) {

@@ -86,13 +86,9 @@ void Fold::add(const Record& r) {
   constexpr FileId none;
   switch (r.type) {
     case RecordType::kPadding:
-    case RecordType::kSeal:
-      return;
-    case RecordType::kGap:
-      return add_gap(r.lsn);
-    case RecordType::kTemporary:
-      appear(r);
-      break;
+    case RecordType::kSeal: return;
+    case RecordType::kGap: return add_gap(r.lsn);
+    case RecordType::kTemporary: appear(r); break;
     case RecordType::kCreate:
     case RecordType::kMakeDirectory:
     case RecordType::kMakeNode:
@@ -130,9 +126,7 @@ void Fold::add(const Record& r) {
     }
     case RecordType::kSetAttributes:
     case RecordType::kSetXattr:
-    case RecordType::kRemoveXattr:
-      touch(r);
-      break;
+    case RecordType::kRemoveXattr: touch(r); break;
     case RecordType::kUncertainName: {
       set_name(r.parent, r.name, none, r.file, false);
       // What was known of the name's past holds no longer: nothing may cancel.

@@ -12,8 +12,8 @@
 #include <unordered_map>
 
 #include "journal/changes/byte_ranges.h"
-#include "journal/log/record.h"
 #include "journal/changes/stored_handle.h"
+#include "journal/log/record.h"
 
 namespace epochfs::journal {
 
@@ -34,16 +34,16 @@ struct NameChange {
 
 struct FileChange {
   StoredHandle handle;
-  bool fresh = false;    // came to be within the range: all of it is new
-  bool whole = false;    // not to be trusted in any part, although it may be old
+  bool fresh = false;  // came to be within the range: all of it is new
+  bool whole = false;  // not to be trusted in any part, although it may be old
   // For a fold that others are put behind (Keep::kLinks); of no meaning to who ships.
   bool touched = false;  // bytes or attributes may have changed, not only a name
   // Of a directory: anything below it may have changed, up to the record at last_data, and
   // only what came later is told (journal/changes/subtrees.h).
   bool subtree = false;
-  ByteRanges data;       // dirty bytes; [x, kEndOfFile) reaches to wherever it ends
-  Lsn last_data{};       // newest record that touched its bytes: the version of its data
-  int64_t links = 0;     // as `touched`: names that it got, less those that it lost
+  ByteRanges data;    // dirty bytes; [x, kEndOfFile) reaches to wherever it ends
+  Lsn last_data{};    // newest record that touched its bytes: the version of its data
+  int64_t links = 0;  // as `touched`: names that it got, less those that it lost
 
   bool operator==(const FileChange&) const = default;
 };

@@ -15,9 +15,9 @@ namespace {
 constexpr char kMagic[8] = {'E', 'P', 'O', 'C', 'H', 'C', 'K', 'P'};
 constexpr size_t kFilesPerIndexEntry = 32;
 constexpr size_t kBufferBytes = 1 << 20;
-constexpr uint32_t kGap = 1;                                          // of the header
+constexpr uint32_t kGap = 1;                                            // of the header
 constexpr uint32_t kFresh = 1, kWhole = 2, kTouched = 4, kSubtree = 8;  // of a file
-constexpr uint16_t kBeforeKnown = 1;                                  // of a name
+constexpr uint16_t kBeforeKnown = 1;                                    // of a name
 
 struct Header {
   char magic[8];
@@ -27,11 +27,11 @@ struct Header {
   uint64_t first, last;
   uint64_t seal, gap_lsn;
   uint64_t records;
-  uint64_t files, names;         // how many
-  uint64_t index_at, names_at;   // where the files' entries end, and where names begin
+  uint64_t files, names;        // how many
+  uint64_t index_at, names_at;  // where the files' entries end, and where names begin
   uint64_t file_bytes;
-  uint64_t body_checksum;        // of everything behind the header
-  uint64_t checksum;             // of the header before it
+  uint64_t body_checksum;  // of everything behind the header
+  uint64_t checksum;       // of the header before it
 };
 static_assert(sizeof(Header) == 128);
 
@@ -158,8 +158,7 @@ Result<CheckpointPtr> Checkpoint::open(int dir, const std::string& name, const U
   return self;
 }
 
-Result<CheckpointPtr> Checkpoint::parse(std::span<const std::byte> bytes,
-                                        const std::string& name) {
+Result<CheckpointPtr> Checkpoint::parse(std::span<const std::byte> bytes, const std::string& name) {
   std::shared_ptr<Checkpoint> self(new Checkpoint);
   self->bytes_ = bytes;
   EPOCHFS_DO(self->take_in(name));
@@ -257,8 +256,8 @@ std::optional<FileChange> Checkpoint::find(const FileId& id) const {
   while (low < high) {  // the first that lies behind the id
     const size_t middle = (low + high) / 2;
     const IndexEntry e = entry(middle);
-    (FileId{e.inode, e.birth_ns} <= id ? low : high) = FileId{e.inode, e.birth_ns} <= id
-                                                           ? middle + 1 : middle;
+    (FileId{e.inode, e.birth_ns} <= id ? low : high) =
+        FileId{e.inode, e.birth_ns} <= id ? middle + 1 : middle;
   }
   if (low == 0) return std::nullopt;
   auto left = files_.subspan(entry(low - 1).offset);
@@ -315,8 +314,8 @@ Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::create(Storage& stor
                                                                    const CheckpointInfo& info) {
   EPOCHFS_CHECK(info.first <= info.last);
   std::unique_ptr<CheckpointWriter> self(new CheckpointWriter(storage, dir, info));
-  self->fd_.reset(::openat(dir, (self->name_ + ".new").c_str(),
-                           O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  self->fd_.reset(
+      ::openat(dir, (self->name_ + ".new").c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
   if (!self->fd_) return fail_errno("create checkpoint " + self->name_);
   self->position_ = sizeof(Header);
   return self;
@@ -331,8 +330,8 @@ void CheckpointWriter::write(std::span<const std::byte> bytes) {
 
 void CheckpointWriter::flush() {
   if (written_) {
-    written_ = pwrite_full(fd_.get(), buffer_.data(), buffer_.size(),
-                           position_ - buffer_.size(), "checkpoint " + name_);
+    written_ = pwrite_full(fd_.get(), buffer_.data(), buffer_.size(), position_ - buffer_.size(),
+                           "checkpoint " + name_);
   }
   buffer_.clear();
 }

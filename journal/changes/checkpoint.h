@@ -15,9 +15,9 @@
 #include <string>
 #include <vector>
 
-#include "journal/changes/change_set.h"
 #include "journal/base/storage.h"
 #include "journal/base/unix.h"
+#include "journal/changes/change_set.h"
 
 namespace epochfs::journal {
 

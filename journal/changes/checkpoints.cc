@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <numeric>
 
-#include "journal/volume/epochs.h"
 #include "journal/changes/fold_epochs.h"
+#include "journal/volume/epochs.h"
 
 namespace epochfs::journal {
 namespace {
@@ -80,7 +80,7 @@ void make_coarser(FileChange& change, Coarseness coarseness) {
 
 // What a checkpoint need not tell any more, since a mark stands for it.
 struct Covered {
-  std::vector<FileId> files;  // ascending: got a name below a mark, and none elsewhere
+  std::vector<FileId> files;   // ascending: got a name below a mark, and none elsewhere
   std::vector<Subtree> marks;  // ascending: those that stand for something
 };
 
@@ -166,12 +166,11 @@ class Filter {
 };
 
 void merge_into(Filter& filter, const Checkpoint& older, const Checkpoint& newer) {
-  join<Checkpoint::Files, FileId, FileChange>(
-      Checkpoint::Files(older), Checkpoint::Files(newer),
-      [&](const FileId& id, FileChange* a, FileChange* b) {
-        if (a && b) append(*a, *b);
-        filter.add(id, a ? *a : *b);
-      });
+  join<Checkpoint::Files, FileId, FileChange>(Checkpoint::Files(older), Checkpoint::Files(newer),
+                                              [&](const FileId& id, FileChange* a, FileChange* b) {
+                                                if (a && b) append(*a, *b);
+                                                filter.add(id, a ? *a : *b);
+                                              });
   join<Checkpoint::Names, NameKey, NameChange>(
       Checkpoint::Names(older), Checkpoint::Names(newer),
       [&](const NameKey& key, NameChange* a, NameChange* b) {
@@ -276,10 +275,11 @@ Result<void> Checkpoints::extend(EpochId since, EpochId until, const CheckpointP
       end = next(end);
       EPOCHFS_TRY(sealed, read_epoch(volume_.dir(), end));
       if (!sealed || sealed->epoch != end) {
-        return fail(fmt::format("make checkpoint of epoch {}: it is not in the manifest",
-                                value(end)));
+        return fail(
+            fmt::format("make checkpoint of epoch {}: it is not in the manifest", value(end)));
       }
-    } while (end < until && !is_boundary(policy, end) && value(sealed->seal) - from < kFoldedAtOnce);
+    } while (end < until && !is_boundary(policy, end) &&
+             value(sealed->seal) - from < kFoldedAtOnce);
     Fold fold(Fold::Keep::kLinks);
     EPOCHFS_TRY(bool whole, fold_records(volume_, last, end, fold));
     ChangeSet changes = fold.take();
@@ -297,8 +297,12 @@ Result<void> Checkpoints::extend(EpochId since, EpochId until, const CheckpointP
 
 Result<void> Checkpoints::add(EpochId first, EpochId last, Lsn seal, ChangeSet&& changes,
                               const CheckpointPolicy& policy) {
-  const CheckpointInfo info{.lineage = volume_.info().lineage, .first = first, .last = last,
-                            .seal = seal, .gap = changes.gap, .gap_lsn = changes.gap_lsn,
+  const CheckpointInfo info{.lineage = volume_.info().lineage,
+                            .first = first,
+                            .last = last,
+                            .seal = seal,
+                            .gap = changes.gap,
+                            .gap_lsn = changes.gap_lsn,
                             .records = changes.records};
   EPOCHFS_TRY(auto writer, CheckpointWriter::create(storage_, dir_.get(), info));
   if (!changes.gap) {  // which says more than any list
@@ -316,8 +320,8 @@ Result<void> Checkpoints::add(EpochId first, EpochId last, Lsn seal, ChangeSet&&
     for (const auto& [key, change] : changes.names) filter.add(key, change);
   }
   EPOCHFS_DO(writer->finish());
-  EPOCHFS_TRY(auto made, Checkpoint::open(dir_.get(), checkpoint_name(first, last),
-                                          volume_.info().lineage));
+  EPOCHFS_TRY(auto made,
+              Checkpoint::open(dir_.get(), checkpoint_name(first, last), volume_.info().lineage));
   std::lock_guard lock(mutex_);
   all_.push_back(std::move(made));
   return {};
@@ -334,8 +338,8 @@ std::optional<size_t> Checkpoints::mergeable(const CheckpointPolicy& policy) con
     const Checkpoint &older = *all_[i - 1], &newer = *all_[i];
     if (is_boundary(policy, older.info().last)) continue;
     // A small one beside a large one waits until it has grown by others like it.
-    const bool cheap = older.info().gap || newer.info().gap ||
-                       older.bytes() + newer.bytes() <= kSmallBytes;
+    const bool cheap =
+        older.info().gap || newer.info().gap || older.bytes() + newer.bytes() <= kSmallBytes;
     if (cheap || older.bytes() <= 2 * newer.bytes()) return i - 1;
   }
   return std::nullopt;
@@ -358,8 +362,8 @@ Result<void> Checkpoints::merge(size_t at, const CheckpointPolicy& policy) {
   Filter filter(*writer, policy, info, at == 0);
   if (!info.gap) merge_into(filter, *older, *newer);
   EPOCHFS_DO(writer->finish());
-  EPOCHFS_TRY(auto merged, Checkpoint::open(dir_.get(), checkpoint_name(info.first, info.last),
-                                            info.lineage));
+  EPOCHFS_TRY(auto merged,
+              Checkpoint::open(dir_.get(), checkpoint_name(info.first, info.last), info.lineage));
   {
     std::lock_guard lock(mutex_);
     all_[at] = std::move(merged);
@@ -377,8 +381,9 @@ Result<void> Checkpoints::coarsen(const CheckpointPolicy& policy) {
     Filter filter(*writer, policy, old->info(), i == 0);
     for_each_change(*old, [&](const auto& key, auto& change) { filter.add(key, change); });
     EPOCHFS_DO(writer->finish());
-    EPOCHFS_TRY(auto made, Checkpoint::open(
-        dir_.get(), checkpoint_name(old->info().first, old->info().last), old->info().lineage));
+    EPOCHFS_TRY(auto made,
+                Checkpoint::open(dir_.get(), checkpoint_name(old->info().first, old->info().last),
+                                 old->info().lineage));
     std::lock_guard lock(mutex_);
     all_[i] = std::move(made);
   }
@@ -416,9 +421,9 @@ Result<void> Checkpoints::mark_one(size_t at, const Subtrees& subtrees,
     add_marks_up_to(&id);
     const bool is_mark = next_mark != covered.marks.begin() && (next_mark - 1)->directory == id;
     // An old file may have names that nobody tells of, and lose the one below the mark.
-    const bool below = subtrees.over(id) ||
-                       (file.fresh && std::binary_search(covered.files.begin(),
-                                                         covered.files.end(), id));
+    const bool below =
+        subtrees.over(id) ||
+        (file.fresh && std::binary_search(covered.files.begin(), covered.files.end(), id));
     if (!is_mark && !below) filter.add(id, file);
   }
   add_marks_up_to(nullptr);
@@ -429,8 +434,8 @@ Result<void> Checkpoints::mark_one(size_t at, const Subtrees& subtrees,
   }
   EPOCHFS_DO(writer->finish());
   const CheckpointInfo& info = old->info();
-  EPOCHFS_TRY(auto made, Checkpoint::open(dir_.get(), checkpoint_name(info.first, info.last),
-                                          info.lineage));
+  EPOCHFS_TRY(auto made,
+              Checkpoint::open(dir_.get(), checkpoint_name(info.first, info.last), info.lineage));
   std::lock_guard lock(mutex_);
   all_[at] = std::move(made);
   return {};

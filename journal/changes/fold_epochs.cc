@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include "journal/changes/checkpoints.h"
-#include "journal/volume/epochs.h"
 #include "journal/log/reader.h"
+#include "journal/volume/epochs.h"
 
 namespace epochfs::journal {
 namespace {
@@ -64,10 +64,13 @@ Result<bool> fold_records(const Volume& volume, EpochId since, EpochId until, Fo
   EPOCHFS_TRY(Lsn oldest, reader.oldest());
   if (from < oldest) return false;
   std::vector<Damage> damage;
-  EPOCHFS_DO(reader.read(from, [&](const Record& r) {
-    if (r.epoch > since && r.epoch <= until) fold.add(r);
-    return r.lsn < last->seal;
-  }, &damage));
+  EPOCHFS_DO(reader.read(
+      from,
+      [&](const Record& r) {
+        if (r.epoch > since && r.epoch <= until) fold.add(r);
+        return r.lsn < last->seal;
+      },
+      &damage));
   // Segments go from the beginning; one that went while it was to be read is not missed.
   EPOCHFS_TRY(oldest, reader.oldest());
   return damage.empty() && from >= oldest;

@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <iterator>
 
-#include "journal/commands/query/net_effect.h"
 #include "journal/commands/opened_journal.h"
-#include "journal/commands/subcommands.h"
+#include "journal/commands/query/net_effect.h"
 #include "journal/commands/query/time_text.h"
+#include "journal/commands/subcommands.h"
 #include "journal/volume/cursors.h"
 #include "journal/volume/epochs.h"
 #include "journal/volume/labels.h"
@@ -79,17 +79,20 @@ Result<void> add_records(const Volume& volume, std::vector<Row>& rows, bool net,
   if (!net) row = rows.end() - 1;
   if (row == rows.end()) return {};
   NetEffect effect;
-  EPOCHFS_DO(reader.read(std::max(oldest, row->epoch.begin), [&](const Record& r) {
-    while (r.epoch > row->epoch.epoch) {
-      if (net) row->net = effect.finish();
-      if (++row == rows.end()) return false;
-    }
-    if (r.type == RecordType::kPadding || r.type == RecordType::kSeal) return true;
-    if (r.epoch < row->epoch.epoch) return true;
-    if (row->open) ++row->epoch.records;
-    if (net) effect.add(r);
-    return true;
-  }, &damage));
+  EPOCHFS_DO(reader.read(
+      std::max(oldest, row->epoch.begin),
+      [&](const Record& r) {
+        while (r.epoch > row->epoch.epoch) {
+          if (net) row->net = effect.finish();
+          if (++row == rows.end()) return false;
+        }
+        if (r.type == RecordType::kPadding || r.type == RecordType::kSeal) return true;
+        if (r.epoch < row->epoch.epoch) return true;
+        if (row->open) ++row->epoch.records;
+        if (net) effect.add(r);
+        return true;
+      },
+      &damage));
   for (; net && row != rows.end(); ++row) row->net = effect.finish();
   return {};
 }
@@ -98,7 +101,8 @@ Result<void> add_records(const Volume& volume, std::vector<Row>& rows, bool net,
 Result<void> add_labels(const Volume& volume, std::vector<Row>& rows) {
   EPOCHFS_TRY(auto labelled, list_labels(volume.dir()));
   for (Row& row : rows) {
-    if (row.open || !std::binary_search(labelled.begin(), labelled.end(), row.epoch.epoch)) continue;
+    if (row.open || !std::binary_search(labelled.begin(), labelled.end(), row.epoch.epoch))
+      continue;
     if (auto label = read_label(volume.dir(), row.epoch)) row.label = label->value_or("");
   }
   return {};
@@ -170,8 +174,8 @@ Result<ExitStatus> journal_epochs(const Arguments& arguments) {
   options.add_options()("epoch", po::value<std::string>()->value_name("A..B"),
                         "only these; also A.., ..B and A")(
       "limit", po::value<Number>()->value_name("N"), "only the newest N of them")(
-      "no-net", "leave the net figures out, and read no records")(
-      "reverse", "newest first")("json", "one JSON object a line");
+      "no-net", "leave the net figures out, and read no records")("reverse", "newest first")(
+      "json", "one JSON object a line");
   add_journal_argument(options);
   EPOCHFS_TRY(auto parsed, parse_command(kHelp, options, {kJournalArgument}, arguments));
   if (parsed.help_shown) return ExitStatus::kOk;

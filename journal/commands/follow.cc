@@ -14,8 +14,8 @@
 #include <chrono>
 #include <cstdio>
 
-#include "journal/commands/query/cursor_file.h"
 #include "journal/commands/opened_journal.h"
+#include "journal/commands/query/cursor_file.h"
 #include "journal/commands/query/selection.h"
 #include "journal/commands/subcommands.h"
 
@@ -56,7 +56,8 @@ class StopSignals {
   ~StopSignals() {
     // What came is taken, or it would end the process when it is let through again.
     signalfd_siginfo taken;
-    while (::read(fd_.get(), &taken, sizeof taken) > 0) {}
+    while (::read(fd_.get(), &taken, sizeof taken) > 0) {
+    }
     ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
   }
   int fd() const { return fd_.get(); }
@@ -78,7 +79,8 @@ class Changes {
   int fd() const { return fd_.get(); }
   void clear() {
     alignas(inotify_event) char events[4096];
-    while (::read(fd_.get(), events, sizeof events) > 0) {}
+    while (::read(fd_.get(), events, sizeof events) > 0) {
+    }
   }
 
  private:
@@ -88,8 +90,12 @@ class Changes {
 class Follower {
  public:
   Follower(LogView& view, const RecordFilter& filter, bool json, uint64_t limit, bool mounted)
-      : view_(view), paths_(view, {.globs = filter.globs()}), selection_(filter, paths_),
-        json_(json), limit_(limit), text_(Programs(mounted)) {}
+      : view_(view),
+        paths_(view, {.globs = filter.globs()}),
+        selection_(filter, paths_),
+        json_(json),
+        limit_(limit),
+        text_(Programs(mounted)) {}
 
   void begin_at(Lsn at) { at_ = at; }
   Lsn at() const { return at_; }
@@ -139,17 +145,20 @@ Result<uint64_t> Follower::drain() {
     bool too_new = false;
     if (s) {
       paths_.catch_up(at_);
-      LogView::scan(*s, at_, [&](const RecordView& record) {
-        if (record.head.lsn != std::max(at_, s->begin())) {
-          behind_hole = record.head.lsn;
-          return false;
-        }
-        // A path is right only if what came before the record is known.
-        too_new = !paths_.covers(record.head.lsn);
-        if (too_new) return false;
-        ++count;
-        return take(record) && count < kBatch;
-      }, nullptr, kTailReach);
+      LogView::scan(
+          *s, at_,
+          [&](const RecordView& record) {
+            if (record.head.lsn != std::max(at_, s->begin())) {
+              behind_hole = record.head.lsn;
+              return false;
+            }
+            // A path is right only if what came before the record is known.
+            too_new = !paths_.covers(record.head.lsn);
+            if (too_new) return false;
+            ++count;
+            return take(record) && count < kBatch;
+          },
+          nullptr, kTailReach);
     }
     if (behind_hole) {
       if (!step_over_hole(*behind_hole)) return count;
@@ -227,8 +236,10 @@ Result<Lsn> where_to_begin(const LogView& view, const RecordFilter& filter, bool
     EPOCHFS_TRY(auto kept, cursor->read());
     if (kept && *kept <= end) return *kept;
     if (kept) {
-      fmt::print(stderr, "epochfs: journal {}: it ends at LSN {}, before the cursor ({}); going on "
-                         "at its end\n", view.volume().path(), value(end), value(*kept));
+      fmt::print(stderr,
+                 "epochfs: journal {}: it ends at LSN {}, before the cursor ({}); going on "
+                 "at its end\n",
+                 view.volume().path(), value(end), value(*kept));
       return end;
     }
   }
@@ -245,8 +256,8 @@ Result<ExitStatus> journal_follow(const Arguments& arguments) {
   RecordFilter::add_options(options);
   options.add_options()("cursor", po::value<std::string>()->value_name("FILE"),
                         "go on where FILE says, and keep it")(
-      "limit", po::value<Number>()->value_name("N"), "end after N lines")(
-      "json", "one JSON object a line");
+      "limit", po::value<Number>()->value_name("N"), "end after N lines")("json",
+                                                                          "one JSON object a line");
   add_journal_argument(options);
   EPOCHFS_TRY(auto parsed, parse_command(kHelp, options, {kJournalArgument}, arguments));
   if (parsed.help_shown) return ExitStatus::kOk;

@@ -33,8 +33,10 @@ int journal_command(const Arguments& arguments) {
     return report({std::string(kUsage) + "; see: epochfs journal --help", 0, ExitStatus::kUsage});
   }
   if (arguments[0] == "--help" || arguments[0] == "-h") {
-    fmt::print("{}\n\nReads the journal of a mounted directory, or of a journal's folder or a copy "
-               "of it,\nand never disturbs the mount.\n\nSubcommands:\n", kUsage);
+    fmt::print(
+        "{}\n\nReads the journal of a mounted directory, or of a journal's folder or a copy "
+        "of it,\nand never disturbs the mount.\n\nSubcommands:\n",
+        kUsage);
     for (const Subcommand& s : kSubcommands) fmt::print("  {:<8}{}\n", s.name, s.what);
     return 0;
   }

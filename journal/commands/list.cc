@@ -17,7 +17,8 @@ const CommandHelp kHelp = {
     "epochfs journal list DIR-or-journal [FILTERS] [--reverse] [--limit N] [--summary BY] [--json]",
     "Prints the records of a journal, oldest first, one on a line: LSN, local time, epoch,\n"
     "operation, inode, uid, pid, command (of processes that still run), detail\n"
-    "(OFFSET+LENGTH, a mode, an xattr's name) and last the path as it was then, escaped. \"#INODE\" stands for a directory whose name neither\n"
+    "(OFFSET+LENGTH, a mode, an xattr's name) and last the path as it was then, escaped. "
+    "\"#INODE\" stands for a directory whose name neither\n"
     "the journal nor the backing directory tells; \"(gone)\" follows the last name of a file\n"
     "that had none any more. Filters are all to be met; commas and repeated options name\n"
     "alternatives. With --json one object a line, with the names that journal/FORMAT.md\n"
@@ -56,21 +57,23 @@ void visit(const LogQuery& query, bool reverse, F&& f, std::vector<Damage>& dama
 
 // Returns how many were printed.
 uint64_t print_records(const LogQuery& query, const Options& options, PathResolver& paths,
-                       bool mounted,
-                       std::vector<Damage>& damage) {
+                       bool mounted, std::vector<Damage>& damage) {
   Selection selection(options.filter, paths);
   RecordText text{Programs(mounted)};
   Output out;
   uint64_t printed = 0;
   if (options.limit == 0) return 0;
-  visit(query, options.reverse, [&](const RecordView& view) {
-    selection.choose(view, true, [&](const ShownRecord& shown) {
-      options.json ? text.json(shown, out.text()) : text.line(shown, out.text());
-      ++printed;
-    });
-    out.line_done();
-    return printed < options.limit;
-  }, damage);
+  visit(
+      query, options.reverse,
+      [&](const RecordView& view) {
+        selection.choose(view, true, [&](const ShownRecord& shown) {
+          options.json ? text.json(shown, out.text()) : text.line(shown, out.text());
+          ++printed;
+        });
+        out.line_done();
+        return printed < options.limit;
+      },
+      damage);
   return printed;
 }
 
@@ -79,10 +82,13 @@ bool print_summary(const LogQuery& query, const Options& options, PathResolver& 
   Selection selection(options.filter, paths);
   Summary summary(*options.summary);
   const bool with_path = *options.summary == SummaryBy::kPath;
-  visit(query, false, [&](const RecordView& view) {
-    selection.choose(view, with_path, [&](const ShownRecord& shown) { summary.add(shown); });
-    return true;
-  }, damage);
+  visit(
+      query, false,
+      [&](const RecordView& view) {
+        selection.choose(view, with_path, [&](const ShownRecord& shown) { summary.add(shown); });
+        return true;
+      },
+      damage);
   Output out;
   summary.print(options.json, options.reverse, options.limit, out.text());
   return !summary.empty();

@@ -30,17 +30,17 @@ tl::unexpected<Error> no_record(const LogView& view, Lsn at) {
   }
   const std::string what = fmt::format("show record {}: ", value(at));
   if (around) {
-    return fail(fmt::format("{}none begins there; it lies within the record at {}", what,
-                            value(*around)),
-                0, ExitStatus::kNoMatch);
+    return fail(
+        fmt::format("{}none begins there; it lies within the record at {}", what, value(*around)),
+        0, ExitStatus::kNoMatch);
   }
   if (s && at >= s->begin() && at < view.settled() &&
       view.record_at(at).error != DecodeError::kNone) {
     return fail(what + "there is damage; see: epochfs journal verify " + view.volume().path(), 0,
                 ExitStatus::kCorrupt);
   }
-  return fail(fmt::format("{}there is none; the journal holds {} to {}", what,
-                          value(view.oldest()), value(view.end())),
+  return fail(fmt::format("{}there is none; the journal holds {} to {}", what, value(view.oldest()),
+                          value(view.end())),
               0, ExitStatus::kNoMatch);
 }
 

@@ -10,10 +10,10 @@
 
 #include "journal/changes/checkpoints.h"
 #include "journal/commands/opened_journal.h"
-#include "journal/commands/subcommands.h"
 #include "journal/commands/query/time_text.h"
-#include "journal/volume/epochs.h"
+#include "journal/commands/subcommands.h"
 #include "journal/log/in_flight.h"
+#include "journal/volume/epochs.h"
 #include "schema/control.capnp.h"
 
 namespace epochfs::journal {
@@ -65,17 +65,19 @@ uint64_t stored_bytes(int volume_dir, const char* folder) {
 
 void count_records(const LogView& view, Stat& stat, std::vector<Damage>& damage) {
   LogQuery query(view, {}, view.end());
-  query.forward([&](const RecordView& record) {
-    const RecordHead& head = record.head;
-    if (stat.all.records == 0) stat.oldest = head;
-    stat.newest = head;
-    for (Counts* counts : {&stat.all, &stat.by_type[size_t(head.type)]}) {
-      ++counts->records;
-      counts->bytes += head.bytes;
-    }
-    if (value(head.epoch) > stat.sealed && head.type != RecordType::kSeal) ++stat.open_records;
-    return true;
-  }, damage);
+  query.forward(
+      [&](const RecordView& record) {
+        const RecordHead& head = record.head;
+        if (stat.all.records == 0) stat.oldest = head;
+        stat.newest = head;
+        for (Counts* counts : {&stat.all, &stat.by_type[size_t(head.type)]}) {
+          ++counts->records;
+          counts->bytes += head.bytes;
+        }
+        if (value(head.epoch) > stat.sealed && head.type != RecordType::kSeal) ++stat.open_records;
+        return true;
+      },
+      damage);
 }
 
 Result<Stat> measure(const OpenedJournal& journal, const LogView& view,
@@ -132,14 +134,15 @@ void print_text(const Volume& volume, const LogView& view, const Stat& s, std::s
                              bytes_a_record(s)));
   for (size_t i = 0; i < s.by_type.size(); ++i) {
     const Counts& c = s.by_type[i];
-    if (c.records) row("", fmt::format("{:<12}{:>12}{:>16} bytes", type_name(RecordType(i)),
-                                       c.records, c.bytes));
+    if (c.records)
+      row("",
+          fmt::format("{:<12}{:>12}{:>16} bytes", type_name(RecordType(i)), c.records, c.bytes));
   }
   row("epochs", fmt::format("{} sealed; {} is open, with {} records", s.sealed, s.sealed + 1,
                             s.open_records));
-  row("in flight", fmt::format("{} slots filled{}", s.in_flight.filled.size(),
-                               s.in_flight.records_lost ? "; records were lost for want of room"
-                                                        : ""));
+  row("in flight",
+      fmt::format("{} slots filled{}", s.in_flight.filled.size(),
+                  s.in_flight.records_lost ? "; records were lost for want of room" : ""));
   if (s.checkpoints) {
     row("checkpoints", fmt::format("{}, {} bytes stored", s.checkpoints, s.checkpoint_bytes));
   }

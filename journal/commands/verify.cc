@@ -122,7 +122,8 @@ Result<ExitStatus> journal_verify(const Arguments& arguments) {
   if (journal) return verify(*journal, json);
   if (journal.error().status != ExitStatus::kCorrupt) return tl::unexpected(journal.error());
   Report report(json);
-  report.tell({.file = kVolumeFile, .problem = journal.error().message(),
+  report.tell({.file = kVolumeFile,
+               .problem = journal.error().message(),
                .lost = "which directory this is the journal of",
                .remedy = "restore the file from a copy of the journal; without one, move the "
                          "folder away: the next mount begins a new journal, and relationships "

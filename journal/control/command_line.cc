@@ -11,8 +11,8 @@ namespace epochfs {
 namespace po = boost::program_options;
 
 Result<Parsed> parse_command(const CommandHelp& help, const po::options_description& options,
-                             const std::vector<std::string>& positional,
-                             const Arguments& arguments, bool last_takes_all) {
+                             const std::vector<std::string>& positional, const Arguments& arguments,
+                             bool last_takes_all) {
   po::options_description all("Options");
   all.add(options);
   all.add_options()("help,h", "print this help");

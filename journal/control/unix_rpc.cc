@@ -75,15 +75,15 @@ Result<UniqueFd> connect_unix(const std::string& path) {
   return fd;
 }
 
-Result<std::unique_ptr<UnixRpcClient>> UnixRpcClient::connect(
-    kj::LowLevelAsyncIoProvider& provider, const std::string& path) {
+Result<std::unique_ptr<UnixRpcClient>> UnixRpcClient::connect(kj::LowLevelAsyncIoProvider& provider,
+                                                              const std::string& path) {
   EPOCHFS_TRY(UniqueFd fd, connect_unix(path));
   std::unique_ptr<UnixRpcClient> self(new UnixRpcClient);
-  self->stream_ = provider.wrapUnixSocketFd(
-      fd.release(), kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP |
-                        kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC);
-  self->network_ = kj::heap<capnp::TwoPartyVatNetwork>(
-      *self->stream_, kMaxFdsPerMessage, capnp::rpc::twoparty::Side::CLIENT);
+  self->stream_ =
+      provider.wrapUnixSocketFd(fd.release(), kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP |
+                                                  kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC);
+  self->network_ = kj::heap<capnp::TwoPartyVatNetwork>(*self->stream_, kMaxFdsPerMessage,
+                                                       capnp::rpc::twoparty::Side::CLIENT);
   self->rpc_ = kj::heap<capnp::RpcSystem<capnp::rpc::twoparty::VatId>>(
       capnp::makeRpcClient(*self->network_));
   return self;

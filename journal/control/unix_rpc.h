@@ -3,8 +3,8 @@
 // descriptors passed along.
 #pragma once
 
-#include <capnp/rpc-twoparty.h>
 #include <capnp/message.h>
+#include <capnp/rpc-twoparty.h>
 #include <kj/async-io.h>
 
 #include <memory>

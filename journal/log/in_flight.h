@@ -15,14 +15,14 @@
 #include <string>
 #include <vector>
 
-#include "journal/log/record.h"
 #include "journal/base/storage.h"
+#include "journal/log/record.h"
 
 namespace epochfs::journal {
 
 constexpr size_t kInFlightSlots = 512;
 constexpr size_t kInFlightSlotBytes = 2304;  // room for kMaxIntents records of any size
-constexpr size_t kMaxIntents = 2;  // records that one mutation can leave
+constexpr size_t kMaxIntents = 2;            // records that one mutation can leave
 
 class InFlight {
  public:
@@ -48,8 +48,8 @@ class InFlight {
     bool clean = false;      // the last mount ended by itself
     bool same_boot = false;  // the machine has not been restarted since
     bool records_lost = false;
-    bool damaged = false;    // a filled slot holds no valid intent
-    size_t filled = 0;       // slots
+    bool damaged = false;  // a filled slot holds no valid intent
+    size_t filled = 0;     // slots
     // Intents of filled slots; their views point into storage kept here.
     std::vector<Record> intents;
     std::vector<std::unique_ptr<std::byte[]>> storage;
@@ -89,7 +89,7 @@ class InFlight {
 // mount runs, slots change as they are read.
 struct InFlightSeen {
   bool exists = false;
-  bool started = false;    // a mount has begun with it; else nothing that follows is known
+  bool started = false;  // a mount has begun with it; else nothing that follows is known
   bool clean = false;
   bool same_boot = false;
   bool records_lost = false;

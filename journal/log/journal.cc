@@ -78,12 +78,12 @@ Journal::~Journal() {
 
 // What find_tail() found in the log behind the newest epoch of the manifest.
 struct Journal::Recovered {
-  bool anything = false;             // records, or epochs: the journal has been in use
-  bool seal_missing = false;         // nothing stands where the newest epoch was sealed
-  bool absurd = false;               // epochs that cannot follow each other
-  uint64_t begin = 0;                // where reading began
-  std::vector<Damage> holes;         // between valid records
-  std::vector<SealedEpoch> unlisted; // seals that the manifest lacks
+  bool anything = false;              // records, or epochs: the journal has been in use
+  bool seal_missing = false;          // nothing stands where the newest epoch was sealed
+  bool absurd = false;                // epochs that cannot follow each other
+  uint64_t begin = 0;                 // where reading began
+  std::vector<Damage> holes;          // between valid records
+  std::vector<SealedEpoch> unlisted;  // seals that the manifest lacks
 };
 
 Result<std::unique_ptr<Journal>> Journal::open(Storage& storage, Volume& volume,
@@ -107,12 +107,15 @@ Result<std::unique_ptr<Journal>> Journal::open(Storage& storage, Volume& volume,
 
   const uint64_t segment = (self->tail_ + kSegmentHeaderBytes) / self->segment_bytes_;
   if (segment >= kPositionLimit / self->segment_bytes_) {
-    return fail(fmt::format("open journal {}: it has used up all positions; move the folder away "
-                            "to begin a new one", volume.path()));
+    return fail(
+        fmt::format("open journal {}: it has used up all positions; move the folder away "
+                    "to begin a new one",
+                    volume.path()));
   }
   if (!self->prepare(segment)) {
     return fail(fmt::format("allocate {} bytes for journal {}; free space there, or name another "
-                            "place with --journal", self->segment_bytes_, volume.path()),
+                            "place with --journal",
+                            self->segment_bytes_, volume.path()),
                 ENOSPC);
   }
   self->preparer_ = std::thread([j = self.get()] { j->prepare_ahead(); });
@@ -126,7 +129,8 @@ Result<std::unique_ptr<Journal>> Journal::open(Storage& storage, Volume& volume,
   EPOCHFS_DO(self->in_flight_->start(self->lost_ != 0));
   self->opened_at_ = self->tail_;
   report.milliseconds = uint64_t(std::chrono::duration_cast<std::chrono::milliseconds>(
-                                     std::chrono::steady_clock::now() - started).count());
+                                     std::chrono::steady_clock::now() - started)
+                                     .count());
   return self;
 }
 
@@ -150,11 +154,14 @@ Result<void> Journal::find_tail(Recovered& recovered, RecoveryReport& report) {
 
   Lsn end = begin;
   if (!recovered.absurd) {
-    EPOCHFS_TRY(end, reader.read_all(begin, [&](const Record& r) {
-      ++report.records_read;
-      note_recovered(r, recovered);
-      return !recovered.absurd;
-    }, &recovered.holes));
+    EPOCHFS_TRY(end, reader.read_all(
+                         begin,
+                         [&](const Record& r) {
+                           ++report.records_read;
+                           note_recovered(r, recovered);
+                           return !recovered.absurd;
+                         },
+                         &recovered.holes));
   }
   recovered.anything = last || report.records_read != 0;
   recovered.seal_missing = last && report.records_read == 0;
@@ -165,7 +172,9 @@ Result<void> Journal::find_tail(Recovered& recovered, RecoveryReport& report) {
   }
   if (recovered.absurd) {
     return fail(fmt::format("recover journal {}: its records and its epoch manifest do not belong "
-                            "together", volume_.path()), 0, ExitStatus::kCorrupt);
+                            "together",
+                            volume_.path()),
+                0, ExitStatus::kCorrupt);
   }
   tail_ = value(end);
   for (const Damage& hole : recovered.holes) report.bytes_skipped += hole.bytes;
@@ -178,12 +187,17 @@ Result<bool> Journal::stands_within_record(Lsn position) {
   const uint64_t segment = value(position) / segment_bytes_ * segment_bytes_;
   bool within = false;
   EPOCHFS_TRY([[maybe_unused]] Lsn end, JournalReader(volume_).read_all(
-      Lsn{segment}, [&](const Record& r) {
-        if (r.lsn >= position) return false;
-        // Of padding only the header is known here, which lies before a seal that is one.
-        within = r.type != RecordType::kPadding && value(r.lsn) + encoded_size(r) > value(position);
-        return !within;
-      }, nullptr));
+                                            Lsn{segment},
+                                            [&](const Record& r) {
+                                              if (r.lsn >= position) return false;
+                                              // Of padding only the header is known here, which
+                                              // lies before a seal that is one.
+                                              within =
+                                                  r.type != RecordType::kPadding &&
+                                                  value(r.lsn) + encoded_size(r) > value(position);
+                                              return !within;
+                                            },
+                                            nullptr));
   return within;
 }
 
@@ -240,8 +254,8 @@ void Journal::judge(const InFlight::Found& found, const Recovered& recovered,
   report.slots_filled = found.intents.size();
   report.machine_stopped = !report.clean && !same_boot;
   const size_t explained = report.clean ? 0 : kMaxHolesOfOneWriter * found.filled;
-  report.damaged = !report.machine_stopped && (recovered.seal_missing || found.damaged ||
-                                               recovered.holes.size() > explained);
+  report.damaged = !report.machine_stopped &&
+                   (recovered.seal_missing || found.damaged || recovered.holes.size() > explained);
 }
 
 // What the last process left undone becomes records: a gap where records are
@@ -307,8 +321,8 @@ Result<void> Journal::fill_holes(const Recovered& recovered, int fd, uint64_t in
     uint64_t at = std::max(value(hole.at), first);
     const uint64_t end = std::min(value(hole.at) + hole.bytes, base + segment_bytes_);
     if (at >= end) continue;
-    EPOCHFS_TRY(size_t got, pread_full(fd, padding.data(), kSegmentHeaderBytes, 0,
-                                       segment_name(index)));
+    EPOCHFS_TRY(size_t got,
+                pread_full(fd, padding.data(), kSegmentHeaderBytes, 0, segment_name(index)));
     if (got < kSegmentHeaderBytes || padding[0] == std::byte{0}) {  // its header is missing, too
       write_segment_header(padding, volume_.info().lineage, index, segment_bytes_);
       EPOCHFS_DO(pwrite_full(fd, padding.data(), kSegmentHeaderBytes, 0, segment_name(index)));
@@ -341,16 +355,19 @@ Result<void> Journal::mark_suspects(const SuspectMarker& marker, RecoveryReport&
   std::unordered_set<FileId> seen;
   const uint64_t segment = settled_ / segment_bytes_ * segment_bytes_;
   EPOCHFS_TRY([[maybe_unused]] Lsn end, JournalReader(volume_).read_all(
-      Lsn{segment}, [&](const Record& r) {
-        if (r.lsn < settled()) return true;
-        report.all_suspect = hides_changes(r);
-        if (report.all_suspect) return false;
-        if (!changes_data(r) || !seen.insert(r.file).second) return true;
-        auto marked = marker(r.file, r.handle);
-        report.suspects += marked && *marked;
-        report.suspects_unmarked += !marked;
-        return true;
-      }, nullptr));
+                                            Lsn{segment},
+                                            [&](const Record& r) {
+                                              if (r.lsn < settled()) return true;
+                                              report.all_suspect = hides_changes(r);
+                                              if (report.all_suspect) return false;
+                                              if (!changes_data(r) || !seen.insert(r.file).second)
+                                                return true;
+                                              auto marked = marker(r.file, r.handle);
+                                              report.suspects += marked && *marked;
+                                              report.suspects_unmarked += !marked;
+                                              return true;
+                                            },
+                                            nullptr));
   if (report.all_suspect) report.suspects_unmarked += !marker({}, {});
   return {};
 }
@@ -410,7 +427,8 @@ bool Journal::make_segment(uint64_t index, bool ahead) {
   const std::string name = segment_name(index);
   auto segment = std::make_unique<Segment>();
   segment->index = index;
-  segment->fd.reset(::openat(segments_dir_.get(), name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640));
+  segment->fd.reset(
+      ::openat(segments_dir_.get(), name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640));
   if (!segment->fd) return false;
   // What is shorter than a header holds nothing, whatever it begins with.
   struct stat st;
@@ -427,8 +445,8 @@ bool Journal::make_segment(uint64_t index, bool ahead) {
   }
   // Or the first fsync in it would have all those zeros to wait for.
   if (ahead && !storage_.sync_data("segment-allocate", segment->fd.get(), name)) return false;
-  void* map = ::mmap(nullptr, segment_bytes_, PROT_READ | PROT_WRITE, MAP_SHARED,
-                     segment->fd.get(), 0);
+  void* map =
+      ::mmap(nullptr, segment_bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, segment->fd.get(), 0);
   if (map == MAP_FAILED) return false;
   segment->map = static_cast<std::byte*>(map);
   segment->bytes = segment_bytes_;
@@ -474,7 +492,8 @@ std::byte* Journal::reserve(size_t size, Lsn& lsn) {
     uint64_t begin = tail;
     uint64_t offset = tail % segment_bytes_;
     if (offset == 0) begin = tail + kSegmentHeaderBytes;
-    if (offset + size > segment_bytes_) begin = tail - offset + segment_bytes_ + kSegmentHeaderBytes;
+    if (offset + size > segment_bytes_)
+      begin = tail - offset + segment_bytes_ + kSegmentHeaderBytes;
     std::byte* to = at(begin);
     if (!to) {
       if (steady_ns() < retry_at_ns_.load(std::memory_order_relaxed)) return nullptr;
@@ -492,7 +511,8 @@ std::byte* Journal::reserve(size_t size, Lsn& lsn) {
     }
     lsn = Lsn{begin};
     uint64_t left = begin / segment_bytes_ == tail / segment_bytes_ || offset == 0
-                        ? 0 : segment_bytes_ - offset;
+                        ? 0
+                        : segment_bytes_ - offset;
     if (left >= kRecordHeaderBytes) {
       // The end of the old segment must not look like the end of the log.
       encode_padding(Lsn{tail}, {at(tail), left});
@@ -621,7 +641,8 @@ Result<void> Journal::publish(const SealedEpoch& sealed) {
   if (cut_short_ == value(sealed.epoch)) {
     if (write_gap_if_owed()) cut_short_ = 0;
     return fail(fmt::format("seal epoch {} in journal {}: some of its records found no room; make "
-                            "some, and try again", value(sealed.epoch), volume_.path()),
+                            "some, and try again",
+                            value(sealed.epoch), volume_.path()),
                 ENOSPC);
   }
   return manifest_->append({&sealed, 1});

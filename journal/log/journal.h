@@ -18,19 +18,19 @@
 #include <mutex>
 #include <thread>
 
-#include "journal/volume/epochs.h"
 #include "journal/log/in_flight.h"
 #include "journal/log/record.h"
+#include "journal/volume/epochs.h"
 #include "journal/volume/volume.h"
 
 namespace epochfs::journal {
 
 struct JournalStatistics {
-  uint64_t records = 0;      // appended by this process
-  uint64_t bytes = 0;        // reserved by this process
-  uint64_t lost = 0;         // records that found no room (a gap is recorded later)
+  uint64_t records = 0;  // appended by this process
+  uint64_t bytes = 0;    // reserved by this process
+  uint64_t lost = 0;     // records that found no room (a gap is recorded later)
   Lsn tail{};
-  uint64_t segments = 0;     // files present
+  uint64_t segments = 0;  // files present
 };
 
 // What is kept of the segments that nobody needs any more, for inspection.
@@ -45,8 +45,7 @@ struct NamedFile {
   FileId id;
   FileHandle handle;
 };
-using NameLookup =
-    std::function<NamedFile(const FileHandle& parent_handle, std::string_view name)>;
+using NameLookup = std::function<NamedFile(const FileHandle& parent_handle, std::string_view name)>;
 
 // How recovery makes a file be compared, whose bytes power loss may have taken although
 // size and times are those of the lost bytes: it gets a new ctime. False: there is no such
@@ -54,15 +53,15 @@ using NameLookup =
 using SuspectMarker = std::function<Result<bool>(const FileId& file, const FileHandle& handle)>;
 
 struct RecoveryReport {
-  bool clean = true;           // the last mount ended by itself, or there was none
-  bool machine_stopped = false;// a gap was recorded: relationships reconcile
-  bool damaged = false;        // the same, since records are missing that had been written
-  uint64_t slots_filled = 0;   // mutations that may have happened unrecorded
+  bool clean = true;             // the last mount ended by itself, or there was none
+  bool machine_stopped = false;  // a gap was recorded: relationships reconcile
+  bool damaged = false;          // the same, since records are missing that had been written
+  uint64_t slots_filled = 0;     // mutations that may have happened unrecorded
   uint64_t records_read = 0;
-  uint64_t bytes_skipped = 0;  // no records, between or after valid ones
-  uint64_t suspects = 0;       // files whose bytes may be missing: they have a new ctime
+  uint64_t bytes_skipped = 0;      // no records, between or after valid ones
+  uint64_t suspects = 0;           // files whose bytes may be missing: they have a new ctime
   uint64_t suspects_unmarked = 0;  // such that could not be given one
-  bool all_suspect = false;    // nobody knows which, so all have, or an error came (unmarked)
+  bool all_suspect = false;        // nobody knows which, so all have, or an error came (unmarked)
   uint64_t milliseconds = 0;
 };
 
@@ -166,14 +165,14 @@ class Journal {
   std::unique_ptr<InFlight> in_flight_;
   std::unique_ptr<EpochManifest> manifest_;
 
-  std::atomic<uint64_t> tail_{0};   // next free position
+  std::atomic<uint64_t> tail_{0};  // next free position
   std::atomic<uint64_t> epoch_{1};
   std::atomic<uint64_t> epoch_begin_{0};
   std::atomic<uint64_t> epoch_records_{0};
   std::atomic<uint64_t> records_{0};
-  std::mutex loss_mutex_;            // to change lost_ together with its mark
+  std::mutex loss_mutex_;  // to change lost_ together with its mark
   std::atomic<uint64_t> lost_{0};
-  uint64_t cut_short_ = 0;           // epoch that lacks records and is not published yet
+  uint64_t cut_short_ = 0;  // epoch that lacks records and is not published yet
   uint64_t opened_at_ = 0;
   std::atomic<uint64_t> settled_{0};
 

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "journal/volume/epochs.h"
 #include "journal/base/unix.h"
+#include "journal/volume/epochs.h"
 
 namespace epochfs::journal {
 
@@ -72,13 +72,16 @@ Result<void> LogView::refresh(std::map<uint64_t, Error>* broken) {
 
 void LogView::find_first(Segment& s) {
   // A segment that was prepared ahead is all zeros, and need not be read to its end.
-  const bool zeros = decode(s.bytes.subspan(kSegmentHeaderBytes), s.begin()).error ==
-                     DecodeError::kEndOfLog;
-  scan(s, s.begin(), [&](const RecordView& view) {
-    s.first = view.head;
-    s.any = view.head.type != RecordType::kPadding;
-    return !s.any;
-  }, nullptr, zeros ? kTailReach : SIZE_MAX);
+  const bool zeros =
+      decode(s.bytes.subspan(kSegmentHeaderBytes), s.begin()).error == DecodeError::kEndOfLog;
+  scan(
+      s, s.begin(),
+      [&](const RecordView& view) {
+        s.first = view.head;
+        s.any = view.head.type != RecordType::kPadding;
+        return !s.any;
+      },
+      nullptr, zeros ? kTailReach : SIZE_MAX);
 }
 
 Result<void> LogView::add(uint64_t index, const std::string& name,

@@ -33,10 +33,10 @@ class LogView {
  public:
   struct Segment {
     uint64_t index = 0;
-    std::string name;              // of its file
+    std::string name;  // of its file
     std::span<const std::byte> bytes;
-    uint64_t base = 0;             // position of its first byte
-    bool any = false;              // it holds a record, which is:
+    uint64_t base = 0;  // position of its first byte
+    bool any = false;   // it holds a record, which is:
     RecordHead first;
 
     Lsn begin() const { return Lsn{base + kSegmentHeaderBytes}; }
@@ -137,11 +137,14 @@ void LogView::scan_backwards(const Segment& segment, Lsn before, F&& f,
   // Records do not say where the one before them begins, so their places are found
   // from the front: a few megabytes for the largest segment.
   std::vector<uint32_t> places;
-  scan(segment, segment.begin(), [&](const RecordView& view) {
-    if (view.head.lsn >= before) return false;
-    places.push_back(uint32_t(value(view.head.lsn) - segment.base));
-    return true;
-  }, damage);
+  scan(
+      segment, segment.begin(),
+      [&](const RecordView& view) {
+        if (view.head.lsn >= before) return false;
+        places.push_back(uint32_t(value(view.head.lsn) - segment.base));
+        return true;
+      },
+      damage);
   RecordView view;
   for (auto at = places.rbegin(); at != places.rend(); ++at) {
     const auto rest = segment.bytes.subspan(*at);

@@ -10,8 +10,8 @@
 #include <atomic>
 #include <cstring>
 
-#include "journal/volume/epochs.h"
 #include "journal/base/unix.h"
+#include "journal/volume/epochs.h"
 
 namespace epochfs::journal {
 namespace {
@@ -90,8 +90,7 @@ Result<std::map<uint64_t, std::string>> list_segments(int volume_dir) {
   return out;
 }
 
-Result<void> check_segment_number(uint64_t index, uint64_t segment_bytes,
-                                  const std::string& file) {
+Result<void> check_segment_number(uint64_t index, uint64_t segment_bytes, const std::string& file) {
   if (index < kPositionLimit / segment_bytes) return {};
   return fail(fmt::format("read segment {}: its number is larger than any can be", file), 0,
               ExitStatus::kCorrupt);
@@ -116,8 +115,7 @@ void write_segment_header(std::span<std::byte> out, const Uuid& lineage, uint64_
 }
 
 Result<void> check_segment_header(std::span<const std::byte> in, const Uuid& lineage,
-                                  uint64_t index, uint64_t segment_bytes,
-                                  const std::string& file) {
+                                  uint64_t index, uint64_t segment_bytes, const std::string& file) {
   auto damaged = [&](const char* why) {
     return fail(fmt::format("read segment {}: {}", file, why), 0, ExitStatus::kCorrupt);
   };
@@ -209,17 +207,18 @@ Result<Lsn> JournalReader::read_all(Lsn from, const std::function<bool(const Rec
     bool any = false;
     std::vector<Damage> inside;
     Lsn segment_end{};
-    scan_segment(bytes.first(std::min<size_t>(bytes.size(), size)), base, from,
-                 [&](const Record& r) {
-                   // Records follow, so all before this segment has to be there.
-                   if (!any && damage && end < base && base - end >= kRecordHeaderBytes) {
-                     damage->push_back({Lsn{end}, base - end, DecodeError::kMissing});
-                   }
-                   any = true;
-                   stopped = !f(r);
-                   return !stopped;
-                 },
-                 damage ? &inside : nullptr, segment_end);
+    scan_segment(
+        bytes.first(std::min<size_t>(bytes.size(), size)), base, from,
+        [&](const Record& r) {
+          // Records follow, so all before this segment has to be there.
+          if (!any && damage && end < base && base - end >= kRecordHeaderBytes) {
+            damage->push_back({Lsn{end}, base - end, DecodeError::kMissing});
+          }
+          any = true;
+          stopped = !f(r);
+          return !stopped;
+        },
+        damage ? &inside : nullptr, segment_end);
     if (damage) damage->insert(damage->end(), inside.begin(), inside.end());
     if (any) end = value(segment_end);
     if (stopped) break;

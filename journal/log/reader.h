@@ -53,8 +53,7 @@ std::string segment_name(uint64_t index);
 constexpr uint64_t kPositionLimit = uint64_t{1} << 63;
 // Refuses a segment that would reach beyond it (kCorrupt). Whoever computes with the number
 // of a segment file asks first.
-Result<void> check_segment_number(uint64_t index, uint64_t segment_bytes,
-                                  const std::string& file);
+Result<void> check_segment_number(uint64_t index, uint64_t segment_bytes, const std::string& file);
 
 // Segment header, at the beginning of every segment file. Layout in FORMAT.md.
 constexpr size_t kSegmentHeaderBytes = 64;
@@ -66,8 +65,7 @@ void write_segment_header(std::span<std::byte> out, const Uuid& lineage, uint64_
                           uint64_t segment_bytes);
 // Errors name the file; kCorrupt, or a newer version.
 Result<void> check_segment_header(std::span<const std::byte> in, const Uuid& lineage,
-                                  uint64_t index, uint64_t segment_bytes,
-                                  const std::string& file);
+                                  uint64_t index, uint64_t segment_bytes, const std::string& file);
 
 // Walks the records of one segment's bytes (header included) that begins at
 // position `base`. Shared by reader and recovery. Bytes that are no record are

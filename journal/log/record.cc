@@ -12,12 +12,12 @@ namespace {
 // Which operands follow the header, in this order.
 enum Operand : uint16_t {
   kHandle = 1,
-  kParent = 2,    // FileId, handle, name
-  kParent2 = 4,   // FileId, handle, name2
-  kOther = 8,     // FileId
-  kRange = 16,    // begin, end
-  kMode = 32,     // u32, u32 zero
-  kXattrName = 64 // name
+  kParent = 2,     // FileId, handle, name
+  kParent2 = 4,    // FileId, handle, name2
+  kOther = 8,      // FileId
+  kRange = 16,     // begin, end
+  kMode = 32,      // u32, u32 zero
+  kXattrName = 64  // name
 };
 
 struct TypeRow {
@@ -69,9 +69,7 @@ struct Header {
 static_assert(sizeof(Header) == kRecordHeaderBytes);
 static_assert(std::endian::native == std::endian::little, "the journal is little-endian");
 
-constexpr size_t aligned(size_t n) {
-  return (n + kRecordAlignment - 1) & ~(kRecordAlignment - 1);
-}
+constexpr size_t aligned(size_t n) { return (n + kRecordAlignment - 1) & ~(kRecordAlignment - 1); }
 constexpr size_t handle_bytes(const FileHandle& h) { return aligned(8 + h.size); }
 constexpr size_t name_bytes(std::string_view n) { return aligned(2 + n.size()); }
 
@@ -287,8 +285,13 @@ DecodeError decode_head(std::span<const std::byte> in, Lsn position, RecordHead&
   if (h.checksum != checksum(in.data(), h.length)) return DecodeError::kBadChecksum;
   if (h.lsn != value(position)) return DecodeError::kBadPosition;
   if (h.type > kLastRecordType || h.flags != 0) return DecodeError::kBadType;
-  out = {static_cast<RecordType>(h.type), h.length,         position, h.time_ns, EpochId{h.epoch},
-         {h.uid, h.gid, h.pid},           {h.inode, h.birth_ns}};
+  out = {static_cast<RecordType>(h.type),
+         h.length,
+         position,
+         h.time_ns,
+         EpochId{h.epoch},
+         {h.uid, h.gid, h.pid},
+         {h.inode, h.birth_ns}};
   return DecodeError::kNone;
 }
 

@@ -15,26 +15,26 @@ namespace epochfs::journal {
 
 // Values are on disk. Never renumber.
 enum class RecordType : uint16_t {
-  kPadding = 0,        // fills the end of a segment; means nothing
-  kCreate = 1,         // a regular file came to be at parent/name
+  kPadding = 0,  // fills the end of a segment; means nothing
+  kCreate = 1,   // a regular file came to be at parent/name
   kMakeDirectory = 2,
-  kMakeNode = 3,       // FIFO, socket, device
+  kMakeNode = 3,  // FIFO, socket, device
   kSymlink = 4,
-  kLink = 5,           // one more name of `file`: parent/name
-  kUnlink = 6,         // one name less: parent/name no longer is `file`
+  kLink = 5,    // one more name of `file`: parent/name
+  kUnlink = 6,  // one name less: parent/name no longer is `file`
   kRemoveDirectory = 7,
-  kRename = 8,         // parent/name -> parent2/name2; other = what was there; mode = flags
-  kWrite = 9,          // range, handle
-  kTruncate = 10,      // size became range.begin; everything from there on changed
-  kAllocate = 11,      // fallocate(2): mode, range, handle
-  kSetAttributes = 12, // mode, owner or times: mode = FUSE_SET_ATTR_ mask
-  kSetXattr = 13,      // name is the xattr's; also for ACLs
+  kRename = 8,          // parent/name -> parent2/name2; other = what was there; mode = flags
+  kWrite = 9,           // range, handle
+  kTruncate = 10,       // size became range.begin; everything from there on changed
+  kAllocate = 11,       // fallocate(2): mode, range, handle
+  kSetAttributes = 12,  // mode, owner or times: mode = FUSE_SET_ATTR_ mask
+  kSetXattr = 13,       // name is the xattr's; also for ACLs
   kRemoveXattr = 14,
-  kTemporary = 15,     // O_TMPFILE: a file without a name  mode, handle
-  kSeal = 16,          // a barrier closed `epoch`; the next record is of the next one
-  kGap = 17,           // changes up to here are not all known: reconcile. mode = GapReason
-  kUncertainName = 18, // after a crash: parent/name holds `file` now (none if zero), and any
-                       // byte or attribute of that file may have changed
+  kTemporary = 15,      // O_TMPFILE: a file without a name  mode, handle
+  kSeal = 16,           // a barrier closed `epoch`; the next record is of the next one
+  kGap = 17,            // changes up to here are not all known: reconcile. mode = GapReason
+  kUncertainName = 18,  // after a crash: parent/name holds `file` now (none if zero), and any
+                        // byte or attribute of that file may have changed
 };
 constexpr uint16_t kLastRecordType = 18;
 const char* type_name(RecordType type);  // "create", "mkdir", ... as shown and filtered
@@ -82,9 +82,9 @@ void encode_padding(Lsn position, std::span<std::byte> out);
 
 enum class DecodeError {
   kNone,
-  kEndOfLog,     // zeros: nothing was ever written here
-  kTruncated,    // the length runs past the buffer
-  kBadLength,    // not a multiple of 8, too short or above kMaxRecordBytes
+  kEndOfLog,   // zeros: nothing was ever written here
+  kTruncated,  // the length runs past the buffer
+  kBadLength,  // not a multiple of 8, too short or above kMaxRecordBytes
   kBadChecksum,
   kBadPosition,  // valid, but its LSN is not the position it stands at
   kBadType,

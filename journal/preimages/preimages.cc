@@ -81,14 +81,19 @@ PreImageWriter::~PreImageWriter() {
 
 void PreImageWriter::append(uint32_t kind, const FileId& file, uint64_t offset, uint64_t length,
                             std::string_view payload) {
-  EntryHeader h{kind, static_cast<uint32_t>(payload.size()), file.inode, file.birth_ns, offset,
-                length, XXH3_64bits_withSeed(payload.data(), payload.size(), offset)};
+  EntryHeader h{kind,
+                static_cast<uint32_t>(payload.size()),
+                file.inode,
+                file.birth_ns,
+                offset,
+                length,
+                XXH3_64bits_withSeed(payload.data(), payload.size(), offset)};
   std::lock_guard lock(mutex_);
   if (given_up()) return;
   auto written = pwrite_full(fd_.get(), &h, sizeof h, end_, "pre-image log");
   if (written && !payload.empty()) {
-    written = pwrite_full(fd_.get(), payload.data(), payload.size(), end_ + sizeof h,
-                          "pre-image log");
+    written =
+        pwrite_full(fd_.get(), payload.data(), payload.size(), end_ + sizeof h, "pre-image log");
   }
   if (!written) return give_up_locked();
   end_ += sizeof h + aligned(payload.size());
@@ -113,8 +118,10 @@ bool PreImageWriter::publish_clone(const FileId& file, int fd, ByteRange range) 
   if (given_up()) return true;
   const EntryHeader h{kClone, 0, file.inode, file.birth_ns, range.begin, range.length(), 0};
   const uint64_t payload = next_block(end_ + sizeof h);
-  const file_clone_range clone{.src_fd = fd, .src_offset = range.begin,
-                               .src_length = range.length(), .dest_offset = payload};
+  const file_clone_range clone{.src_fd = fd,
+                               .src_offset = range.begin,
+                               .src_length = range.length(),
+                               .dest_offset = payload};
   if (::ioctl(fd_.get(), FICLONERANGE, &clone) != 0) {
     if (errno != ENOSPC && errno != EINTR) can_clone_.store(false, std::memory_order_relaxed);
     return false;
@@ -185,8 +192,8 @@ Result<void> PreImageReader::refresh() {
   while (consumed_ < tail) {
     EntryHeader h;
     EPOCHFS_TRY(size_t size, pread_full(fd_.get(), &h, sizeof h, consumed_, "pre-image log"));
-    const uint64_t payload = h.kind == kClone ? next_block(consumed_ + sizeof h)
-                                              : consumed_ + sizeof h;
+    const uint64_t payload =
+        h.kind == kClone ? next_block(consumed_ + sizeof h) : consumed_ + sizeof h;
     const uint64_t bytes_there = h.kind == kClone ? h.length : h.payload_bytes;
     if (size != sizeof h || h.payload_bytes > kMaxAttributesBytes || payload > tail ||
         bytes_there > tail - payload || h.length > UINT64_MAX - h.offset ||
@@ -196,7 +203,8 @@ Result<void> PreImageReader::refresh() {
     File& file = files_[FileId{h.inode, h.birth_ns}];
     if (h.kind == kAttributes) {
       std::string bytes(h.payload_bytes, '\0');
-      EPOCHFS_TRY(size, pread_full(fd_.get(), bytes.data(), bytes.size(), payload, "pre-image log"));
+      EPOCHFS_TRY(size,
+                  pread_full(fd_.get(), bytes.data(), bytes.size(), payload, "pre-image log"));
       if (XXH3_64bits_withSeed(bytes.data(), size, h.offset) != h.checksum) {
         return cut_short();
       }

@@ -16,8 +16,8 @@
 #include <string>
 #include <unordered_map>
 
-#include "journal/changes/byte_ranges.h"
 #include "journal/base/unix.h"
+#include "journal/changes/byte_ranges.h"
 
 namespace epochfs::journal {
 

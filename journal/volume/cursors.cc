@@ -88,8 +88,7 @@ Result<void> write_cursor(Storage& storage, int volume_dir, const std::string& r
   EPOCHFS_CHECK(is_id(relationship));
   EPOCHFS_TRY(UniqueFd dir, open_cursors(volume_dir));
   return storage.replace_file("cursor", dir.get(), relationship,
-                              fmt::format("{}{}", value(cursor.epoch),
-                                          cursor.walk ? kWalk : "\n"));
+                              fmt::format("{}{}", value(cursor.epoch), cursor.walk ? kWalk : "\n"));
 }
 
 Result<void> remove_cursor(Storage& storage, int volume_dir, const std::string& relationship) {

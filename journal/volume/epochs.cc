@@ -81,8 +81,8 @@ Result<uint64_t> first_index(int fd, uint64_t count) {
     const off_t data = ::lseek(fd, off_t(at * sizeof(Entry)), SEEK_DATA);
     if (data < 0) return fail_errno("seek in epoch manifest");
     at = std::max(at, uint64_t(data) / kBlockBytes * kEntriesInBlock);
-    EPOCHFS_TRY(size_t size, pread_full(fd, block.data(), block.size(), at * sizeof(Entry),
-                                        "epoch manifest"));
+    EPOCHFS_TRY(size_t size,
+                pread_full(fd, block.data(), block.size(), at * sizeof(Entry), "epoch manifest"));
     const std::string_view bytes(block.data(), size);
     if (bytes.find_first_not_of('\0') != std::string_view::npos) break;
     at += kEntriesInBlock;

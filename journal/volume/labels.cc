@@ -78,8 +78,8 @@ Result<void> check_label(std::string_view text) {
   };
   if (text.empty()) return refuse("the text is empty");
   if (text.size() > kMaxLabelBytes) {
-    return refuse(fmt::format("the text has {} bytes; at most {} are kept", text.size(),
-                              kMaxLabelBytes));
+    return refuse(
+        fmt::format("the text has {} bytes; at most {} are kept", text.size(), kMaxLabelBytes));
   }
   if (!is_utf8(text)) return refuse("the text is not UTF-8");
   // Only these and backslashes are ever escaped.
@@ -115,8 +115,8 @@ Result<std::optional<std::string>> read_label(int volume_dir, const SealedEpoch&
   if (!bytes && bytes.error().code == ENOENT) return Label();
   if (!bytes && bytes.error().code != EFBIG) return tl::unexpected(bytes.error());
   const size_t space = bytes ? bytes->find(' ') : std::string::npos;
-  const auto barrier_ns = space != std::string::npos ? number(bytes->substr(0, space))
-                                                     : std::nullopt;
+  const auto barrier_ns =
+      space != std::string::npos ? number(bytes->substr(0, space)) : std::nullopt;
   if (barrier_ns && bytes->ends_with('\n')) {
     std::string text = bytes->substr(space + 1, bytes->size() - space - 2);
     if (check_label(text)) return *barrier_ns == epoch.barrier_ns ? Label(text) : Label();

@@ -12,9 +12,9 @@
 #include <string_view>
 #include <vector>
 
-#include "journal/volume/epochs.h"
 #include "journal/base/storage.h"
 #include "journal/base/types.h"
+#include "journal/volume/epochs.h"
 
 namespace epochfs::journal {
 

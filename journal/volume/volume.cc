@@ -68,8 +68,10 @@ Result<VolumeInfo> decode(const std::string& bytes, const std::string& path) {
   if (std::memcmp(h.magic, kMagic, sizeof kMagic) != 0) return damaged("not a journal");
   if (h.version == 0) return damaged("no format version");
   if (h.version > kStateFormatVersion) {
-    return fail(fmt::format("open journal {}: it has format version {}, this program knows up to "
-                            "{}; use a newer epochfs", path, h.version, kStateFormatVersion));
+    return fail(
+        fmt::format("open journal {}: it has format version {}, this program knows up to "
+                    "{}; use a newer epochfs",
+                    path, h.version, kStateFormatVersion));
   }
   if (bytes.size() != sizeof h + h.path_bytes) return damaged("wrong length");
   if (h.checksum != checksum(bytes)) return damaged("bad checksum");
@@ -174,13 +176,16 @@ Result<void> prepare_state_dir(Storage& storage, const std::string& path) {
   if (!format) return tl::unexpected(format.error());
   unsigned version = 0;
   if (std::sscanf(format->c_str(), "epochfs state %u", &version) != 1) {
-    return fail(fmt::format("read {}/{}: not the state directory of epochfs; name another with "
-                            "--state", path, kStateFormatFile));
+    return fail(
+        fmt::format("read {}/{}: not the state directory of epochfs; name another with "
+                    "--state",
+                    path, kStateFormatFile));
   }
   if (version > kStateFormatVersion) {
-    return fail(fmt::format("open state directory {}: it has format version {}, this program knows "
-                            "up to {}; use a newer epochfs or another --state", path, version,
-                            kStateFormatVersion));
+    return fail(
+        fmt::format("open state directory {}: it has format version {}, this program knows "
+                    "up to {}; use a newer epochfs or another --state",
+                    path, version, kStateFormatVersion));
   }
   return make_subdirectory(dir.get(), kVolumesDir);
 }
@@ -278,16 +283,17 @@ Result<std::string> journal_path_of(const std::string& path) {
   char value[PATH_MAX];
   ssize_t size = ::getxattr(path.c_str(), kJournalXattr, value, sizeof value);
   if (size > 0) return std::string(value, size_t(size));
-  if (errno == ENOENT || errno == ENOTDIR || errno == EACCES ||
-      says_mount_is_gone(errno)) {
+  if (errno == ENOENT || errno == ENOTDIR || errno == EACCES || says_mount_is_gone(errno)) {
     return fail_errno("open " + path);
   }
   struct stat st;
   if (::stat((path + "/" + kVolumeFile).c_str(), &st) == 0 && S_ISREG(st.st_mode)) {
     return path;
   }
-  return fail(fmt::format("{} is neither an epochfs mount nor a journal folder; mount it with: "
-                          "epochfs mount {}", path, path));
+  return fail(
+      fmt::format("{} is neither an epochfs mount nor a journal folder; mount it with: "
+                  "epochfs mount {}",
+                  path, path));
 }
 
 }  // namespace epochfs::journal

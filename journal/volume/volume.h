@@ -29,8 +29,8 @@ struct VolumeInfo {
   Uuid lineage;
   VolumeIdentity identity;
   uint64_t created_ns = 0;
-  uint64_t segment_bytes = 0;   // size of every segment file
-  std::string backing_path;     // as it was when the volume was made; for people
+  uint64_t segment_bytes = 0;  // size of every segment file
+  std::string backing_path;    // as it was when the volume was made; for people
 };
 
 // The folder of one volume, open. Threads: immutable once made.

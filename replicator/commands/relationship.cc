@@ -34,8 +34,9 @@ Result<std::string> absolute(const std::string& path) {
 Result<uint16_t> port_of(const po::variables_map& values) {
   long port = values["port"].as<long>();
   if (port < 1 || port > 65535) {
-    return fail(fmt::format("option --port: {} is out of range; a port is a number from 1 to 65535",
-                            port), 0, ExitStatus::kUsage);
+    return fail(
+        fmt::format("option --port: {} is out of range; a port is a number from 1 to 65535", port),
+        0, ExitStatus::kUsage);
   }
   return static_cast<uint16_t>(port);
 }
@@ -50,8 +51,9 @@ Result<uint32_t> interval_of(const po::variables_map& values) {
   const double ms = values["interval"].as<double>() * 1000;
   if (!(ms >= kMinIntervalMs && ms <= kMaxIntervalMs)) {
     return fail(fmt::format("option --interval: {:g} is out of range; give a number of seconds "
-                            "from {:g} to {:g}", ms / 1000, kMinIntervalMs / 1e3,
-                            kMaxIntervalMs / 1e3), 0, ExitStatus::kUsage);
+                            "from {:g} to {:g}",
+                            ms / 1000, kMinIntervalMs / 1e3, kMaxIntervalMs / 1e3),
+                0, ExitStatus::kUsage);
   }
   return static_cast<uint32_t>(std::lround(ms));
 }
@@ -106,8 +108,8 @@ Result<ExitStatus> create(const Arguments& arguments) {
     EPOCHFS_TRY(r.interval_ms, interval_of(values));
   }
   EPOCHFS_TRY(r.windows, windows_of(values));
-  r.time_zone = values.count("time-zone") ? values["time-zone"].as<std::string>()
-                                          : local_time_zone();
+  r.time_zone =
+      values.count("time-zone") ? values["time-zone"].as<std::string>() : local_time_zone();
   EPOCHFS_TRY(r.blackouts, BlackoutSchedule::make(r.windows, r.time_zone));
 
   EPOCHFS_TRY(auto client, DaemonClient::connect(control_socket(values)));
@@ -180,13 +182,11 @@ Result<ExitStatus> list(const Arguments& arguments) {
     fmt::print("{:<14}{:<8}{:<12}{:<26}{}\n", "ID", "ROLE", "DECISION", "PEER", "SOURCE -> TARGET");
     for (auto r : all) {
       const bool source = r.getRole() == rpc::Role::SOURCE;
-      fmt::print("{:<14}{:<8}{:<12}{:<26}{} -> {}\n", r.getId().cStr(),
-                 source ? "source" : "target",
-                 r.getEnded().size() > 0 ? "ended" : r.getDecision().cStr(),
-                 source ? fmt::format("{}:{}", r.getPeer().cStr(), r.getPort())
-                        : std::string(r.getPeer()),
-                 escape(std::string(r.getSourceDirectory())),
-                 escape(std::string(r.getTargetDirectory())));
+      fmt::print(
+          "{:<14}{:<8}{:<12}{:<26}{} -> {}\n", r.getId().cStr(), source ? "source" : "target",
+          r.getEnded().size() > 0 ? "ended" : r.getDecision().cStr(),
+          source ? fmt::format("{}:{}", r.getPeer().cStr(), r.getPort()) : std::string(r.getPeer()),
+          escape(std::string(r.getSourceDirectory())), escape(std::string(r.getTargetDirectory())));
     }
   }
   return all.size() > 0 ? ExitStatus::kOk : ExitStatus::kNoMatch;
@@ -196,7 +196,8 @@ Result<ExitStatus> show(const Arguments& arguments) {
   const CommandHelp help = {"epochfs relationship show ID [--json]",
                             "Shows one relationship. The id may be shortened."};
   po::options_description options;
-  options.add_options()("json", "as one JSON object")("id", po::value<std::string>()->required(), "");
+  options.add_options()("json", "as one JSON object")("id", po::value<std::string>()->required(),
+                                                      "");
   add_control_option(options);
   EPOCHFS_TRY(auto parsed, parse_command(help, options, {"id"}, arguments));
   if (parsed.help_shown) return ExitStatus::kOk;
@@ -271,9 +272,10 @@ Result<ExitStatus> decline(const Arguments& arguments) {
 
 Result<ExitStatus> set_enabled(const Arguments& arguments, bool enabled) {
   const CommandHelp help =
-      enabled ? CommandHelp{"epochfs relationship enable ID", "Lets a relationship move data again."}
-              : CommandHelp{"epochfs relationship disable ID",
-                            "Stops a relationship from moving data. No progress is lost."};
+      enabled
+          ? CommandHelp{"epochfs relationship enable ID", "Lets a relationship move data again."}
+          : CommandHelp{"epochfs relationship disable ID",
+                        "Stops a relationship from moving data. No progress is lost."};
   EPOCHFS_TRY(OnId on, on_id(help, {}, arguments));
   if (!on.client) return ExitStatus::kOk;
   auto request = on.client->daemon().enableRequest();
@@ -293,10 +295,11 @@ Result<ExitStatus> edit(const Arguments& arguments) {
       "all windows anew; \"none\" for none")(
       "time-zone", po::value<std::string>()->value_name("ZONE"), "of the windows");
   add_interval_option(options);
-  EPOCHFS_TRY(OnId on, on_id({"epochfs relationship edit ID [OPTIONS]",
-                              "Changes address, port, blackout windows, time zone or interval on the "
-                              "source host.\nSource and target directory are fixed."},
-                             options, arguments));
+  EPOCHFS_TRY(OnId on,
+              on_id({"epochfs relationship edit ID [OPTIONS]",
+                     "Changes address, port, blackout windows, time zone or interval on the "
+                     "source host.\nSource and target directory are fixed."},
+                    options, arguments));
   if (!on.client) return ExitStatus::kOk;
   auto request = on.client->daemon().editRequest();
   request.setId(on.id);

@@ -38,9 +38,9 @@ std::string recovery_text(rpc::Status::Reader s) {
 std::string comparison_text(rpc::Status::Reader s) {
   const uint64_t began = s.getComparedBeganNs(), ended = s.getComparedEndedNs();
   const std::string why = s.getComparedReason();
-  std::string when = ended == 0 ? fmt::format("since {}, not complete yet", local_time(began))
-                                : fmt::format("{}, in {:.1f} s", local_time(ended),
-                                              double(ended - began) / 1e9);
+  std::string when =
+      ended == 0 ? fmt::format("since {}, not complete yet", local_time(began))
+                 : fmt::format("{}, in {:.1f} s", local_time(ended), double(ended - began) / 1e9);
   return fmt::format("{} ({}): {} files, {} differed, {} bytes on the wire", when, why,
                      s.getFilesCompared(), s.getFilesDiffered(), s.getComparedBytesSent());
 }
@@ -59,7 +59,8 @@ void print_lines(rpc::Status::Reader s) {
   fmt::print("  {:<16}{} epochs, {} files, {} bytes read, {} on the wire\n", "sent",
              s.getEpochsSent(), s.getFilesSent(), s.getBytesRead(), s.getBytesSent());
   if (s.getComparedBeganNs() != 0) fmt::print("  {:<16}{}\n", "compared", comparison_text(s));
-  for (const auto& [name, text] : space_warnings(s.getSpace())) fmt::print("  {:<16}{}\n", name, text);
+  for (const auto& [name, text] : space_warnings(s.getSpace()))
+    fmt::print("  {:<16}{}\n", name, text);
 }
 
 Result<ExitStatus> show_once(DaemonClient& client, const std::string& id, bool json) {
@@ -135,7 +136,8 @@ Result<ExitStatus> wait(const Arguments& arguments) {
   const double timeout = values.count("timeout") ? values["timeout"].as<double>() : 0;
   if (values.count("timeout") && !(timeout > 0 && timeout <= kMaxTimeoutSeconds)) {
     return fail(fmt::format("--timeout {}: give seconds, more than 0 and at most {}; without "
-                            "it there is no limit", timeout, kMaxTimeoutSeconds),
+                            "it there is no limit",
+                            timeout, kMaxTimeoutSeconds),
                 0, ExitStatus::kUsage);
   }
   const uint64_t epoch = values.count("epoch") ? values["epoch"].as<Number>().value : 0;

@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "journal/volume/cursors.h"
 #include "journal/control/unix_rpc.h"
+#include "journal/volume/cursors.h"
 #include "journal/volume/volume.h"
 #include "replicator/peer/peers.h"
 #include "replicator/peer/transport.h"
@@ -20,7 +20,9 @@ void write_failure(rpc::Failure::Builder out, const Error& e) {
   out.setStatus(static_cast<uint8_t>(e.status));
 }
 
-tl::unexpected<Error> usage(std::string what) { return fail(std::move(what), 0, ExitStatus::kUsage); }
+tl::unexpected<Error> usage(std::string what) {
+  return fail(std::move(what), 0, ExitStatus::kUsage);
+}
 
 Result<void> check_new(const Registry& registry, const Relationship& r) {
   if (r.target_directory.empty() || r.target_directory[0] != '/' ||
@@ -87,40 +89,41 @@ class ControlServer final : public rpc::Daemon::Server {
   kj::Promise<void> authorize(AuthorizeContext call) override {
     const bool replace = call.getParams().getReplaceContents();
     return answer(call, decide(call.getParams().getId(), [&](Relationship& r) -> Result<void> {
-      if (r.decision == Decision::kAccepted) return {};
-      if (r.decision != Decision::kPending) {
-        return fail("authorize relationship " + r.id + ": it was declined already");
-      }
-      EPOCHFS_DO(check_target_directory(r.target_directory, replace));
-      r.decision = Decision::kAccepted;
-      r.replace_contents = replace;
-      return {};
-    }));
+                    if (r.decision == Decision::kAccepted) return {};
+                    if (r.decision != Decision::kPending) {
+                      return fail("authorize relationship " + r.id + ": it was declined already");
+                    }
+                    EPOCHFS_DO(check_target_directory(r.target_directory, replace));
+                    r.decision = Decision::kAccepted;
+                    r.replace_contents = replace;
+                    return {};
+                  }));
   }
 
   kj::Promise<void> decline(DeclineContext call) override {
     return answer(call, decide(call.getParams().getId(), [](Relationship& r) -> Result<void> {
-      if (r.decision == Decision::kAccepted) {
-        return fail("decline relationship " + r.id + ": it is accepted already; delete it instead");
-      }
-      r.decision = Decision::kDeclined;
-      return {};
-    }));
+                    if (r.decision == Decision::kAccepted) {
+                      return fail("decline relationship " + r.id +
+                                  ": it is accepted already; delete it instead");
+                    }
+                    r.decision = Decision::kDeclined;
+                    return {};
+                  }));
   }
 
   kj::Promise<void> enable(EnableContext call) override {
     const bool enabled = call.getParams().getEnabled();
-    return answer(call, change_source(call.getParams().getId(), [&](Relationship& r) -> Result<void> {
-      r.enabled = enabled;
-      return {};
-    }));
+    return answer(call,
+                  change_source(call.getParams().getId(), [&](Relationship& r) -> Result<void> {
+                    r.enabled = enabled;
+                    return {};
+                  }));
   }
 
   kj::Promise<void> edit(EditContext call) override {
     auto change = call.getParams().getChange();
-    return answer(call, change_source(call.getParams().getId(), [&](Relationship& r) {
-      return apply_edit(r, change);
-    }));
+    return answer(call, change_source(call.getParams().getId(),
+                                      [&](Relationship& r) { return apply_edit(r, change); }));
   }
 
   kj::Promise<void> replicate(ReplicateContext call) override {
@@ -156,16 +159,19 @@ class ControlServer final : public rpc::Daemon::Server {
 
   // What the mount says of its journal's space. Nothing where it does not answer.
   kj::Promise<void> add_space(const std::string& journal, StatusContext call, unsigned index) {
-    auto client = UnixRpcClient::connect(*c_.io.lowLevelProvider, journal + "/" + journal::kControlSocket);
+    auto client =
+        UnixRpcClient::connect(*c_.io.lowLevelProvider, journal + "/" + journal::kControlSocket);
     if (!client) return kj::READY_NOW;
     auto answer = c_.io.provider->getTimer().timeoutAfter(
         kMountTimeout, (*client)->bootstrap<rpc::Mount>().infoRequest().send());
-    return answer.then(
-        [call, index](capnp::Response<rpc::Mount::InfoResults>&& reply) mutable {
-          auto statuses = call.getResults().getStatuses();
-          statuses[index].setSpace(reply.getInfo().getSpace());
-        },
-        [](kj::Exception&&) {}).attach(kj::mv(*client));
+    return answer
+        .then(
+            [call, index](capnp::Response<rpc::Mount::InfoResults>&& reply) mutable {
+              auto statuses = call.getResults().getStatuses();
+              statuses[index].setSpace(reply.getInfo().getSpace());
+            },
+            [](kj::Exception&&) {})
+        .attach(kj::mv(*client));
   }
 
   kj::Promise<void> remove(RemoveContext call) override {
@@ -177,17 +183,18 @@ class ControlServer final : public rpc::Daemon::Server {
     if (r->role == rpc::Role::TARGET) return answer(call, remove_target(*r));
     c_.stop_session(r->id);
     forget_cursor(c_.storage, *r);
-    return tell_end(*r).then(
-        [] { return std::string(); },
-        [](kj::Exception&& e) -> std::string {
-          return fmt::format("the target could not be told ({}); delete it there too",
-                             e.getDescription().cStr());
-        }).then([this, call, r = *r](std::string warning) mutable {
-      if (auto removed = c_.registry.remove(r.id); !removed) {
-        write_failure(call.getResults().initFailure(), removed.error());
-      }
-      call.getResults().setWarning(warning);
-    });
+    return tell_end(*r)
+        .then([] { return std::string(); },
+              [](kj::Exception&& e) -> std::string {
+                return fmt::format("the target could not be told ({}); delete it there too",
+                                   e.getDescription().cStr());
+              })
+        .then([this, call, r = *r](std::string warning) mutable {
+          if (auto removed = c_.registry.remove(r.id); !removed) {
+            write_failure(call.getResults().initFailure(), removed.error());
+          }
+          call.getResults().setWarning(warning);
+        });
   }
 
   kj::Promise<void> wait(WaitContext call) override {
@@ -225,9 +232,11 @@ class ControlServer final : public rpc::Daemon::Server {
                          0, ExitStatus::kTimedOut);
       }));
     }
-    return done.then([call, &w = *state]() mutable {
-      if (!w.outcome) write_failure(call.getResults().initFailure(), w.outcome.error());
-    }).attach(kj::mv(state));
+    return done
+        .then([call, &w = *state]() mutable {
+          if (!w.outcome) write_failure(call.getResults().initFailure(), w.outcome.error());
+        })
+        .attach(kj::mv(state));
   }
 
  private:
@@ -261,8 +270,9 @@ class ControlServer final : public rpc::Daemon::Server {
     if (!r) return "deleted";
     const Progress p = c_.registry.progress(id);
     const EpochId epoch = held(*r, p);
-    return fmt::format("{}; the target holds {}", state_text(*r, p, now_ns()),
-                       epoch == EpochId{0} ? "no epoch yet" : fmt::format("epoch {}", value(epoch)));
+    return fmt::format(
+        "{}; the target holds {}", state_text(*r, p, now_ns()),
+        epoch == EpochId{0} ? "no epoch yet" : fmt::format("epoch {}", value(epoch)));
   }
 
   // Resolves when there is an outcome.
@@ -279,8 +289,8 @@ class ControlServer final : public rpc::Daemon::Server {
                        ExitStatus::kPartial);
       return kj::READY_NOW;
     }
-    const bool reached = w.ticket > 0 ? p.idle_served >= w.ticket
-                                      : held(*r, p) >= std::max(w.epoch, EpochId{1});
+    const bool reached =
+        w.ticket > 0 ? p.idle_served >= w.ticket : held(*r, p) >= std::max(w.epoch, EpochId{1});
     if (reached) return kj::READY_NOW;
     return w.wakeup.wait().then([this, &w] { return until_reached(w); });
   }
@@ -361,7 +371,8 @@ class ControlServer final : public rpc::Daemon::Server {
     auto link = kj::heap<Link>();
     auto& timer = c_.io.provider->getTimer();
     auto told =
-        c_.io.provider->getNetwork().parseAddress(r.peer, r.port)
+        c_.io.provider->getNetwork()
+            .parseAddress(r.peer, r.port)
             .then([](kj::Own<kj::NetworkAddress> address) {
               return address->connect().attach(kj::mv(address));
             })

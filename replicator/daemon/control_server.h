@@ -19,7 +19,7 @@ struct ControlContext {
   std::string state_dir;
   std::string listen;  // address:port in force
   // Starts and stops the session of a source relationship.
-  std::function<void(const std::string& id)> start_session, stop_session;
+  std::function<void(const std::string&id)> start_session, stop_session;
 };
 
 // The bootstrap capability. The main thread's loop only.

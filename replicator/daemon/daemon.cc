@@ -1,10 +1,10 @@
 #include "replicator/daemon/daemon.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <kj/async-unix.h>
 #include <sys/file.h>
 #include <sys/resource.h>
-#include <fcntl.h>
 
 #include <csignal>
 #include <cstdio>
@@ -15,8 +15,8 @@
 #include "replicator/commands/client.h"
 #include "replicator/daemon/control_server.h"
 #include "replicator/peer/peers.h"
-#include "replicator/source/session.h"
 #include "replicator/peer/transport.h"
+#include "replicator/source/session.h"
 
 namespace epochfs::replicator {
 namespace {
@@ -82,7 +82,8 @@ struct ControlConnection {
   capnp::RpcSystem<capnp::rpc::twoparty::VatId> rpc;
 
   ControlConnection(kj::Own<kj::AsyncIoStream> s, rpc::Daemon::Client daemon)
-      : stream(kj::mv(s)), network(*stream, capnp::rpc::twoparty::Side::SERVER),
+      : stream(kj::mv(s)),
+        network(*stream, capnp::rpc::twoparty::Side::SERVER),
         rpc(capnp::makeRpcServer(network, kj::mv(daemon))) {}
 };
 
@@ -131,14 +132,20 @@ Result<void> serve(const Settings& settings) {
   EPOCHFS_TRY(UniqueFd control_socket, listen_unix(settings.control));
   const std::string listen = fmt::format("{}:{}", address.host, address.port);
   if (!is_loopback(address)) {
-    fmt::print(stderr, "epochfs serve: warning: what is sent to and from {} is not encrypted and "
-                       "peers are not authenticated; use it on a trusted network only\n", listen);
+    fmt::print(stderr,
+               "epochfs serve: warning: what is sent to and from {} is not encrypted and "
+               "peers are not authenticated; use it on a trusted network only\n",
+               listen);
   }
 
   roll_forward_targets(*registry, storage);
   auto peers = std::make_unique<Peers>(*registry, storage, std::move(peer_socket));
   std::map<std::string, std::unique_ptr<SourceSession>> sessions;
-  ControlContext context{*registry, storage, io, settings.state, listen,
+  ControlContext context{*registry,
+                         storage,
+                         io,
+                         settings.state,
+                         listen,
                          [&](const std::string& id) {
                            sessions[id] = std::make_unique<SourceSession>(*registry, storage, id);
                          },
@@ -153,8 +160,10 @@ Result<void> serve(const Settings& settings) {
 
   fmt::print(stderr, "epochfs serve: listening on {}, control socket {}\n", listen,
              settings.control);
-  io.unixEventPort.onSignal(SIGTERM).exclusiveJoin(io.unixEventPort.onSignal(SIGINT))
-      .ignoreResult().wait(io.waitScope);
+  io.unixEventPort.onSignal(SIGTERM)
+      .exclusiveJoin(io.unixEventPort.onSignal(SIGINT))
+      .ignoreResult()
+      .wait(io.waitScope);
   // Calls that wait are called off in the loop's next turns: they know the registry.
   control = nullptr;
   io.waitScope.poll();
@@ -168,10 +177,14 @@ Result<void> serve(const Settings& settings) {
 
 int serve_command(const Arguments& arguments) {
   po::options_description options;
-  options.add_options()("state", po::value<std::string>()->default_value(journal::kDefaultStateDir)
-                                     ->value_name("PATH"), "where relationships are kept")(
-      "listen", po::value<std::string>()->default_value(fmt::format("127.0.0.1:{}", kDefaultPort))
-                    ->value_name("ADDRESS:PORT"), "where sources reach this host")(
+  options.add_options()(
+      "state",
+      po::value<std::string>()->default_value(journal::kDefaultStateDir)->value_name("PATH"),
+      "where relationships are kept")("listen",
+                                      po::value<std::string>()
+                                          ->default_value(fmt::format("127.0.0.1:{}", kDefaultPort))
+                                          ->value_name("ADDRESS:PORT"),
+                                      "where sources reach this host")(
       "console", po::value<std::string>()->default_value("off")->value_name("ADDRESS:PORT|off"),
       "the web page");
   add_control_option(options);

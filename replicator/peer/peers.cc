@@ -102,8 +102,12 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
  public:
   Host(Peers& peers, Connection& connection, LoopSignal& decisions, kj::Timer& timer,
        std::string peer)
-      : peers_(peers), registry_(peers.registry_), connection_(connection), wakeup_(decisions),
-        timer_(timer), peer_(std::move(peer)) {}
+      : peers_(peers),
+        registry_(peers.registry_),
+        connection_(connection),
+        wakeup_(decisions),
+        timer_(timer),
+        peer_(std::move(peer)) {}
   ~Host() {
     if (opened_.empty()) return;
     std::lock_guard lock(peers_.mutex_);
@@ -156,10 +160,12 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
     if (!r || !same_terms(*r, *proposal)) return kj::READY_NOW;
     std::string reason = call.getParams().getReason();
     reason.resize(std::min<size_t>(reason.size(), rpc::MAX_TEXT_BYTES));
-    [[maybe_unused]] auto updated = registry_.update(r->id, [&](Relationship& changed) -> Result<void> {
-      if (changed.ended.empty()) changed.ended = escape(reason.empty() ? "ended by the source" : reason);
-      return {};
-    });
+    [[maybe_unused]] auto updated =
+        registry_.update(r->id, [&](Relationship& changed) -> Result<void> {
+          if (changed.ended.empty())
+            changed.ended = escape(reason.empty() ? "ended by the source" : reason);
+          return {};
+        });
     return kj::READY_NOW;
   }
 
@@ -264,7 +270,9 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
 // ---- connections ----
 
 Peers::Peers(Registry& registry, Storage& storage, UniqueFd listener)
-    : registry_(registry), storage_(storage), listener_(std::move(listener)),
+    : registry_(registry),
+      storage_(storage),
+      listener_(std::move(listener)),
       stop_event_(::eventfd(0, EFD_CLOEXEC)) {
   EPOCHFS_CHECK(stop_event_);
   thread_ = std::thread([this] { accept_loop(); });
@@ -292,8 +300,8 @@ void Peers::accept_loop() {
     if (connections_.size() >= kMaxConnections) continue;  // closed at once
     tune_tcp(fd.get());
     Connection& connection = connections_.emplace_back();
-    connection.thread = std::thread(
-        [this, &connection, fd = fd.release(), peer = peer_text(address)] {
+    connection.thread =
+        std::thread([this, &connection, fd = fd.release(), peer = peer_text(address)] {
           serve(connection, UniqueFd(fd), peer);
           connection.done = true;
         });
@@ -371,7 +379,8 @@ void Peers::supersede(const std::string& relationship) {
 
 void roll_forward_targets(Registry& registry, Storage& storage) {
   for (const Relationship& r : registry.list()) {
-    if (r.role != rpc::Role::TARGET || r.decision != Decision::kAccepted || !r.established) continue;
+    if (r.role != rpc::Role::TARGET || r.decision != Decision::kAccepted || !r.established)
+      continue;
     auto target = Target::open(storage, options_of(r));
     if (target) {
       note_recovery_point(registry, r.id, (*target)->state());
@@ -402,8 +411,10 @@ Result<void> check_target_directory(const std::string& path, bool replace_conten
   while (dirent* e = ::readdir(dir.get())) {
     if (std::strcmp(e->d_name, ".") == 0 || std::strcmp(e->d_name, "..") == 0) continue;
     if (replace_contents) return {};
-    return fail(what + " is not empty; empty it, or accept that its contents are DELETED with "
-                       "--replace-contents", ENOTEMPTY);
+    return fail(what +
+                    " is not empty; empty it, or accept that its contents are DELETED with "
+                    "--replace-contents",
+                ENOTEMPTY);
   }
   return {};
 }

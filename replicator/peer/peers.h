@@ -11,8 +11,8 @@
 #include <mutex>
 #include <thread>
 
-#include "replicator/relationship/registry.h"
 #include "replicator/peer/transport.h"
+#include "replicator/relationship/registry.h"
 
 namespace epochfs::replicator {
 

@@ -86,9 +86,9 @@ Result<UniqueFd> listen_tcp(ListenAddress& a) {
     return fail_errno(text);
   }
   if (::getsockname(fd.get(), raw, &address.size) != 0) return fail_errno(text);
-  a.port = ntohs(address.raw.ss_family == AF_INET
-                     ? reinterpret_cast<sockaddr_in*>(raw)->sin_port
-                     : reinterpret_cast<sockaddr_in6*>(raw)->sin6_port);
+  a.port =
+      ntohs(address.raw.ss_family == AF_INET ? reinterpret_cast<sockaddr_in*>(raw)->sin_port
+                                             : reinterpret_cast<sockaddr_in6*>(raw)->sin6_port);
   return fd;
 }
 

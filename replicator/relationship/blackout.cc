@@ -17,7 +17,9 @@ constexpr std::array<const char*, 7> kDays = {"SUN", "MON", "TUE", "WED", "THU",
 
 tl::unexpected<Error> refuse(const std::string& text, const char* why) {
   return fail(fmt::format("blackout window \"{}\": {}; write for example "
-                          "\"SUN,MON 22:00-06:00\"", text, why), 0, ExitStatus::kUsage);
+                          "\"SUN,MON 22:00-06:00\"",
+                          text, why),
+              0, ExitStatus::kUsage);
 }
 
 // "HH:MM" -> minutes; "24:00" only where it is allowed.
@@ -94,22 +96,27 @@ std::string to_string(const BlackoutWindow& w) {
 Result<BlackoutSchedule> BlackoutSchedule::make(std::vector<BlackoutWindow> windows,
                                                 std::string time_zone) {
   if (windows.size() > kMaxBlackouts) {
-    return fail(fmt::format("{} blackout windows: at most {} are allowed", windows.size(),
-                            kMaxBlackouts), 0, ExitStatus::kUsage);
+    return fail(
+        fmt::format("{} blackout windows: at most {} are allowed", windows.size(), kMaxBlackouts),
+        0, ExitStatus::kUsage);
   }
   std::bitset<kWeekMinutes> covered;
   for (unsigned minute = 0; minute < kWeekMinutes; ++minute) {
     for (const auto& w : windows) covered[minute] = covered[minute] || covers(w, minute);
   }
   if (covered.all()) {
-    return fail("blackout windows cover the whole week: nothing would ever be replicated; "
-                "disable the relationship instead", 0, ExitStatus::kUsage);
+    return fail(
+        "blackout windows cover the whole week: nothing would ever be replicated; "
+        "disable the relationship instead",
+        0, ExitStatus::kUsage);
   }
   try {
     date::locate_zone(time_zone);
   } catch (const std::runtime_error&) {
-    return fail("time zone \"" + time_zone + "\" is not known; write an IANA name such as "
-                "Europe/Berlin", 0, ExitStatus::kUsage);
+    return fail("time zone \"" + time_zone +
+                    "\" is not known; write an IANA name such as "
+                    "Europe/Berlin",
+                0, ExitStatus::kUsage);
   }
   BlackoutSchedule schedule;
   schedule.windows_ = std::move(windows);

@@ -17,7 +17,7 @@ constexpr size_t kMaxBlackouts = 10;
 // One window: on each of `days` it begins at start and lasts until end, minutes
 // after midnight. end <= start runs into the next day.
 struct BlackoutWindow {
-  unsigned days = 0;        // bit 0 is Sunday ... bit 6 is Saturday
+  unsigned days = 0;          // bit 0 is Sunday ... bit 6 is Saturday
   unsigned start_minute = 0;  // 0 to 1439
   unsigned end_minute = 0;    // 1 to 1440
 

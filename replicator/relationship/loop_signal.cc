@@ -13,8 +13,8 @@ void LoopSignal::signal() {
 }
 
 void LoopSignal::attach(kj::UnixEventPort& port) {
-  observer_ = kj::heap<kj::UnixEventPort::FdObserver>(
-      port, fd_.get(), kj::UnixEventPort::FdObserver::OBSERVE_READ);
+  observer_ = kj::heap<kj::UnixEventPort::FdObserver>(port, fd_.get(),
+                                                      kj::UnixEventPort::FdObserver::OBSERVE_READ);
 }
 
 void LoopSignal::detach() { observer_ = nullptr; }

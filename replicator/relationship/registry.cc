@@ -52,8 +52,9 @@ Result<Relationship> Registry::find(const std::string& prefix) const {
                 ExitStatus::kNoMatch);
   }
   if (matches.size() > 1) {
-    return fail(fmt::format("relationship \"{}\" is ambiguous: {} and {}", prefix,
-                            matches[0]->id, matches[1]->id), 0, ExitStatus::kUsage);
+    return fail(fmt::format("relationship \"{}\" is ambiguous: {} and {}", prefix, matches[0]->id,
+                            matches[1]->id),
+                0, ExitStatus::kUsage);
   }
   return *matches[0];
 }
@@ -64,8 +65,10 @@ Result<void> Registry::add(const Relationship& relationship) {
     return fail("relationship " + relationship.id + " exists already");
   }
   if (relationships_.size() >= kMaxRelationships) {
-    return fail(fmt::format("this host has {} relationships already, the most it takes; delete "
-                            "one that has ended", relationships_.size()));
+    return fail(
+        fmt::format("this host has {} relationships already, the most it takes; delete "
+                    "one that has ended",
+                    relationships_.size()));
   }
   EPOCHFS_DO(store_.save(relationship));
   relationships_.emplace(relationship.id, relationship);
@@ -153,14 +156,15 @@ int64_t seconds_left(const Progress& p, uint64_t now_ns) {
 // What an administrator should know who wonders why it takes so long.
 std::string merged_forward(const Progress& p) {
   if (p.merged_forward == 0) return "";
-  return fmt::format("; began again with a newer epoch ({}), since more was overwritten meanwhile "
-                     "than the journal has room to save",
-                     p.merged_forward == 1 ? "once" : fmt::format("{} times", p.merged_forward));
+  return fmt::format(
+      "; began again with a newer epoch ({}), since more was overwritten meanwhile "
+      "than the journal has room to save",
+      p.merged_forward == 1 ? "once" : fmt::format("{} times", p.merged_forward));
 }
 
 Shown shown(const Relationship& r, const Progress& p, uint64_t now_ns) {
-  const auto now = BlackoutSchedule::TimePoint(
-      std::chrono::duration_cast<BlackoutSchedule::TimePoint::duration>(
+  const auto now =
+      BlackoutSchedule::TimePoint(std::chrono::duration_cast<BlackoutSchedule::TimePoint::duration>(
           std::chrono::nanoseconds(now_ns)));
   const bool source = r.role == rpc::Role::SOURCE;
   if (auto reason = ended_reason(r); !reason.empty()) return {"Ended", reason};
@@ -181,7 +185,8 @@ Shown shown(const Relationship& r, const Progress& p, uint64_t now_ns) {
   }
   if (p.phase == Progress::Phase::kReplicating || p.merged_forward > 0) {
     std::string detail = fmt::format("{:.1f} %", percent_of(p));
-    if (int64_t left = seconds_left(p, now_ns); left >= 0) detail += fmt::format(", {} s left", left);
+    if (int64_t left = seconds_left(p, now_ns); left >= 0)
+      detail += fmt::format(", {} s left", left);
     return {"Replicating", detail + merged_forward(p)};
   }
   return {"Up to Date", ""};
@@ -194,8 +199,7 @@ std::string state_text(const Relationship& r, const Progress& p, uint64_t now_ns
   return s.detail.empty() ? s.state : fmt::format("{} ({})", s.state, s.detail);
 }
 
-void describe(const Relationship& r, const Progress& p, uint64_t now_ns,
-              rpc::Status::Builder out) {
+void describe(const Relationship& r, const Progress& p, uint64_t now_ns, rpc::Status::Builder out) {
   const bool source = r.role == rpc::Role::SOURCE;
   Shown s = shown(r, p, now_ns);
   out.setId(r.id);

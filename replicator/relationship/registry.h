@@ -14,8 +14,8 @@
 #include <set>
 #include <vector>
 
-#include "replicator/relationship/relationship.h"
 #include "replicator/relationship/loop_signal.h"
+#include "replicator/relationship/relationship.h"
 
 namespace epochfs::replicator {
 
@@ -23,14 +23,14 @@ namespace epochfs::replicator {
 struct Progress {
   enum class Phase { kIdle, kInitialCopy, kReplicating };
 
-  bool mounted = true;       // source: the volume is there
-  std::string journal;       // its folder; empty: not seen yet, or gone
-  bool connected = false;    // to the peer
+  bool mounted = true;     // source: the volume is there
+  std::string journal;     // its folder; empty: not seen yet, or gone
+  bool connected = false;  // to the peer
   Phase phase = Phase::kIdle;
   std::string error;         // why the last try failed; empty: it did not
   bool unreachable = false;  // the error is that the peer does not answer
 
-  EpochId sealed{};          // newest known on the source
+  EpochId sealed{};  // newest known on the source
   // Target: what the directory holds. (A source keeps its own in the relationship.)
   EpochId recovery_epoch{};
   uint64_t recovery_time_ns = 0;
@@ -91,7 +91,6 @@ class Registry {
 void describe(const Relationship& relationship, const Progress& progress, uint64_t now_ns,
               rpc::Status::Builder out);
 // Its state alone: "Target Unreachable (connect to b: Connection refused; retrying)".
-std::string state_text(const Relationship& relationship, const Progress& progress,
-                       uint64_t now_ns);
+std::string state_text(const Relationship& relationship, const Progress& progress, uint64_t now_ns);
 
 }  // namespace epochfs::replicator

@@ -6,8 +6,8 @@
 #include <atomic>
 #include <thread>
 
-#include "replicator/source/transfer/transfers.h"
 #include "replicator/peer/transport.h"
+#include "replicator/source/transfer/transfers.h"
 
 namespace epochfs::replicator {
 namespace {
@@ -16,7 +16,7 @@ using namespace std::chrono_literals;
 
 constexpr auto kConnectTimeout = 10 * kj::SECONDS;
 constexpr auto kFirstRetry = 1 * kj::SECONDS;
-constexpr auto kLastRetry = 15 * kj::SECONDS;  // while the target does not answer
+constexpr auto kLastRetry = 15 * kj::SECONDS;      // while the target does not answer
 constexpr auto kLastLocalRetry = 2 * kj::SECONDS;  // while the volume is not mounted
 // A changed system clock shifts windows: they are looked at this often at least.
 constexpr auto kClockCheck = 5 * kj::SECONDS;
@@ -60,7 +60,8 @@ struct SourceSession::Impl {
   bool may_move() {
     auto r = registry.get(id);
     return !stop && r && r->enabled && r->ended.empty() && r->decision != Decision::kDeclined &&
-           r->decision != Decision::kDeleted && !r->blackouts.active(std::chrono::system_clock::now());
+           r->decision != Decision::kDeleted &&
+           !r->blackouts.active(std::chrono::system_clock::now());
   }
 
   // The target's administrator can decide at any time; only data has to wait.
@@ -85,7 +86,8 @@ struct SourceSession::Impl {
   kj::Promise<void> leave_off(std::string terms) {
     auto r = registry.get(id);
     if (!may_connect() || !r || terms_of(*r) != terms) return kj::READY_NOW;
-    return wakeup.wait().exclusiveJoin(io->provider->getTimer().afterDelay(until_next_look()))
+    return wakeup.wait()
+        .exclusiveJoin(io->provider->getTimer().afterDelay(until_next_look()))
         .then([this, terms = std::move(terms)]() mutable {
           if (waker) waker->fulfill();
           return leave_off(std::move(terms));
@@ -124,10 +126,10 @@ struct SourceSession::Impl {
     auto c = kj::heap<Connection>();
     c->stream = loop.wait(timer.timeoutAfter(kConnectTimeout, address->connect()));
     KJ_IF_MAYBE (fd, c->stream->getFd()) tune_tcp(*fd);
-    c->network = kj::heap<capnp::TwoPartyVatNetwork>(
-        *c->stream, capnp::rpc::twoparty::Side::CLIENT, peer_reader_options());
-    c->rpc = kj::heap<capnp::RpcSystem<capnp::rpc::twoparty::VatId>>(
-        capnp::makeRpcClient(*c->network));
+    c->network = kj::heap<capnp::TwoPartyVatNetwork>(*c->stream, capnp::rpc::twoparty::Side::CLIENT,
+                                                     peer_reader_options());
+    c->rpc =
+        kj::heap<capnp::RpcSystem<capnp::rpc::twoparty::VatId>>(capnp::makeRpcClient(*c->network));
     capnp::word scratch[8] = {};
     capnp::MallocMessageBuilder message(kj::ArrayPtr<capnp::word>(scratch, 8));
     auto server = message.initRoot<capnp::rpc::twoparty::VatId>();
@@ -220,10 +222,11 @@ struct SourceSession::Impl {
       return tl::unexpected(volume.error());
     }
     if ((*volume)->volume().info().lineage != r.lineage) {
-      return fail(fmt::format("{} holds another volume than the one this relationship is for "
-                              "(lineage {} instead of {})", r.source_directory,
-                              (*volume)->volume().info().lineage.to_string(),
-                              r.lineage.to_string()));
+      return fail(
+          fmt::format("{} holds another volume than the one this relationship is for "
+                      "(lineage {} instead of {})",
+                      r.source_directory, (*volume)->volume().info().lineage.to_string(),
+                      r.lineage.to_string()));
     }
     auto open = connection->host.openRequest();
     write_proposal(r, open.initProposal());
@@ -233,8 +236,8 @@ struct SourceSession::Impl {
     if (outcome.isFailed()) return fail("target: " + std::string(outcome.getFailed()));
     note_connected();
 
-    TransferContext context{registry, storage, loop, io->provider->getTimer(), **volume,
-                            opened.getSession(), id};
+    TransferContext context{
+        registry, storage, loop, io->provider->getTimer(), **volume, opened.getSession(), id};
     EPOCHFS_TRY(bool same, reconcile(context, opened.getState()));
     auto broken = broken_when((*volume)->on_disconnect(), "the mount has ended")
                       .exclusiveJoin(broken_when(connection->network->onDisconnect(),
@@ -290,8 +293,7 @@ struct SourceSession::Impl {
       if (timer.now() >= end) return;
       auto pair = kj::newPromiseAndFulfiller<void>();
       waker = kj::mv(pair.fulfiller);
-      loop.wait(pair.promise.exclusiveJoin(timer.atTime(end))
-                    .exclusiveJoin(broken.addBranch()));
+      loop.wait(pair.promise.exclusiveJoin(timer.atTime(end)).exclusiveJoin(broken.addBranch()));
     }
   }
 

@@ -14,14 +14,12 @@ std::string text(const Error& error) {
   return out;
 }
 
-kj::Promise<void> failed_call(const Error& error) {
-  return KJ_EXCEPTION(FAILED, text(error));
-}
+kj::Promise<void> failed_call(const Error& error) { return KJ_EXCEPTION(FAILED, text(error)); }
 
 // As EPOCHFS_TRY, in a function that returns a promise.
-#define EPOCHFS_TAKE(declaration, expression)            \
-  auto taken = (expression);                             \
-  if (!taken) return failed_call(taken.error());         \
+#define EPOCHFS_TAKE(declaration, expression)    \
+  auto taken = (expression);                     \
+  if (!taken) return failed_call(taken.error()); \
   declaration = *taken
 
 template <typename T>
@@ -48,9 +46,12 @@ struct SessionState {
   // When the answer to a commit is on its way, and nothing else is to be done.
   void tidy_later() {
     tidying = kj::evalLast([this] {
-      auto tidied = target->tidy();
-      if (!tidied) KJ_LOG(WARNING, "tidying up a stage failed", text(tidied.error().error));
-    }).eagerlyEvaluate([](kj::Exception&& e) { KJ_LOG(WARNING, "tidying up a stage failed", e); });
+                auto tidied = target->tidy();
+                if (!tidied)
+                  KJ_LOG(WARNING, "tidying up a stage failed", text(tidied.error().error));
+              }).eagerlyEvaluate([](kj::Exception&& e) {
+      KJ_LOG(WARNING, "tidying up a stage failed", e);
+    });
   }
 
   ~SessionState() {
@@ -66,7 +67,7 @@ class TransferServer final : public rpc::Transfer::Server {
       : session_(std::move(session)), number_(session_->transfers) {}
 
   kj::Promise<void> nodes(NodesContext context) override {
-    EPOCHFS_TAKE(Stage* stage, current());
+    EPOCHFS_TAKE(Stage * stage, current());
     auto parsed = parse_nodes(context.getParams().getNodes());
     if (!parsed) return failed_call(parsed.error());
     auto needs = stage->nodes(std::move(*parsed));
@@ -80,31 +81,31 @@ class TransferServer final : public rpc::Transfer::Server {
   }
 
   kj::Promise<void> blocks(BlocksContext context) override {
-    EPOCHFS_TAKE(Stage* stage, current());
+    EPOCHFS_TAKE(Stage * stage, current());
     auto parsed = parse_blocks(context.getParams().getBlocks());
     return parsed ? settle(stage->blocks(parsed->blocks)) : failed_call(parsed.error());
   }
 
   kj::Promise<void> names(NamesContext context) override {
-    EPOCHFS_TAKE(Stage* stage, current());
+    EPOCHFS_TAKE(Stage * stage, current());
     auto parsed = parse_names(context.getParams().getNames());
     return parsed ? settle(stage->names(*parsed)) : failed_call(parsed.error());
   }
 
   kj::Promise<void> listed(ListedContext context) override {
-    EPOCHFS_TAKE(Stage* stage, current());
+    EPOCHFS_TAKE(Stage * stage, current());
     auto parsed = parse_files(context.getParams().getDirectories());
     return parsed ? settle(stage->listed(*parsed)) : failed_call(parsed.error());
   }
 
   kj::Promise<void> forget(ForgetContext context) override {
-    EPOCHFS_TAKE(Stage* stage, current());
+    EPOCHFS_TAKE(Stage * stage, current());
     auto parsed = parse_files(context.getParams().getFiles());
     return parsed ? settle(stage->forget(*parsed)) : failed_call(parsed.error());
   }
 
   kj::Promise<void> commit(CommitContext context) override {
-    EPOCHFS_TAKE([[maybe_unused]] Stage* stage, current());
+    EPOCHFS_TAKE([[maybe_unused]] Stage * stage, current());
     auto plan = parse_plan(context.getParams().getPlan());
     if (!plan) return failed_call(plan.error());
     auto results = context.getResults();
@@ -119,7 +120,8 @@ class TransferServer final : public rpc::Transfer::Server {
  private:
   Result<Stage*> current() {
     Stage* stage = session_->target->stage();
-    if (session_->target->stopped()) return fail("go on with a transfer: another session has taken over");
+    if (session_->target->stopped())
+      return fail("go on with a transfer: another session has taken over");
     if (!stage || session_->transfers != number_) return fail("go on with a transfer: it is over");
     return stage;
   }

@@ -32,8 +32,8 @@ Target::~Target() = default;
 Outcome<std::unique_ptr<Target>> Target::open(Storage& storage, const TargetOptions& options,
                                               Steps* steps) {
   std::unique_ptr<Target> t(new Target(storage, options, steps ? *steps : no_steps()));
-  EPOCHFS_TRY(t->folders_, Folders::open(storage, options.directory, options.relationship,
-                                         options.established));
+  EPOCHFS_TRY(t->folders_,
+              Folders::open(storage, options.directory, options.relationship, options.established));
   if (auto opened = t->open_index(); !opened) {
     const bool leave_nothing = t->folders_.stage_is_new;
     t.reset();
@@ -43,10 +43,10 @@ Outcome<std::unique_ptr<Target>> Target::open(Storage& storage, const TargetOpti
     return tl::unexpected(opened.error());
   }
   t->tree_ = std::make_unique<OldTree>(*t->index_, t->folders_);
-  t->stage_ = std::make_unique<Stage>(storage, *t->index_, t->folders_,
-                                      [raw = t.get()](FileId id, const IndexedNode& node) {
-    return raw->tree_->is_intact(id, node, raw->index_->meta().source_root);
-  });
+  t->stage_ = std::make_unique<Stage>(
+      storage, *t->index_, t->folders_, [raw = t.get()](FileId id, const IndexedNode& node) {
+        return raw->tree_->is_intact(id, node, raw->index_->meta().source_root);
+      });
   if (t->index_->meta().phase != ApplyPhase::kNone) {
     EPOCHFS_DO(t->apply());
     EPOCHFS_DO(t->tidy());
@@ -66,8 +66,8 @@ Outcome<void> Target::open_index() {
 // The first time: the directory becomes this relationship's.
 Outcome<void> Target::adopt() {
   if (options_.established) {
-    return refuse(Kind::kTargetLost, "find what target directory " + options_.directory +
-                                         " holds: its index is gone");
+    return refuse(Kind::kTargetLost,
+                  "find what target directory " + options_.directory + " holds: its index is gone");
   }
   EPOCHFS_TRY(bool empty, folders_.root_is_empty());
   if (!empty && !options_.replace_contents) {

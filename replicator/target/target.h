@@ -10,8 +10,8 @@
 #include <mutex>
 
 #include "replicator/target/apply/apply.h"
-#include "replicator/target/directory/folders.h"
 #include "replicator/target/apply/old_tree.h"
+#include "replicator/target/directory/folders.h"
 #include "replicator/target/receive/stage.h"
 
 namespace epochfs::replicator {

@@ -28,7 +28,8 @@ namespace {
 using namespace epochfs;
 
 constexpr FileId kRoot{2, 1};
-constexpr uint64_t kFirstFile = 1 << 20, kBirth = 1'700'000'000'000'000'000, kFilesOfDirectory = 1000;
+constexpr uint64_t kFirstFile = 1 << 20, kBirth = 1'700'000'000'000'000'000,
+                   kFilesOfDirectory = 1000;
 
 template <typename T>
 T must(Result<T> result) {
@@ -78,7 +79,8 @@ void create(journal::Fold& fold, uint64_t i) {
 
 void rename(journal::Fold& fold, uint64_t i) {
   journal::Record r = record_of(journal::RecordType::kRename, i);
-  const std::string name = "file-" + std::to_string(i) + ".tmp", name2 = "file-" + std::to_string(i);
+  const std::string name = "file-" + std::to_string(i) + ".tmp",
+                    name2 = "file-" + std::to_string(i);
   r.parent = r.parent2 = directory_of(i);
   r.parent_handle = r.parent2_handle = handle_of(r.parent);
   r.name = name;
@@ -118,7 +120,8 @@ size_t fold_records(uint64_t files, Step step) {
   return set.files.size() + set.names.size();
 }
 
-constexpr journal::CheckpointInfo kInfo{.first = EpochId{1}, .last = EpochId{1}, .seal = Lsn{1 << 30}};
+constexpr journal::CheckpointInfo kInfo{
+    .first = EpochId{1}, .last = EpochId{1}, .seal = Lsn{1 << 30}};
 
 void make_checkpoint(int dir, uint64_t files, Step step) {
   journal::Fold fold(journal::Fold::Keep::kLinks);
@@ -134,7 +137,8 @@ void make_checkpoint(int dir, uint64_t files, Step step) {
 }
 
 size_t fold_checkpoint(int dir) {
-  auto checkpoint = must(journal::Checkpoint::open(dir, journal::checkpoint_name(kInfo.first, kInfo.last), {}));
+  auto checkpoint =
+      must(journal::Checkpoint::open(dir, journal::checkpoint_name(kInfo.first, kInfo.last), {}));
   journal::Fold fold;
   FileId id;
   journal::FileChange file;
@@ -150,7 +154,8 @@ size_t fold_checkpoint(int dir) {
 
 int main(int argc, char** argv) {
   uint64_t files = 1'000'000;
-  if (argc == 4 && std::strcmp(argv[2], "--files") == 0) files = std::strtoull(argv[3], nullptr, 10);
+  if (argc == 4 && std::strcmp(argv[2], "--files") == 0)
+    files = std::strtoull(argv[3], nullptr, 10);
   if ((argc != 2 && argc != 4) || files == 0) {
     std::fprintf(stderr, "usage: change_set FOLDER [--files N]\n");
     return 2;
@@ -163,9 +168,15 @@ int main(int argc, char** argv) {
   measure("writes", files, [&] { return fold_records(files, write); });
   measure("creates", files, [&] { return fold_records(files, create); });
   measure("renames", files, [&] { return fold_records(files, rename); });
-  measure("checkpoint, made", files, [&] { make_checkpoint(dir, files, write); return size_t(files); });
+  measure("checkpoint, made", files, [&] {
+    make_checkpoint(dir, files, write);
+    return size_t(files);
+  });
   measure("checkpoint, writes", files, [&] { return fold_checkpoint(dir); });
-  measure("checkpoint, made", files, [&] { make_checkpoint(dir, files, create); return size_t(files); });
+  measure("checkpoint, made", files, [&] {
+    make_checkpoint(dir, files, create);
+    return size_t(files);
+  });
   measure("checkpoint, creates", files, [&] { return fold_checkpoint(dir); });
   ::unlinkat(dir, journal::checkpoint_name(kInfo.first, kInfo.last).c_str(), 0);
   return 0;

@@ -77,8 +77,8 @@ class Workload {
 
 class Data : public Workload {
  public:
-  Data(const std::string& dir, size_t bytes, bool fill) : file_(dir + "/data", O_CREAT | O_RDWR),
-                                                          block_(bytes, 'x') {
+  Data(const std::string& dir, size_t bytes, bool fill)
+      : file_(dir + "/data", O_CREAT | O_RDWR), block_(bytes, 'x') {
     if (!fill) return;
     const std::vector<char> large(kLarge, 'y');
     for (uint64_t at = 0; at < kFileBytes; at += kLarge) file_.write(large, at);
@@ -270,9 +270,12 @@ int main(int argc, char** argv) {
   int threads = 1;
   double seconds = 1;
   for (size_t i = 2; i < arguments.size(); i += 2) {
-    if (arguments[i] == "--threads") threads = std::atoi(arguments[i + 1].c_str());
-    else if (arguments[i] == "--seconds") seconds = std::atof(arguments[i + 1].c_str());
-    else return usage();
+    if (arguments[i] == "--threads")
+      threads = std::atoi(arguments[i + 1].c_str());
+    else if (arguments[i] == "--seconds")
+      seconds = std::atof(arguments[i + 1].c_str());
+    else
+      return usage();
   }
   if (threads < 1 || threads > 256 || seconds <= 0) return usage();
   for (const Row& row : kRows) {

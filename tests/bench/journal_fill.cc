@@ -70,7 +70,8 @@ journal::Record of(journal::RecordType type, uint64_t inode) {
   return r;
 }
 
-journal::Record of_name(journal::RecordType type, uint64_t inode, const FileId& parent, std::string_view name) {
+journal::Record of_name(journal::RecordType type, uint64_t inode, const FileId& parent,
+                        std::string_view name) {
   journal::Record r = of(type, inode);
   r.parent = parent;
   r.parent_handle = handle_of(parent);
@@ -175,15 +176,21 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
     auto number = [&] { return ++i < argc ? std::strtoull(argv[i], nullptr, 10) : 0; };
-    if (option == "--records") options.records = number();
-    else if (option == "--threads") options.threads = number();
-    else if (option == "--files") options.files = number();
-    else if (option == "--recovery-bytes") options.recovery_bytes = number();
-    else options.folder = option;
+    if (option == "--records")
+      options.records = number();
+    else if (option == "--threads")
+      options.threads = number();
+    else if (option == "--files")
+      options.files = number();
+    else if (option == "--recovery-bytes")
+      options.recovery_bytes = number();
+    else
+      options.folder = option;
   }
   if (options.folder.empty() || !options.records || !options.threads || !options.files) {
-    std::fprintf(stderr, "usage: journal_fill FOLDER [--records N] [--threads T] [--files F] "
-                         "[--recovery-bytes B]\n");
+    std::fprintf(stderr,
+                 "usage: journal_fill FOLDER [--records N] [--threads T] [--files F] "
+                 "[--recovery-bytes B]\n");
     return 2;
   }
   fill(options);

@@ -46,12 +46,13 @@ double thread_cpu_us() {
 struct Parts {
   explicit Parts(const std::string& dir)
       : backing(must(open_directory(dir))),
-        volume(must(journal::Volume::create(Storage::system(), dir + "/volume",
-                                   {.lineage = Uuid::random(),
-                                    .identity = must(journal::identify_volume(backing.get())),
-                                    .created_ns = now_ns(),
-                                    .segment_bytes = journal::kDefaultSegmentBytes,
-                                    .backing_path = dir}))) {
+        volume(
+            must(journal::Volume::create(Storage::system(), dir + "/volume",
+                                         {.lineage = Uuid::random(),
+                                          .identity = must(journal::identify_volume(backing.get())),
+                                          .created_ns = now_ns(),
+                                          .segment_bytes = journal::kDefaultSegmentBytes,
+                                          .backing_path = dir}))) {
     EPOCHFS_CHECK(must(volume.lock()));
     journal::RecoveryReport report;
     auto lookup = [](const FileHandle&, std::string_view) { return journal::NamedFile{}; };
@@ -180,6 +181,4 @@ int run(const std::vector<std::string>& arguments) {
 }  // namespace
 }  // namespace epochfs
 
-int main(int argc, char** argv) {
-  return epochfs::run({argv + 1, argv + argc});
-}
+int main(int argc, char** argv) { return epochfs::run({argv + 1, argv + argc}); }

@@ -87,10 +87,10 @@ class DurableStorage : public Storage {
       const auto current = now.find(path);
       const auto durable = names_.find(path);
       const bool is = current != now.end(), was = durable != names_.end();
-      const bool newer = loss == Loss::kNothing || (is && was && current->second == durable->second)
-                             ? true
-                             : loss == Loss::kTornWrite || (loss == Loss::kRandomSectors &&
-                                                            random.one_in(2));
+      const bool newer =
+          loss == Loss::kNothing || (is && was && current->second == durable->second)
+              ? true
+              : loss == Loss::kTornWrite || (loss == Loss::kRandomSectors && random.one_in(2));
       if (!(newer ? is : was)) continue;
       const uint64_t inode = newer ? current->second : durable->second;
       std::string bytes = newer ? read_all(root_ + "/" + path) : files_[inode];
@@ -106,43 +106,57 @@ class DurableStorage : public Storage {
   }
 
   Result<void> allocate(const char* label, int fd, uint64_t size, std::string_view what) override {
-    return call(label, what, [&] { return Storage::allocate(label, fd, size, what); }, [] {});
+    return call(
+        label, what, [&] { return Storage::allocate(label, fd, size, what); }, [] {});
   }
   Result<void> sync_data(const char* label, int fd, std::string_view what) override {
-    return call(label, what, [] { return Result<void>(); }, [&] { data_is_durable(fd); });
+    return call(
+        label, what, [] { return Result<void>(); }, [&] { data_is_durable(fd); });
   }
   Result<void> sync_directory(const char* label, int dir, std::string_view what) override {
-    return call(label, what, [] { return Result<void>(); }, [&] { names_are_durable(dir); });
+    return call(
+        label, what, [] { return Result<void>(); }, [&] { names_are_durable(dir); });
   }
   Result<void> replace_file(const char* label, int dir, const std::string& name,
                             std::string_view bytes) override {
-    return call(label, name, [&]() -> Result<void> {
-      const std::string temporary = name + ".new";
-      UniqueFd fd(::openat(dir, temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600));
-      EPOCHFS_DO(pwrite_full(fd.get(), bytes.data(), bytes.size(), 0, name));
-      if (::renameat(dir, temporary.c_str(), dir, name.c_str()) != 0) return fail_errno("rename");
-      return {};
-    }, [&] {
-      UniqueFd fd(::openat(dir, name.c_str(), O_RDONLY));
-      data_is_durable(fd.get());
-      names_are_durable(dir);
-    });
+    return call(
+        label, name,
+        [&]() -> Result<void> {
+          const std::string temporary = name + ".new";
+          UniqueFd fd(::openat(dir, temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600));
+          EPOCHFS_DO(pwrite_full(fd.get(), bytes.data(), bytes.size(), 0, name));
+          if (::renameat(dir, temporary.c_str(), dir, name.c_str()) != 0)
+            return fail_errno("rename");
+          return {};
+        },
+        [&] {
+          UniqueFd fd(::openat(dir, name.c_str(), O_RDONLY));
+          data_is_durable(fd.get());
+          names_are_durable(dir);
+        });
   }
   Result<void> publish_file(const char* label, int dir, int fd, const std::string& temporary,
                             const std::string& name) override {
-    return call(label, name, [&]() -> Result<void> {
-      if (::renameat(dir, temporary.c_str(), dir, name.c_str()) != 0) return fail_errno("rename");
-      return {};
-    }, [&] {
-      data_is_durable(fd);
-      names_are_durable(dir);
-    });
+    return call(
+        label, name,
+        [&]() -> Result<void> {
+          if (::renameat(dir, temporary.c_str(), dir, name.c_str()) != 0)
+            return fail_errno("rename");
+          return {};
+        },
+        [&] {
+          data_is_durable(fd);
+          names_are_durable(dir);
+        });
   }
   Result<void> remove_file(const char* label, int dir, const std::string& name) override {
-    return call(label, name, [&]() -> Result<void> {
-      if (::unlinkat(dir, name.c_str(), 0) != 0 && errno != ENOENT) return fail_errno("remove");
-      return {};
-    }, [&] { names_are_durable(dir); });
+    return call(
+        label, name,
+        [&]() -> Result<void> {
+          if (::unlinkat(dir, name.c_str(), 0) != 0 && errno != ENOENT) return fail_errno("remove");
+          return {};
+        },
+        [&] { names_are_durable(dir); });
   }
 
  private:
@@ -235,8 +249,8 @@ class DurableStorage : public Storage {
   Hook hook_;
   std::mutex mutex_;
   std::map<std::string, int> calls_;
-  std::map<uint64_t, std::string> files_;      // inode -> what was synced; absent: nothing
-  std::map<std::string, uint64_t> names_;      // path -> inode
+  std::map<uint64_t, std::string> files_;  // inode -> what was synced; absent: nothing
+  std::map<std::string, uint64_t> names_;  // path -> inode
   Call fails_;
   Moment fails_when_ = Moment::kBefore;
   std::atomic<bool> failed_{false};

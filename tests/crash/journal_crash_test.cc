@@ -10,13 +10,13 @@
 #include <thread>
 
 #include "journal/changes/checkpoints.h"
-#include "journal/volume/cursors.h"
-#include "journal/volume/epochs.h"
 #include "journal/changes/fold_epochs.h"
 #include "journal/log/journal.h"
-#include "journal/volume/labels.h"
 #include "journal/log/reader.h"
 #include "journal/log/settled.h"
+#include "journal/volume/cursors.h"
+#include "journal/volume/epochs.h"
+#include "journal/volume/labels.h"
 #include "tests/crash/durable_storage.h"
 
 namespace epochfs::testing {
@@ -31,18 +31,18 @@ constexpr const char* kRelationship = "0a";
 // What the life has been told so far.
 struct Told {
   bool volume_made = false;
-  bool running = false;  // opened, and not yet closing
-  bool stopped = false;  // the machine has stopped, and nobody has recovered yet
-  std::map<Lsn, uint64_t> appended;      // -> inode
-  Lsn synced{};                          // records before it are durable
-  Lsn released{};                        // records before it may be gone
-  Lsn settled{}, settled_wanted{};       // durable; being written
-  uint64_t filled = 0;                   // inode of the intent in a slot
+  bool running = false;              // opened, and not yet closing
+  bool stopped = false;              // the machine has stopped, and nobody has recovered yet
+  std::map<Lsn, uint64_t> appended;  // -> inode
+  Lsn synced{};                      // records before it are durable
+  Lsn released{};                    // records before it may be gone
+  Lsn settled{}, settled_wanted{};   // durable; being written
+  uint64_t filled = 0;               // inode of the intent in a slot
   std::vector<journal::SealedEpoch> published;
-  uint64_t sealed = 0;                   // epochs, published or not
-  EpochId cursor{}, cursor_wanted{};     // durable; being written
-  std::set<uint64_t> folded;             // inodes that checkpoints tell of,
-  EpochId folded_up_to{};                // in epochs up to this
+  uint64_t sealed = 0;                // epochs, published or not
+  EpochId cursor{}, cursor_wanted{};  // durable; being written
+  std::set<uint64_t> folded;          // inodes that checkpoints tell of,
+  EpochId folded_up_to{};             // in epochs up to this
 };
 
 // What a journal tells.
@@ -84,14 +84,17 @@ Content read(const journal::Volume& volume, const std::string& where) {
   Content out;
   std::vector<journal::Damage> damage;
   EpochId newest{};
-  must(journal::JournalReader(volume).read_all(Lsn{0}, [&](const journal::Record& r) {
-    if (r.type == journal::RecordType::kPadding) return true;
-    EXPECT_GE(r.epoch, newest) << where;
-    newest = r.epoch;
-    journal::Record& kept = out.records[r.lsn] = r;
-    kept.name = kept.name2 = {};
-    return true;
-  }, &damage));
+  must(journal::JournalReader(volume).read_all(
+      Lsn{0},
+      [&](const journal::Record& r) {
+        if (r.type == journal::RecordType::kPadding) return true;
+        EXPECT_GE(r.epoch, newest) << where;
+        newest = r.epoch;
+        journal::Record& kept = out.records[r.lsn] = r;
+        kept.name = kept.name2 = {};
+        return true;
+      },
+      &damage));
   EXPECT_TRUE(damage.empty()) << where << ": a hole at LSN " << value(damage[0].at);
   out.epochs = must(journal::read_epochs(volume.dir()));
   return out;
@@ -104,7 +107,8 @@ void check_records(const Told& told, const Content& found, Loss loss, const std:
   for (const auto& [lsn, inode] : told.appended) {
     if (lsn < told.released) continue;
     auto at = found.records.find(lsn);
-    const bool there = at != found.records.end() && at->second.type == journal::RecordType::kWrite &&
+    const bool there = at != found.records.end() &&
+                       at->second.type == journal::RecordType::kWrite &&
                        at->second.file.inode == inode;
     const bool may_be_lost = lsn >= told.synced && (told.stopped || loss != Loss::kNothing);
     EXPECT_TRUE(there || may_be_lost) << where << ": LSN " << value(lsn) << " is lost";
@@ -116,11 +120,11 @@ void check_records(const Told& told, const Content& found, Loss loss, const std:
     const bool known = at != told.appended.end() && at->second == r.file.inode;
     // A slot whose first eight bytes were torn apart may show the intent before the one that
     // was lost: a change that did happen, told once more behind what is left.
-    const bool once_more = loss == Loss::kTornWrite && lsn >= told.synced &&
-                           r.file.inode <= told.filled;
+    const bool once_more =
+        loss == Loss::kTornWrite && lsn >= told.synced && r.file.inode <= told.filled;
     EXPECT_TRUE(known || once_more || r.file.inode == told.filled)
-        << where << ": LSN " << value(lsn) << " of inode " << r.file.inode << " is invented; filled "
-        << told.filled;
+        << where << ": LSN " << value(lsn) << " of inode " << r.file.inode
+        << " is invented; filled " << told.filled;
   }
   const size_t gaps = found.gaps(journal::GapReason::kMachineStopped);
   EXPECT_EQ(found.gaps(journal::GapReason::kJournalDamaged), 0u) << where;
@@ -134,8 +138,8 @@ void check_suspects(const Told& told, const Content& found, const Doubted& doubt
   for (const auto& [lsn, r] : found.records) {
     if (r.type != journal::RecordType::kWrite) continue;
     if (lsn >= std::max(told.settled, told.settled_wanted)) {
-      EXPECT_TRUE(doubted.inodes.count(r.file.inode)) << where << ": inode " << r.file.inode
-                                                      << " is trusted";
+      EXPECT_TRUE(doubted.inodes.count(r.file.inode))
+          << where << ": inode " << r.file.inode << " is trusted";
     }
     if (told.settled_wanted == Lsn{0} && lsn < told.settled) {
       EXPECT_FALSE(doubted.inodes.count(r.file.inode)) << where << ": inode " << r.file.inode;
@@ -167,11 +171,12 @@ void check_checkpoints(const journal::Volume& volume, const Told& told, const st
   auto checkpoints = must(journal::Checkpoints::open(storage, volume, &damage));
   EXPECT_FALSE(damage) << where << ": " << damage->message();
   if (told.folded.empty()) return;
-  const journal::ChangeSet set = must(journal::fold_epochs(volume, EpochId{0}, told.folded_up_to, journal::Fold::Cancel::kDrop));
+  const journal::ChangeSet set = must(
+      journal::fold_epochs(volume, EpochId{0}, told.folded_up_to, journal::Fold::Cancel::kDrop));
   EXPECT_FALSE(set.gap) << where;
   for (uint64_t inode : told.folded) {
-    EXPECT_TRUE(set.files.count({inode, 1})) << where << ": the change of inode " << inode
-                                             << " is lost";
+    EXPECT_TRUE(set.files.count({inode, 1}))
+        << where << ": the change of inode " << inode << " is lost";
   }
 }
 
@@ -187,7 +192,8 @@ void check_image(const std::string& image, const std::string& volume_path, const
     EXPECT_OK(journal::Volume::create(storage, image + "/" + volume_path, volume_info(kSegment)));
     return;
   }
-  const EpochId cursor = must(journal::read_cursor(volume->dir(), kRelationship)).value_or(journal::Cursor{}).epoch;
+  const EpochId cursor =
+      must(journal::read_cursor(volume->dir(), kRelationship)).value_or(journal::Cursor{}).epoch;
   EXPECT_TRUE(cursor == told.cursor || cursor == told.cursor_wanted) << where;
 
   const std::string in_flight = image + "/" + volume_path + "/in-flight";
@@ -226,8 +232,10 @@ void check_image(const std::string& image, const std::string& volume_path, const
 class Life {
  public:
   explicit Life(DurableStorage& storage, std::string root)
-      : storage_(storage), info_(volume_info(kSegment)),
-        volume_path_("state/volumes/" + info_.lineage.to_string()), root_(std::move(root)) {}
+      : storage_(storage),
+        info_(volume_info(kSegment)),
+        volume_path_("state/volumes/" + info_.lineage.to_string()),
+        root_(std::move(root)) {}
 
   const Told& told() const { return told_; }
   const std::string& volume_path() const { return volume_path_; }
@@ -290,8 +298,8 @@ class Life {
     std::unique_lock lock(mutex_);
     if (call.label == "segment" && moment == Moment::kBefore) preparing_ = what;
     changed_.notify_all();
-    busy_ = copies && changed_.wait_for(lock, std::chrono::milliseconds(300),
-                                        [&] { return parked_; });
+    busy_ =
+        copies && changed_.wait_for(lock, std::chrono::milliseconds(300), [&] { return parked_; });
     return busy_;
   }
   void go_on(const Call& call, Moment moment, bool failed) {
@@ -326,7 +334,8 @@ class Life {
 
   void open() {
     journal::RecoveryReport report;
-    journal_ = must(again([&] { return journal::Journal::open(storage_, *volume_, nothing, report); }));
+    journal_ =
+        must(again([&] { return journal::Journal::open(storage_, *volume_, nothing, report); }));
     EXPECT_FALSE(report.damaged);
     told_.running = true;
     told_.stopped = false;
@@ -418,15 +427,17 @@ class Life {
   }
   void move_cursor(uint64_t epoch) {
     told_.cursor_wanted = EpochId{epoch};
-    must(again([&] { return journal::write_cursor(storage_, volume_->dir(), kRelationship,
-                                         {EpochId{epoch}}); }));
+    must(again([&] {
+      return journal::write_cursor(storage_, volume_->dir(), kRelationship, {EpochId{epoch}});
+    }));
     told_.cursor = EpochId{epoch};
     told_.cursor_wanted = EpochId{0};  // as it is while it is removed
   }
   void release(uint64_t epoch) {
     told_.released = Lsn{value(told_.published[epoch - 1].seal) / kSegment * kSegment};
     must(again([&] { return journal_->release_up_to(EpochId{epoch}, {.bytes = 4 * kSegment}); }));
-    EXPECT_GT(must(journal::list_segments(volume_->dir())).begin()->first, 0u) << "nothing to release";
+    EXPECT_GT(must(journal::list_segments(volume_->dir())).begin()->first, 0u)
+        << "nothing to release";
   }
   journal::Checkpoints& checkpoints() {
     if (!checkpoints_) {
@@ -449,7 +460,8 @@ class Life {
     must(again([&] { return checkpoints_->compact({}); }));
     EXPECT_EQ(checkpoints_->all().size(), 1u);
     write_all(root_ + "/" + volume_path_ + "/checkpoints/" +
-              journal::checkpoint_name(EpochId{9}, EpochId{9}) + ".new", "left behind");
+                  journal::checkpoint_name(EpochId{9}, EpochId{9}) + ".new",
+              "left behind");
     checkpoints_.reset();
     EXPECT_EQ(checkpoints().all().size(), 1u);
   }
@@ -510,9 +522,9 @@ class Life {
   const std::thread::id thread_ = std::this_thread::get_id();
   std::mutex mutex_;
   std::condition_variable changed_;
-  bool parked_ = false;         // the life waits for the preparer
-  bool busy_ = false;           // somebody copies files meanwhile
-  std::string preparing_;       // segment
+  bool parked_ = false;    // the life waits for the preparer
+  bool busy_ = false;      // somebody copies files meanwhile
+  std::string preparing_;  // segment
   std::string prepared_, waited_for_;
 };
 
@@ -559,8 +571,7 @@ TEST_F(JournalCrash, AStopAtAnyCallLosesNothingSyncedAndInventsNothing) {
         storage.copy_to(image, loss, random);
         check_image(image, life.volume_path(), life.told(), loss,
                     std::string(moment == Moment::kBefore ? "before " : "after ") + call.label +
-                        " " + std::to_string(call.number) + ", loss " +
-                        std::to_string(int(loss)));
+                        " " + std::to_string(call.number) + ", loss " + std::to_string(int(loss)));
         std::filesystem::remove_all(image);
         ++images;
       }
@@ -582,11 +593,12 @@ TEST_F(JournalCrash, AFailureOfAnyCallIsAnErrorAndLifeGoesOn) {
     std::filesystem::create_directories(dir / "disk");
     DurableStorage storage(dir / "disk");
     Life life(storage, dir / "disk");
-    const std::string where = "failure " + std::string(when == Moment::kBefore ? "instead of " :
-                              "after ") + fails.label + " " + std::to_string(fails.number);
+    const std::string where = "failure " +
+                              std::string(when == Moment::kBefore ? "instead of " : "after ") +
+                              fails.label + " " + std::to_string(fails.number);
     storage.on_call([&](const Call& call, Moment moment, std::string_view what) {
-      const bool fails_now = storage.has_failed() && call.label == fails.label &&
-                             call.number == fails.number;
+      const bool fails_now =
+          storage.has_failed() && call.label == fails.label && call.number == fails.number;
       life.stand_still(what, call, moment, false);
       life.go_on(call, moment, fails_now);
     });

@@ -45,8 +45,8 @@ class BadInputTest : public TwoHosts {
     return on_a(arguments);
   }
   Outcome create(const std::string& source, const Arguments& more = {}) {
-    Arguments arguments = {"relationship", "create", "--source", source, "--target-address",
-                           b().address(), "--target", copy()};
+    Arguments arguments = {"relationship",     "create",      "--source", source,
+                           "--target-address", b().address(), "--target", copy()};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return on_a(arguments);
   }
@@ -105,8 +105,9 @@ TEST_F(BadInputTest, SecondMountOfTheSameDirectoryElsewhereAndWithAnotherState) 
   const std::string backing = a().make_directory("backing");
   a().mount(data(), {"--backing", backing});
   EXPECT_TRUE(refused(mount(elsewhere, {"--backing", backing}), kFailed, {"already mounted"}));
-  EXPECT_TRUE(refused(on_a({"mount", elsewhere, "--backing", backing, "--state",
-                            a() / "other-state"}), kFailed, {"already mounted"}));
+  EXPECT_TRUE(
+      refused(on_a({"mount", elsewhere, "--backing", backing, "--state", a() / "other-state"}),
+              kFailed, {"already mounted"}));
   EXPECT_EQ(mountpoints_below(a().folder()).size(), 1u);
 }
 
@@ -182,7 +183,12 @@ TEST_F(BadInputTest, MountWithItsJournalInside) {
 TEST_F(BadInputTest, MountWithoutDevFuse) {
   // In a mount namespace of its own, where /dev is empty.
   Command command = a().command({"mount", data(), "--state", a().state()});
-  const Arguments prefix = {"unshare", "--mount", "--propagation", "private", "sh", "-c",
+  const Arguments prefix = {"unshare",
+                            "--mount",
+                            "--propagation",
+                            "private",
+                            "sh",
+                            "-c",
                             "mount -t tmpfs none /dev && exec \"$0\" \"$@\""};
   command.argv.insert(command.argv.begin(), prefix.begin(), prefix.end());
   const Outcome outcome = run(command, Host::kPatience);
@@ -227,8 +233,8 @@ TEST_F(BadInputTest, JournalOfWhatHasNone) {
 // ---- serve ----
 
 TEST_F(BadInputTest, ServeWithBadAddresses) {
-  for (const char* listen : {"127.0.0.1:65536", "127.0.0.1:abc", "127.0.0.1:-1", "127.0.0.1:",
-                             "no-address", "[::1:3712"}) {
+  for (const char* listen : {"127.0.0.1:65536", "127.0.0.1:abc", "127.0.0.1:-1",
+                             "127.0.0.1:", "no-address", "[::1:3712"}) {
     EXPECT_TRUE(refused(serve({"--state", a().state(), "--listen", listen}), kUsage, {listen}));
   }
   EXPECT_NE(::access(a().state().c_str(), F_OK), 0) << "a state directory was made";
@@ -256,9 +262,9 @@ TEST_F(BadInputTest, SecondDaemonOfOneState) {
 TEST_F(BadInputTest, SecondDaemonOnOnePort) {
   a().start_daemon();
   const std::string port = std::to_string(a().port());
-  EXPECT_TRUE(refused(serve({"--state", a() / "other", "--control", a() / "other.sock",
-                             "--listen", a().address() + ":" + port}), kFailed,
-                      {port, std::strerror(EADDRINUSE)}));
+  EXPECT_TRUE(refused(serve({"--state", a() / "other", "--control", a() / "other.sock", "--listen",
+                             a().address() + ":" + port}),
+                      kFailed, {port, std::strerror(EADDRINUSE)}));
 }
 
 TEST_F(BadInputTest, SecondDaemonOnOneControlSocket) {
@@ -319,12 +325,13 @@ TEST_F(BadInputTest, OptionsThatAreUnknownOrMissing) {
   a().start_daemon();
   a().mount(data());
   EXPECT_TRUE(refused(create(data(), {"--no-such-option"}), kUsage, {"--no-such-option"}));
-  EXPECT_TRUE(refused(on_a({"relationship", "create", "--source", data()}), kUsage,
-                      {"--target"}));
+  EXPECT_TRUE(refused(on_a({"relationship", "create", "--source", data()}), kUsage, {"--target"}));
   EXPECT_TRUE(refused(on_a({"relationship", "create", "--source", data(), "--target-address",
-                            "not a host", "--target", copy()}), kUsage, {"not a host"}));
+                            "not a host", "--target", copy()}),
+                      kUsage, {"not a host"}));
   EXPECT_TRUE(refused(on_a({"relationship", "create", "--source", data(), "--target-address",
-                            b().address(), "--target", "relative"}), kUsage, {"relative"}));
+                            b().address(), "--target", "relative"}),
+                      kUsage, {"relative"}));
   EXPECT_TRUE(nothing_is_listed());
 }
 
@@ -371,8 +378,8 @@ TEST_F(BadInputTest, TargetIsASymbolicLink) {
   const std::string elsewhere = b().make_directory("elsewhere");
   ASSERT_EQ(::rmdir(copy().c_str()), 0);
   ASSERT_EQ(::symlink(elsewhere.c_str(), copy().c_str()), 0);
-  EXPECT_TRUE(refused(b().epochfs({"relationship", "authorize", replica().id()}), kFailed,
-                      {copy()}));
+  EXPECT_TRUE(
+      refused(b().epochfs({"relationship", "authorize", replica().id()}), kFailed, {copy()}));
 }
 
 TEST_F(BadInputTest, DecisionsOnTheWrongHost) {
@@ -390,10 +397,16 @@ TEST_F(BadInputTest, DecisionsOnTheWrongHost) {
 // ---- commands about relationships ----
 
 const std::vector<Arguments> kOnAnId = {
-    {"relationship", "show"},      {"relationship", "authorize"}, {"relationship", "decline"},
-    {"relationship", "enable"},    {"relationship", "disable"},   {"relationship", "edit"},
-    {"relationship", "replicate"}, {"relationship", "delete", "--yes"},
-    {"status"},                    {"wait"},
+    {"relationship", "show"},
+    {"relationship", "authorize"},
+    {"relationship", "decline"},
+    {"relationship", "enable"},
+    {"relationship", "disable"},
+    {"relationship", "edit"},
+    {"relationship", "replicate"},
+    {"relationship", "delete", "--yes"},
+    {"status"},
+    {"wait"},
 };
 
 TEST_F(BadInputTest, UnknownId) {
@@ -414,8 +427,8 @@ TEST_F(BadInputTest, NoDaemon) {
   // Nor one that was killed, whose socket is still there.
   a().start_daemon();
   a().kill_daemon();
-  EXPECT_TRUE(refused(on_a({"relationship", "list"}), kUnreachable,
-                      {a().control(), "epochfs serve"}));
+  EXPECT_TRUE(
+      refused(on_a({"relationship", "list"}), kUnreachable, {a().control(), "epochfs serve"}));
 }
 
 TEST_F(BadInputTest, NobodyMayNotTalkToTheDaemon) {
@@ -435,8 +448,8 @@ TEST_F(BadInputTest, WaitIsTimedOut) {
   start_daemons();
   a().mount(data());
   replica().create();
-  EXPECT_TRUE(refused(on_a({"wait", replica().id(), "--timeout", "0.2"}), kTimedOut,
-                      {replica().id()}));
+  EXPECT_TRUE(
+      refused(on_a({"wait", replica().id(), "--timeout", "0.2"}), kTimedOut, {replica().id()}));
   replica().await_proposal();
   replica().authorize();
   a().must({"wait", replica().id(), "--timeout", "60"});
@@ -457,8 +470,8 @@ TEST_F(BadInputTest, WaitWithBadNumbers) {
   EXPECT_TRUE(refused(on_a({"wait", "0123456789ab", "--epoch", "1", "--idle"}), kUsage,
                       {"--epoch", "--idle"}));
   // The largest ones are none of them.
-  for (const Arguments& more : {Arguments{"--timeout", "1000000000"},
-                                Arguments{"--epoch", "18446744073709551615"}}) {
+  for (const Arguments& more :
+       {Arguments{"--timeout", "1000000000"}, Arguments{"--epoch", "18446744073709551615"}}) {
     EXPECT_EQ(on_a({"wait", "0123456789ab", more[0], more[1]}).status, kNoMatch) << more[0];
   }
 }
@@ -491,9 +504,16 @@ TEST_F(BadInputTest, UnknownCommands) {
 }
 
 TEST_F(BadInputTest, HelpIsOnStdout) {
-  std::vector<Arguments> commands = {{}, {"mount"}, {"unmount"}, {"serve"}, {"barrier"},
-                                     {"relationship"}, {"relationship", "create"},
-                                     {"relationship", "list"}, {"journal"}, {"journal", "list"}};
+  std::vector<Arguments> commands = {{},
+                                     {"mount"},
+                                     {"unmount"},
+                                     {"serve"},
+                                     {"barrier"},
+                                     {"relationship"},
+                                     {"relationship", "create"},
+                                     {"relationship", "list"},
+                                     {"journal"},
+                                     {"journal", "list"}};
   commands.insert(commands.end(), kOnAnId.begin(), kOnAnId.end());
   for (Arguments arguments : commands) {
     arguments.push_back("--help");

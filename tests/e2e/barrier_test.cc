@@ -33,8 +33,10 @@ class BarrierTest : public ::testing::Test {
   }
   // A hook that adds a line with these values of its environment to a file outside.
   std::string note(const std::string& who) const {
-    return "echo \"" + who + " ${EPOCHFS_EPOCH-unset} ${EPOCHFS_BARRIER_STATUS-unset} "
-           "$EPOCHFS_MOUNTPOINT\" >>" + notes();
+    return "echo \"" + who +
+           " ${EPOCHFS_EPOCH-unset} ${EPOCHFS_BARRIER_STATUS-unset} "
+           "$EPOCHFS_MOUNTPOINT\" >>" +
+           notes();
   }
   std::string notes() const { return *host_ / "notes"; }
   std::string noted(const std::string& who, const std::string& epoch,
@@ -99,8 +101,7 @@ TEST_F(BarrierTest, HooksRunInOrderAroundTheCut) {
   EXPECT_EQ(outcome.out, "1\n") << "nothing but the number";
   EXPECT_NE(outcome.err.find("said\n"), std::string::npos) << outcome.err;
   EXPECT_NE(outcome.err.find("too\n"), std::string::npos) << outcome.err;
-  EXPECT_EQ(read_whole_file(notes()),
-            noted("before", "unset", "unset") + noted("after", "1", "0"));
+  EXPECT_EQ(read_whole_file(notes()), noted("before", "unset", "unset") + noted("after", "1", "0"));
   const Arguments list = {"journal", "list", data_, "--type", "create", "--epoch"};
   EXPECT_TRUE(host_->must(words(list, {"1"})).ends_with("  f"));
   EXPECT_TRUE(host_->must(words(list, {"2"})).ends_with("  g"));
@@ -144,13 +145,13 @@ TEST_F(BarrierTest, WhenTheHookAfterFailsTheEpochIsSealed) {
 
 TEST_F(BarrierTest, AnInterruptedCommandRunsTheHookAfter) {
   for (int number : {SIGINT, SIGTERM}) {
-    Background command(host_->command({"barrier", data_, "--before", "echo begun; sleep 1000",
-                                       "--after", note("after")}));
+    Background command(host_->command(
+        {"barrier", data_, "--before", "echo begun; sleep 1000", "--after", note("after")}));
     ASSERT_TRUE(command.wait_for_line("begun", Host::kPatience));
     command.signal(number);
     EXPECT_EQ(command.wait(Host::kPatience), 128 + number) << command.said();
-    EXPECT_TRUE(read_whole_file(notes()).ends_with(
-        noted("after", "", std::to_string(128 + number))));
+    EXPECT_TRUE(
+        read_whole_file(notes()).ends_with(noted("after", "", std::to_string(128 + number))));
   }
   EXPECT_EQ(epochs(data_), "");
 }

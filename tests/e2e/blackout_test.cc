@@ -51,8 +51,10 @@ TEST_F(BlackoutTest, StopsAndResumes) {
   const ReplicaStatus before = replica().status();
   write_file(data() + "/within", "within the window");
   const uint64_t epoch = replica().barrier();
-  EXPECT_EQ(a().epochfs({"wait", replica().id(), "--epoch", std::to_string(epoch), "--timeout",
-                         "3"}).status, 8);
+  EXPECT_EQ(
+      a().epochfs({"wait", replica().id(), "--epoch", std::to_string(epoch), "--timeout", "3"})
+          .status,
+      8);
   EXPECT_TRUE(same_tree(held, snapshot(copy())));
   EXPECT_EQ(replica().status().bytes_sent, before.bytes_sent);
   EXPECT_EQ(replica().status().recovery_epoch, before.recovery_epoch);
@@ -171,8 +173,9 @@ const Refused kRefused[] = {
     {"SixtyMinutes", {"MON 22:60-23:00"}, "22:60-23:00"},
     {"StartIsEnd", {"MON 22:00-22:00"}, "equal"},
     {"WholeWeek", {"SUN,MON,TUE,WED,THU,FRI,SAT 00:00-24:00"}, "whole week"},
-    {"WholeWeekInTwo", {"SUN,MON,TUE,WED,THU,FRI,SAT 00:00-13:00",
-                        "SUN,MON,TUE,WED,THU,FRI,SAT 12:00-24:00"}, "whole week"},
+    {"WholeWeekInTwo",
+     {"SUN,MON,TUE,WED,THU,FRI,SAT 00:00-13:00", "SUN,MON,TUE,WED,THU,FRI,SAT 12:00-24:00"},
+     "whole week"},
     {"Eleven", kElevenWindows, "at most 10"},
 };
 

@@ -53,7 +53,8 @@ std::vector<std::string> names_in(const std::string& dir) {
 }
 std::vector<uint64_t> numbers_in(const std::string& dir) {
   std::vector<uint64_t> numbers;
-  for (const auto& name : names_in(dir)) numbers.push_back(std::strtoull(name.c_str(), nullptr, 10));
+  for (const auto& name : names_in(dir))
+    numbers.push_back(std::strtoull(name.c_str(), nullptr, 10));
   std::sort(numbers.begin(), numbers.end());
   return numbers;
 }
@@ -205,7 +206,8 @@ int hold_mapped(Place& place, size_t pages) {
   if (place.mapped) return 0;
   place.held = open_file(place / "pages", O_CREAT | O_RDWR);
   if (!place.held || ::ftruncate(place.held.get(), off_t(pages * kPage)) != 0) return errno;
-  void* at = ::mmap(nullptr, pages * kPage, PROT_READ | PROT_WRITE, MAP_SHARED, place.held.get(), 0);
+  void* at =
+      ::mmap(nullptr, pages * kPage, PROT_READ | PROT_WRITE, MAP_SHARED, place.held.get(), 0);
   if (at == MAP_FAILED) return errno;
   place.mapped.reset(static_cast<char*>(at), [pages](char* p) { ::munmap(p, pages * kPage); });
   return 0;
@@ -390,12 +392,16 @@ int come_and_go(const Place& place, uint64_t n, Make make, Remove remove) {
   return n == 1 ? 0 : outcome(remove((place / std::to_string(n - 1)).c_str()));
 }
 int make_and_unlink(Place& place, uint64_t n) {
-  return come_and_go(place, n, [&](const std::string& path) { return write_block(path, n); }, ::unlink);
+  return come_and_go(
+      place, n, [&](const std::string& path) { return write_block(path, n); }, ::unlink);
 }
 int make_and_remove_directory(Place& place, uint64_t n) {
-  return come_and_go(place, n, [](const std::string& path) {
-    return ::mkdir(path.c_str(), 0755) == 0 || errno == EEXIST ? 0 : errno;
-  }, ::rmdir);
+  return come_and_go(
+      place, n,
+      [](const std::string& path) {
+        return ::mkdir(path.c_str(), 0755) == 0 || errno == EEXIST ? 0 : errno;
+      },
+      ::rmdir);
 }
 Count read_come_and_gone(const std::string& dir) {
   const std::vector<uint64_t> names = numbers_in(dir);

@@ -26,8 +26,8 @@ bool is_of_a_dead_mount(int error) {
 }  // namespace
 
 SharedMemory::SharedMemory(size_t bytes) : bytes_(bytes) {
-  at_ = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-               MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  at_ = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE,
+               -1, 0);
   if (at_ == MAP_FAILED) throw Failure(fmt::format("share memory: {}", std::strerror(errno)));
 }
 SharedMemory::~SharedMemory() { ::munmap(at_, bytes_); }
@@ -104,8 +104,9 @@ std::string not_a_cut(const std::vector<std::unique_ptr<Chain>>& chains, const s
                          chain.describe(root), returned, cut);
     }
     if (chain.way_.ordered && returned < latest) {
-      return fmt::format("{}; the next had returned at {}, before one began at {} that is there: {}",
-                         chain.describe(root), returned, latest, latest_chain->describe(root));
+      return fmt::format(
+          "{}; the next had returned at {}, before one began at {} that is there: {}",
+          chain.describe(root), returned, latest, latest_chain->describe(root));
     }
   }
   return "";

@@ -57,8 +57,8 @@ class Shared {
 
 // When a cut was made, as far as that is known.
 struct CutTime {
-  Time asked = 0;      // what had returned by then is in the cut
-  Time at = 0;         // and of the ordered, what by then; 0: not known
+  Time asked = 0;  // what had returned by then is in the cut
+  Time at = 0;     // and of the ordered, what by then; 0: not known
 };
 
 class Chain {

@@ -29,8 +29,8 @@ void PrintTo(const Change& change, std::ostream* out) { *out << describe(change.
 const Change kChanges[] = {
     {"Create", {.kind = Kind::kCreate, .path = "new", .mode = 0640, .length = 5000, .seed = 1}},
     {"CreateEmpty", {.kind = Kind::kCreate, .path = "new", .mode = 0640}},
-    {"CreateWithoutName", {.kind = Kind::kTemporary, .path = "new", .mode = 0640, .length = 9,
-                           .seed = 1}},
+    {"CreateWithoutName",
+     {.kind = Kind::kTemporary, .path = "new", .mode = 0640, .length = 9, .seed = 1}},
     {"MakeDirectory", {.kind = Kind::kMakeDirectory, .path = "new", .mode = 0710}},
     {"MakeFifo", {.kind = Kind::kMakeNode, .path = "new", .mode = S_IFIFO | 0600}},
     {"MakeSymlink", {.kind = Kind::kSymlink, .path = "new", .value = "nowhere"}},
@@ -50,24 +50,32 @@ const Change kChanges[] = {
     {"RenameOntoADirectory", {.kind = Kind::kRename, .path = "directory", .path2 = "empty"}},
     {"RenameOfASymlink", {.kind = Kind::kRename, .path = "link", .path2 = "new"}},
     {"RenameOfAFifo", {.kind = Kind::kRename, .path = "fifo", .path2 = "new"}},
-    {"ExchangeOfFileAndDirectory", {.kind = Kind::kRename, .path = "file", .path2 = "directory",
-                                    .mode = RENAME_EXCHANGE}},
+    {"ExchangeOfFileAndDirectory",
+     {.kind = Kind::kRename, .path = "file", .path2 = "directory", .mode = RENAME_EXCHANGE}},
     {"Write", {.kind = Kind::kWrite, .path = "file", .offset = 3000, .length = 3000, .seed = 1}},
-    {"WriteBehindTheEnd", {.kind = Kind::kWrite, .path = "file", .offset = 900'000, .length = 9,
-                           .seed = 1}},
-    {"WriteThroughASecondName", {.kind = Kind::kWrite, .path = "linked-too", .length = 9,
-                                 .seed = 1}},
+    {"WriteBehindTheEnd",
+     {.kind = Kind::kWrite, .path = "file", .offset = 900'000, .length = 9, .seed = 1}},
+    {"WriteThroughASecondName",
+     {.kind = Kind::kWrite, .path = "linked-too", .length = 9, .seed = 1}},
     {"Append", {.kind = Kind::kAppend, .path = "file", .length = 5000, .seed = 1}},
-    {"WriteMapped", {.kind = Kind::kMapWrite, .path = "file", .offset = 100, .length = 20'000,
-                     .seed = 1}},
+    {"WriteMapped",
+     {.kind = Kind::kMapWrite, .path = "file", .offset = 100, .length = 20'000, .seed = 1}},
     {"Shrink", {.kind = Kind::kTruncate, .path = "file", .length = 1000}},
     {"Empty", {.kind = Kind::kTruncate, .path = "file"}},
     {"Grow", {.kind = Kind::kTruncate, .path = "file", .length = 1'000'000}},
-    {"Punch", {.kind = Kind::kAllocate, .path = "file",
-               .mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, .offset = 4096,
-               .length = 8192}},
-    {"CopyRange", {.kind = Kind::kCopyRange, .path = "file", .path2 = "linked", .offset = 10,
-                   .offset2 = 20, .length = 30'000}},
+    {"Punch",
+     {.kind = Kind::kAllocate,
+      .path = "file",
+      .mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+      .offset = 4096,
+      .length = 8192}},
+    {"CopyRange",
+     {.kind = Kind::kCopyRange,
+      .path = "file",
+      .path2 = "linked",
+      .offset = 10,
+      .offset2 = 20,
+      .length = 30'000}},
     {"ModeOfAFile", {.kind = Kind::kChangeMode, .path = "file", .mode = 04711}},
     {"ModeOfADirectory", {.kind = Kind::kChangeMode, .path = "directory", .mode = 01700}},
     {"ModeOfAFifo", {.kind = Kind::kChangeMode, .path = "fifo", .mode = 0622}},
@@ -77,17 +85,16 @@ const Change kChanges[] = {
     {"OwnerOfASymlink", {.kind = Kind::kChangeOwner, .path = "link", .uid = 1, .gid = 2}},
     {"OwnerOfAFifo", {.kind = Kind::kChangeOwner, .path = "fifo", .uid = 1, .gid = 2}},
     {"TimeOfAFile", {.kind = Kind::kChangeTimes, .path = "file", .seconds = 5, .nanoseconds = 7}},
-    {"TimeOfADirectory", {.kind = Kind::kChangeTimes, .path = "directory", .seconds = -5,
-                          .nanoseconds = 999'999'999}},
+    {"TimeOfADirectory",
+     {.kind = Kind::kChangeTimes, .path = "directory", .seconds = -5, .nanoseconds = 999'999'999}},
     {"TimeOfASymlink", {.kind = Kind::kChangeTimes, .path = "link", .seconds = 5}},
     {"TimeOfAFifo", {.kind = Kind::kChangeTimes, .path = "fifo", .seconds = 5}},
     {"XattrOfAFile", {.kind = Kind::kSetXattr, .path = "file", .name = "user.x", .value = "1"}},
-    {"XattrOfADirectory", {.kind = Kind::kSetXattr, .path = "directory", .name = "user.x",
-                           .value = ""}},
-    {"XattrOfASymlink", {.kind = Kind::kSetXattr, .path = "link", .name = "trusted.x",
-                         .value = "1"}},
-    {"XattrOfAFifo", {.kind = Kind::kSetXattr, .path = "fifo", .name = "trusted.x",
-                      .value = "1"}},
+    {"XattrOfADirectory",
+     {.kind = Kind::kSetXattr, .path = "directory", .name = "user.x", .value = ""}},
+    {"XattrOfASymlink",
+     {.kind = Kind::kSetXattr, .path = "link", .name = "trusted.x", .value = "1"}},
+    {"XattrOfAFifo", {.kind = Kind::kSetXattr, .path = "fifo", .name = "trusted.x", .value = "1"}},
     {"XattrRemoved", {.kind = Kind::kRemoveXattr, .path = "file", .name = "user.there"}},
     {"ModeOfTheRoot", {.kind = Kind::kChangeMode, .path = "", .mode = 0711}},
     {"TimeOfTheRoot", {.kind = Kind::kChangeTimes, .path = "", .seconds = 5}},
@@ -184,7 +191,9 @@ class FirstNameTest : public CostTest {
   }
   void give_name(const UniqueFd& fd, const std::string& name) {
     EXPECT_EQ(::linkat(AT_FDCWD, proc_path(fd.get()).c_str(), AT_FDCWD, path(name).c_str(),
-                       AT_SYMLINK_FOLLOW), 0) << strerror(errno);
+                       AT_SYMLINK_FOLLOW),
+              0)
+        << strerror(errno);
   }
 };
 
@@ -238,7 +247,9 @@ TEST_F(FirstNameTest, ComesBehindACheckpoint) {
 // The net effect alone is sent, whether it is told by records or by checkpoints.
 class NetEffectTest : public CostTest, public ::testing::WithParamInterface<bool> {
  protected:
-  void establish() { establish_with(checkpoints() ? Arguments{"--journal-quota", "4M"} : Arguments{}); }
+  void establish() {
+    establish_with(checkpoints() ? Arguments{"--journal-quota", "4M"} : Arguments{});
+  }
   bool checkpoints() const { return GetParam(); }
   void begin() {
     ASSERT_TRUE(replica().becomes_equal());

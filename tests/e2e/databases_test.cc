@@ -98,7 +98,8 @@ class PostgresTest : public DatabaseTest {
     DatabaseTest::SetUp();
     if (IsSkipped()) return;
     std::error_code ignored;
-    for (const auto& version : std::filesystem::directory_iterator("/usr/lib/postgresql", ignored)) {
+    for (const auto& version :
+         std::filesystem::directory_iterator("/usr/lib/postgresql", ignored)) {
       const std::filesystem::path bin = version.path() / "bin";
       if (exists(bin / "pgbench") && exists(bin / "pg_amcheck")) programs_ = bin;
     }
@@ -127,8 +128,8 @@ class PostgresTest : public DatabaseTest {
   }
   Outcome start(const std::string& data, const std::string& settings) {
     started_.insert(data);
-    const Outcome made = run({.argv = {"install", "-d", "-o", "postgres", socket_of(data)}},
-                             Host::kPatience);
+    const Outcome made =
+        run({.argv = {"install", "-d", "-o", "postgres", socket_of(data)}}, Host::kPatience);
     if (made.status != 0) return made;
     Outcome started = postgres(
         "pg_ctl", {"-D", data, "-w", "-t", "60", "-l", data + "/log", "-o",
@@ -165,13 +166,14 @@ class PostgresTest : public DatabaseTest {
 
  private:
   Outcome check_tables(const std::string& data) {
-    const Outcome indexes = postgres("pg_amcheck", {"-h", socket_of(data), "--install-missing",
-                                                    "--heapallindexed", "postgres"});
+    const Outcome indexes = postgres(
+        "pg_amcheck", {"-h", socket_of(data), "--install-missing", "--heapallindexed", "postgres"});
     if (indexes.status != 0) return indexes;
-    const Outcome sums = query(data,  // as pgbench's transactions leave them
-        "select sum(delta) = (select sum(abalance) from pgbench_accounts) and "
-        "sum(delta) = (select sum(tbalance) from pgbench_tellers) and "
-        "sum(delta) = (select sum(bbalance) from pgbench_branches) from pgbench_history");
+    const Outcome sums =
+        query(data,  // as pgbench's transactions leave them
+              "select sum(delta) = (select sum(abalance) from pgbench_accounts) and "
+              "sum(delta) = (select sum(tbalance) from pgbench_tellers) and "
+              "sum(delta) = (select sum(bbalance) from pgbench_branches) from pgbench_history");
     if (sums.out != "t\n") return {.status = 1, .out = "the sums differ", .err = sums.err};
     return query(data, kTransactions);
   }
@@ -185,8 +187,8 @@ TEST_F(PostgresTest, StartsInAnyEpoch) {
   make_directory(cluster);
   ASSERT_EQ(run({.argv = {"chown", "postgres:postgres", cluster}}, Host::kPatience).status, 0);
   // Small segments of the log are renamed and reused all the time.
-  Outcome outcome = postgres("initdb", {"-D", cluster, "--data-checksums", "--wal-segsize=1",
-                                        "--no-sync", "-A", "trust"});
+  Outcome outcome = postgres(
+      "initdb", {"-D", cluster, "--data-checksums", "--wal-segsize=1", "--no-sync", "-A", "trust"});
   ASSERT_EQ(outcome.status, 0) << outcome.err;
   // Next to no cache: pages are written as soon as the log allows, and one that is newer than the
   // log is noticed. Each write is in an epoch or is not, so no page can be torn.
@@ -194,8 +196,8 @@ TEST_F(PostgresTest, StartsInAnyEpoch) {
   ASSERT_EQ(outcome.status, 0) << outcome.out << outcome.err;
   outcome = postgres("pgbench", {"-h", socket_of(cluster), "-i", "-q", "-s", "2", "postgres"});
   ASSERT_EQ(outcome.status, 0) << outcome.err;
-  Background clients(as_postgres("pgbench", {"-h", socket_of(cluster), "-n", "-c", "4", "-T", "3600",
-                                             "postgres"}));
+  Background clients(as_postgres(
+      "pgbench", {"-h", socket_of(cluster), "-n", "-c", "4", "-T", "3600", "postgres"}));
   const auto done = [&] {
     if (!clients.running()) throw Failure(clients.said());
     return std::strtoull(query(cluster, kTransactions).out.c_str(), nullptr, 10);

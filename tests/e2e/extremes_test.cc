@@ -39,8 +39,7 @@ TEST_F(ExtremesTest, ASparseFileOfATerabyteWithDataFarApart) {
   ASSERT_TRUE(fd);
   for (uint64_t offset : {uint64_t(0), 2 * kGigabyte - 1, 4 * kGigabyte - 5, 1000 * kGigabyte}) {
     const std::string bytes = bytes_of(offset + 1, 100'000);
-    ASSERT_EQ(::pwrite(fd.get(), bytes.data(), bytes.size(), off_t(offset)),
-              ssize_t(bytes.size()));
+    ASSERT_EQ(::pwrite(fd.get(), bytes.data(), bytes.size(), off_t(offset)), ssize_t(bytes.size()));
   }
   EXPECT_TRUE(replica().becomes_equal());
   // A little change of it is a little change.

@@ -119,13 +119,18 @@ void make_xattrs(const std::string& in) {
   }
   write_file(in + "/acl", "acl");
   set_xattr(in + "/acl", "system.posix_acl_access",
-            acl({{kAclUserObject, 6, kAclNobody}, {kAclUser, 7, 12345},
-                 {kAclGroupObject, 4, kAclNobody}, {kAclGroup, 4, 54321},
-                 {kAclMask, 7, kAclNobody}, {kAclOther, 0, kAclNobody}}));
+            acl({{kAclUserObject, 6, kAclNobody},
+                 {kAclUser, 7, 12345},
+                 {kAclGroupObject, 4, kAclNobody},
+                 {kAclGroup, 4, 54321},
+                 {kAclMask, 7, kAclNobody},
+                 {kAclOther, 0, kAclNobody}}));
   make_directory(in + "/default-acl");
   set_xattr(in + "/default-acl", "system.posix_acl_default",
-            acl({{kAclUserObject, 7, kAclNobody}, {kAclUser, 5, 12345},
-                 {kAclGroupObject, 5, kAclNobody}, {kAclMask, 5, kAclNobody},
+            acl({{kAclUserObject, 7, kAclNobody},
+                 {kAclUser, 5, 12345},
+                 {kAclGroupObject, 5, kAclNobody},
+                 {kAclMask, 5, kAclNobody},
                  {kAclOther, 0, kAclNobody}}));
   write_file(in + "/default-acl/inherited", "inherited");
 }

@@ -41,8 +41,8 @@ std::string program() {
 
 std::string temporary_folder(const std::string& name) {
   const char* below = std::getenv("TMPDIR");
-  std::string path = fmt::format("{}/epochfs-e2e-{}.XXXXXX",
-                                 below && *below ? below : "/var/tmp", name);
+  std::string path =
+      fmt::format("{}/epochfs-e2e-{}.XXXXXX", below && *below ? below : "/var/tmp", name);
   if (!::mkdtemp(path.data())) throw_errno("make folder " + path);
   // As others see it: parents of what they may use must let them pass.
   if (::chmod(path.c_str(), 0755) != 0) throw_errno("change mode of " + path);

@@ -59,8 +59,8 @@ class Host {
   // Returns when it listens, on the same port as before if it ran before.
   void start_daemon();
   void start_daemon_elsewhere();  // on another port
-  void stop_daemon();  // as the administrator does; it must end well
-  void kill_daemon();  // SIGKILL
+  void stop_daemon();             // as the administrator does; it must end well
+  void kill_daemon();             // SIGKILL
   // It stops where it is, and goes on: a host that is very slow for a while.
   void freeze_daemon();
   void thaw_daemon();

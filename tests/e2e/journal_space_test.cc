@@ -47,11 +47,15 @@ class JournalSpaceTest : public TwoHosts {
                               info);
     auto s = info.getSpace();
     return {s.getSegmentBytes() + s.getCheckpointBytes() + s.getPreImageBytes(),
-            s.getCheckpoints(), info.getRecordsLost(), s.getPressure().cStr(), s.getBlocking(),
+            s.getCheckpoints(),
+            info.getRecordsLost(),
+            s.getPressure().cStr(),
+            s.getBlocking(),
             outcome.status};
   }
   // One small write after the other into one file; false: one of them failed.
-  bool rewrite(const std::string& name, uint64_t writes, const std::function<uint64_t(uint64_t)>& at) {
+  bool rewrite(const std::string& name, uint64_t writes,
+               const std::function<uint64_t(uint64_t)>& at) {
     UniqueFd fd(::open((data() + "/" + name).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
     for (uint64_t i = 0; i < writes; ++i) {
       if (::pwrite(fd.get(), &i, sizeof i, off_t(at(i))) != ssize_t(sizeof i)) return false;
@@ -223,8 +227,9 @@ TEST_F(JournalSpaceTest, ManyChangesInOnePlaceEndInAComparisonOfThatSubtree) {
       if (n % 50 == 0) busy.run(3);
       if (n % 500 == 0) quiet.run(3);
       if (n % 1000 == 0) {  // out of it, from before and from now
-        ASSERT_EQ(::rename(file(round, n).c_str(),
-                           fmt::format("{}/out/{}-{}", data(), round, n).c_str()), 0);
+        ASSERT_EQ(
+            ::rename(file(round, n).c_str(), fmt::format("{}/out/{}-{}", data(), round, n).c_str()),
+            0);
         if (n + 1 < made_before) {
           ASSERT_EQ(::unlink(file(round - 1, n + 1).c_str()), 0);
         }
@@ -240,7 +245,8 @@ TEST_F(JournalSpaceTest, ManyChangesInOnePlaceEndInAComparisonOfThatSubtree) {
     // A whole directory leaves it, known to the target or not.
     if (round > 0) {
       ASSERT_EQ(::rename(fmt::format("{}/work/busy/{}", data(), round - 1).c_str(),
-                         fmt::format("{}/out/{}", data(), round - 1).c_str()), 0);
+                         fmt::format("{}/out/{}", data(), round - 1).c_str()),
+                0);
     }
     std::jthread writer([&] { busy.run(1000); });
     replica().go_on();
@@ -248,9 +254,8 @@ TEST_F(JournalSpaceTest, ManyChangesInOnePlaceEndInAComparisonOfThatSubtree) {
       b().kill_daemon();
       b().start_daemon();
     }
-    eventually("it is compared", [&] {
-      return replica().status().compared_ended_ns > compared_before;
-    });
+    eventually("it is compared",
+               [&] { return replica().status().compared_ended_ns > compared_before; });
     writer.join();
     ASSERT_TRUE(replica().becomes_equal()) << "round " << round;
     const ReplicaStatus now = replica().status();
@@ -342,8 +347,9 @@ TEST_F(JournalSpaceTest, AFullDiskStopsNoApplicationAndLosesNoDifference) {
   eventually("the relationship says so", [&] { return replica().status().exit_status == 3; });
 
   ASSERT_EQ(::unlink((disk.path() + "/filler").c_str()), 0);
-  eventually("an epoch can be sealed again",
-             [&] { return a().epochfs({"barrier", data()}).status == 0; });
+  eventually("an epoch can be sealed again", [&] {
+    return a().epochfs({"barrier", data()}).status == 0;
+  });
   replica().go_on();
   EXPECT_TRUE(replica().becomes_equal());
   EXPECT_EQ(replica().status().compared_reason, "the journal was full");

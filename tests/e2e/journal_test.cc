@@ -40,11 +40,20 @@ Entry parse(const std::string& line) {
   auto built = message.initRoot<rpc::JournalEntry>();
   json.decode(kj::ArrayPtr<const char>(line.data(), line.size()), built);
   const auto e = built.asReader();
-  return {.operation = std::string(e.getOperation()), .path = std::string(e.getPath()),
-          .new_path = std::string(e.getNewPath()), .command = std::string(e.getCommand()),
-          .lsn = e.getLsn(), .epoch = e.getEpoch(), .inode = e.getInode(),
-          .offset = e.getOffset(), .length = e.getLength(), .time_ns = e.getTimeNs(),
-          .uid = e.getUid(), .pid = e.getPid(), .gone = e.getPathGone(), .known = e.getPathKnown()};
+  return {.operation = std::string(e.getOperation()),
+          .path = std::string(e.getPath()),
+          .new_path = std::string(e.getNewPath()),
+          .command = std::string(e.getCommand()),
+          .lsn = e.getLsn(),
+          .epoch = e.getEpoch(),
+          .inode = e.getInode(),
+          .offset = e.getOffset(),
+          .length = e.getLength(),
+          .time_ns = e.getTimeNs(),
+          .uid = e.getUid(),
+          .pid = e.getPid(),
+          .gone = e.getPathGone(),
+          .known = e.getPathKnown()};
 }
 
 class JournalTest : public ::testing::Test {
@@ -256,7 +265,8 @@ TEST_F(JournalTest, ShowEpochsAndSummaryAgreeWithTheList) {
   const std::string epochs = host_->must({"journal", "epochs", data_, "--json", "--epoch", sealed});
   EXPECT_NE(epochs.find("\"bytes\":\"5\""), std::string::npos) << epochs;
   EXPECT_NE(epochs.find("\"state\":\"sealed\""), std::string::npos) << epochs;
-  const std::string summary = host_->must({"journal", "list", data_, "--summary", "path", "--json"});
+  const std::string summary =
+      host_->must({"journal", "list", data_, "--summary", "path", "--json"});
   EXPECT_NE(summary.find("\"path\":\"file\""), std::string::npos) << summary;
 }
 
@@ -288,8 +298,8 @@ TEST_F(JournalTest, AnybodyMayReadACopyThatIsTheirs) {
   ASSERT_EQ(::chown(copy.c_str(), 65534, 65534), 0);
   auto as_nobody = [&](const Arguments& more) {
     Command command = host_->command({});
-    Arguments words = {"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
-                       command.argv[0], "journal"};
+    Arguments words = {"setpriv", "--reuid",        "65534",         "--regid",
+                       "65534",   "--clear-groups", command.argv[0], "journal"};
     words.insert(words.end(), more.begin(), more.end());
     command.argv = words;
     return ::epochfs::testing::run(command, Milliseconds(10'000));

@@ -69,8 +69,8 @@ TEST_P(KillDaemonTest, DuringEdits) {
     start_victims();
   }
   EXPECT_TRUE(replica().becomes_equal());
-  EXPECT_TRUE(same_tree(mutator.model().snapshot(), snapshot(copy()),
-                        {.times = false, .holes = false}));
+  EXPECT_TRUE(
+      same_tree(mutator.model().snapshot(), snapshot(copy()), {.times = false, .holes = false}));
 }
 
 // A change that takes a while to ship: what has arrived is not sent once more.
@@ -80,7 +80,8 @@ TEST_P(KillDaemonTest, InTheMiddleOfALargeFile) {
   const uint64_t before = b().stored_bytes();
   write_large_file(data() + "/large", 400 << 20, 7);
   const uint64_t epoch = replica().barrier();
-  eventually("some of the file has arrived", [&] { return b().stored_bytes() > before + (20 << 20); });
+  eventually("some of the file has arrived",
+             [&] { return b().stored_bytes() > before + (20 << 20); });
   kill_and_restart();
   replica().wait_for_epoch(epoch);
   EXPECT_TRUE(replica().becomes_equal());

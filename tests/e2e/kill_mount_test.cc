@@ -251,8 +251,8 @@ TEST_F(KillMountTest, WithEverythingElseKilledToo) {
     start_daemons();
   }
   EXPECT_TRUE(replica().becomes_equal());
-  EXPECT_TRUE(same_tree(mutator.model().snapshot(), snapshot(copy()),
-                        {.times = false, .holes = false}));
+  EXPECT_TRUE(
+      same_tree(mutator.model().snapshot(), snapshot(copy()), {.times = false, .holes = false}));
 }
 
 TEST_F(KillMountTest, InTheForegroundItEndsInOrderOnSigterm) {

@@ -147,8 +147,7 @@ int Model::rename(const Operation& o) {
   if (to.error) return to.error;
   const bool exchange = o.mode & RENAME_EXCHANGE;
   auto is_ancestor = [](const NodePointer& node, const Place& place) {
-    return std::find(place.ancestors.begin(), place.ancestors.end(), node) !=
-           place.ancestors.end();
+    return std::find(place.ancestors.begin(), place.ancestors.end(), node) != place.ancestors.end();
   };
   if (!from.node) return ENOENT;
   if ((o.mode & RENAME_NOREPLACE) && to.node) return EEXIST;
@@ -245,8 +244,12 @@ TreeSnapshot Model::snapshot() const {
   const std::function<void(const Node&, const std::string&)> add = [&](const Node& node,
                                                                        const std::string& path) {
     TreeEntry& entry = out[path.empty() ? "." : path];
-    entry = {.mode = node.mode, .uid = node.uid, .gid = node.gid, .rdev = node.rdev,
-             .symlink_target = node.symlink_target, .xattrs = node.xattrs};
+    entry = {.mode = node.mode,
+             .uid = node.uid,
+             .gid = node.gid,
+             .rdev = node.rdev,
+             .symlink_target = node.symlink_target,
+             .xattrs = node.xattrs};
     if (!node.is_directory()) entry.links = node.links;
     if (node.type() == S_IFREG) entry.size = node.content.size();
     if (node.type() == S_IFREG) entry.content_hash = node.content.hash();
@@ -276,8 +279,10 @@ std::vector<Model::Listed> Model::list() const {
 
 void Model::list_below(const Node& node, const std::string& path, std::vector<Listed>& out) {
   for (const auto& [name, child] : node.children) {
-    Listed listed{.path = path.empty() ? name : path + "/" + name, .type = child->type(),
-                  .size = child->content.size(), .node = child->number,
+    Listed listed{.path = path.empty() ? name : path + "/" + name,
+                  .type = child->type(),
+                  .size = child->content.size(),
+                  .node = child->number,
                   .empty = child->children.empty()};
     for (const auto& [xattr, value] : child->xattrs) listed.xattrs.push_back(xattr);
     out.push_back(listed);

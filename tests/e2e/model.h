@@ -42,8 +42,8 @@ class Model {
     std::string path;
     uint32_t type = 0;  // as in st_mode
     uint64_t size = 0;
-    uint64_t node = 0;  // the same for names of one file
-    bool empty = false; // of a directory
+    uint64_t node = 0;   // the same for names of one file
+    bool empty = false;  // of a directory
     std::vector<std::string> xattrs = {};
   };
   std::vector<Listed> list() const;

@@ -45,7 +45,7 @@ class MountTest : public ::testing::Test {
 };
 
 struct stat status_of(const std::string& path) {
-  struct stat st{};
+  struct stat st {};
   EXPECT_EQ(::stat(path.c_str(), &st), 0);
   return st;
 }
@@ -69,7 +69,8 @@ TEST_F(MountTest, AnExchangeOfDirectoriesIsAChangeOfBoth) {
   for (const char* name : {"a", "a/x", "b", "b/y"}) make_directory(*this / name);
   const ino_t x = status_of(*this / "a/x").st_ino, y = status_of(*this / "b/y").st_ino;
   ASSERT_EQ(::renameat2(AT_FDCWD, (*this / "a/x").c_str(), AT_FDCWD, (*this / "b/y").c_str(),
-                        RENAME_EXCHANGE), 0);
+                        RENAME_EXCHANGE),
+            0);
   EXPECT_EQ(count_records("rename", x), 1u);
   EXPECT_EQ(count_records("setattr", y), 1u);
 }

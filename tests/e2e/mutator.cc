@@ -19,15 +19,30 @@ namespace {
 using Kind = Operation::Kind;
 
 constexpr size_t kDeepest = 5;
-constexpr uint64_t kLargest = 1 << 20;      // of a file, but for sparse ones
+constexpr uint64_t kLargest = 1 << 20;     // of a file, but for sparse ones
 constexpr uint64_t kFarAway = 3ull << 30;  // where those end, about
 
 const std::string kNames[] = {
-    "a", "b", "c", "d", "data", "log", "Makefile", ".hidden", "...", "-rf",
-    "two words", " ", "new\nline", "tab\tand \\ and \"", "*?[x]", "\xff\xfe not UTF-8 \x80",
+    "a",
+    "b",
+    "c",
+    "d",
+    "data",
+    "log",
+    "Makefile",
+    ".hidden",
+    "...",
+    "-rf",
+    "two words",
+    " ",
+    "new\nline",
+    "tab\tand \\ and \"",
+    "*?[x]",
+    "\xff\xfe not UTF-8 \x80",
     "\xc3\xa9",   // a letter with an accent,
     "e\xcc\x81",  // and the same in two characters
-    std::string(255, 'n'), std::string(253, 'n') + "\xf0\x90",
+    std::string(255, 'n'),
+    std::string(253, 'n') + "\xf0\x90",
 };
 const char* const kXattrs[] = {"user.a", "user.b", "trusted.t"};
 constexpr uint32_t kModes[] = {0644, 0600, 0755, 0, 04755, 02755, 06711, 02644, 01777, 0444};
@@ -35,7 +50,10 @@ constexpr uint32_t kDirectoryModes[] = {0755, 0700, 02775, 01777, 03777, 0555};
 constexpr uint32_t kOwners[] = {0, 1, 1000, 65534, 4000000000};
 constexpr int kPunch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 constexpr int kAllocations[] = {
-    kPunch, FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 0,
+    kPunch,
+    FALLOC_FL_ZERO_RANGE,
+    FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+    0,
 };
 
 size_t depth(const std::string& path) {
@@ -45,30 +63,18 @@ size_t depth(const std::string& path) {
 }  // namespace
 
 const Mutator::Row Mutator::kRows[] = {
-    {16, &Mutator::create},
-    {5, &Mutator::make_directory},
-    {2, &Mutator::make_node},
-    {2, &Mutator::make_symlink},
-    {4, &Mutator::make_link},
-    {6, &Mutator::unlink},
-    {1, &Mutator::remove_tree},
-    {8, &Mutator::rename},
-    {2, &Mutator::swap_names},
-    {3, &Mutator::replace_by_rename},
-    {2, &Mutator::use_name_briefly},
-    {1, &Mutator::move_over_new_directory},
-    {10, &Mutator::write},
-    {5, &Mutator::append},
-    {3, &Mutator::write_mapped},
-    {5, &Mutator::truncate},
-    {4, &Mutator::allocate},
-    {2, &Mutator::copy_range},
-    {3, &Mutator::change_mode},
-    {3, &Mutator::change_owner},
-    {3, &Mutator::change_times},
-    {3, &Mutator::set_xattr},
-    {1, &Mutator::remove_xattr},
-    {2, &Mutator::do_what_must_fail},
+    {16, &Mutator::create},          {5, &Mutator::make_directory},
+    {2, &Mutator::make_node},        {2, &Mutator::make_symlink},
+    {4, &Mutator::make_link},        {6, &Mutator::unlink},
+    {1, &Mutator::remove_tree},      {8, &Mutator::rename},
+    {2, &Mutator::swap_names},       {3, &Mutator::replace_by_rename},
+    {2, &Mutator::use_name_briefly}, {1, &Mutator::move_over_new_directory},
+    {10, &Mutator::write},           {5, &Mutator::append},
+    {3, &Mutator::write_mapped},     {5, &Mutator::truncate},
+    {4, &Mutator::allocate},         {2, &Mutator::copy_range},
+    {3, &Mutator::change_mode},      {3, &Mutator::change_owner},
+    {3, &Mutator::change_times},     {3, &Mutator::set_xattr},
+    {1, &Mutator::remove_xattr},     {2, &Mutator::do_what_must_fail},
 };
 
 Mutator::Mutator(std::string directory, Random& random, Preallocation preallocation)
@@ -146,8 +152,11 @@ uint64_t Mutator::any_length() {
 void Mutator::create() {
   const bool temporary = random_.one_in(6);
   const uint64_t length = random_.one_in(4) ? 0 : any_length();
-  plan({.kind = temporary ? Kind::kTemporary : Kind::kCreate, .path = any_place(),
-        .mode = 0777 & random_.one_of(kModes), .length = length, .seed = random_.u64()});
+  plan({.kind = temporary ? Kind::kTemporary : Kind::kCreate,
+        .path = any_place(),
+        .mode = 0777 & random_.one_of(kModes),
+        .length = length,
+        .seed = random_.u64()});
 }
 
 void Mutator::make_directory() {
@@ -158,7 +167,9 @@ void Mutator::make_node() {
   constexpr uint32_t kTypes[] = {S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK};
   const uint32_t type = random_.one_of(kTypes);
   const bool device = type == S_IFCHR || type == S_IFBLK;
-  plan({.kind = Kind::kMakeNode, .path = any_place(), .mode = type | 0640,
+  plan({.kind = Kind::kMakeNode,
+        .path = any_place(),
+        .mode = type | 0640,
         .rdev = device ? makedev(random_.below(200), random_.below(70'000)) : 0});
 }
 
@@ -196,7 +207,9 @@ void Mutator::rename() {
   const Listed* file = random_.one_in(2) ? any(S_IFDIR) : any();
   const Listed* onto = random_.one_in(2) ? any() : nullptr;
   if (!file) return;
-  plan({.kind = Kind::kRename, .path = file->path, .path2 = onto ? onto->path : any_place(),
+  plan({.kind = Kind::kRename,
+        .path = file->path,
+        .path2 = onto ? onto->path : any_place(),
         .mode = random_.one_of(kFlags)});
 }
 
@@ -216,7 +229,10 @@ void Mutator::replace_by_rename() {
   const Listed* file = any(S_IFREG);
   if (!file) return;
   const std::string fresh = "fresh-" + std::to_string(random_.below(1'000'000));
-  plan({.kind = Kind::kCreate, .path = fresh, .mode = 0644, .length = any_length(),
+  plan({.kind = Kind::kCreate,
+        .path = fresh,
+        .mode = 0644,
+        .length = any_length(),
         .seed = random_.u64()});
   plan({.kind = Kind::kRename, .path = fresh, .path2 = file->path});
 }
@@ -246,16 +262,19 @@ void Mutator::move_over_new_directory() {
 void Mutator::write() {
   const Listed* file = any(S_IFREG);
   if (!file) return;
-  plan({.kind = Kind::kWrite, .path = file->path, .offset = any_offset(*file),
-        .length = any_length(), .seed = random_.u64()});
+  plan({.kind = Kind::kWrite,
+        .path = file->path,
+        .offset = any_offset(*file),
+        .length = any_length(),
+        .seed = random_.u64()});
 }
 
 void Mutator::append() {
   const Listed* file = any(S_IFREG);
   if (!file) return;
   for (uint64_t i = 0; i <= random_.below(3); ++i) {
-    plan({.kind = Kind::kAppend, .path = file->path, .length = any_length(),
-          .seed = random_.u64()});
+    plan(
+        {.kind = Kind::kAppend, .path = file->path, .length = any_length(), .seed = random_.u64()});
   }
 }
 
@@ -263,8 +282,11 @@ void Mutator::write_mapped() {
   const Listed* file = any(S_IFREG);
   if (!file || file->size == 0 || file->size > kLargest) return;
   const uint64_t offset = random_.below(file->size);
-  plan({.kind = Kind::kMapWrite, .path = file->path, .offset = offset,
-        .length = std::min(any_length(), file->size - offset), .seed = random_.u64()});
+  plan({.kind = Kind::kMapWrite,
+        .path = file->path,
+        .offset = offset,
+        .length = std::min(any_length(), file->size - offset),
+        .seed = random_.u64()});
 }
 
 void Mutator::truncate() {
@@ -282,8 +304,10 @@ void Mutator::allocate() {
   const Listed* file = any(S_IFREG);
   if (!file) return;
   const bool punch = preallocation_ == Preallocation::kNever;
-  plan({.kind = Kind::kAllocate, .path = file->path,
-        .mode = uint32_t(punch ? kPunch : random_.one_of(kAllocations)), .offset = any_offset(*file),
+  plan({.kind = Kind::kAllocate,
+        .path = file->path,
+        .mode = uint32_t(punch ? kPunch : random_.one_of(kAllocations)),
+        .offset = any_offset(*file),
         .length = any_length()});
 }
 
@@ -291,8 +315,11 @@ void Mutator::copy_range() {
   const Listed* from = any(S_IFREG);
   const Listed* to = any(S_IFREG);
   if (!from || !to || from->node == to->node) return;
-  plan({.kind = Kind::kCopyRange, .path = from->path, .path2 = to->path,
-        .offset = random_.below(from->size + 1), .offset2 = any_offset(*to),
+  plan({.kind = Kind::kCopyRange,
+        .path = from->path,
+        .path2 = to->path,
+        .offset = random_.below(from->size + 1),
+        .offset2 = any_offset(*to),
         .length = any_length()});
 }
 
@@ -302,20 +329,24 @@ void Mutator::change_mode() {
   const Listed* file = any();
   if (!file || file->type == S_IFLNK) return;
   const bool directory = file->type == S_IFDIR;
-  plan({.kind = Kind::kChangeMode, .path = file->path,
+  plan({.kind = Kind::kChangeMode,
+        .path = file->path,
         .mode = directory ? random_.one_of(kDirectoryModes) : random_.one_of(kModes)});
 }
 
 void Mutator::change_owner() {
   if (const Listed* file = any()) {
-    plan({.kind = Kind::kChangeOwner, .path = file->path, .uid = random_.one_of(kOwners),
+    plan({.kind = Kind::kChangeOwner,
+          .path = file->path,
+          .uid = random_.one_of(kOwners),
           .gid = random_.one_of(kOwners)});
   }
 }
 
 void Mutator::change_times() {
   if (const Listed* file = any()) {
-    plan({.kind = Kind::kChangeTimes, .path = file->path,
+    plan({.kind = Kind::kChangeTimes,
+          .path = file->path,
           .seconds = int64_t(random_.below(1ull << 33)) - (1ll << 31),  // 1901 to 2174
           .nanoseconds = int64_t(random_.below(1'000'000'000))});
   }
@@ -325,7 +356,8 @@ void Mutator::set_xattr() {
   const Listed* file = any();
   if (!file) return;
   const bool user = file->type == S_IFREG || file->type == S_IFDIR;
-  plan({.kind = Kind::kSetXattr, .path = file->path,
+  plan({.kind = Kind::kSetXattr,
+        .path = file->path,
         .name = user ? random_.one_of(kXattrs) : "trusted.t",
         .value = bytes_of(random_.u64(), random_.below(300))});
 }
@@ -343,13 +375,14 @@ void Mutator::do_what_must_fail() {
   const Listed* directory = any(S_IFDIR);
   if (!file || !directory) return;
   switch (random_.below(6)) {
-    case 0: return plan({.kind = Kind::kRename, .path = directory->path,
-                         .path2 = directory->path + "/below"});
+    case 0:
+      return plan(
+          {.kind = Kind::kRename, .path = directory->path, .path2 = directory->path + "/below"});
     case 1: return plan({.kind = Kind::kMakeDirectory, .path = file->path, .mode = 0755});
     case 2: return plan({.kind = Kind::kUnlink, .path = directory->path});
     case 3: return plan({.kind = Kind::kRename, .path = "not there", .path2 = file->path});
-    case 4: return plan({.kind = Kind::kRemoveXattr, .path = directory->path,
-                         .name = "user.not-there"});
+    case 4:
+      return plan({.kind = Kind::kRemoveXattr, .path = directory->path, .name = "user.not-there"});
     default: return plan({.kind = Kind::kLink, .path = directory->path, .path2 = any_place()});
   }
 }

@@ -47,7 +47,7 @@ class Mutator {
   const Listed* any(uint32_t type = 0);
   std::string any_directory();  // may be the root, ""
   std::string any_name();
-  std::string any_place();      // a name in a directory, in use or not
+  std::string any_place();  // a name in a directory, in use or not
   uint64_t any_offset(const Listed& file);
   uint64_t any_length();
 

@@ -59,10 +59,10 @@ std::string parent_of(const std::string& path) {
 
 void write_all(int fd, const std::string& bytes, const Operation& o) {
   for (size_t done = 0; done < bytes.size();) {
-    const ssize_t n = o.kind == Kind::kWrite
-                          ? ::pwrite(fd, bytes.data() + done, bytes.size() - done,
-                                     off_t(o.offset + done))
-                          : ::write(fd, bytes.data() + done, bytes.size() - done);
+    const ssize_t n =
+        o.kind == Kind::kWrite
+            ? ::pwrite(fd, bytes.data() + done, bytes.size() - done, off_t(o.offset + done))
+            : ::write(fd, bytes.data() + done, bytes.size() - done);
     if (n <= 0) throw_errno(describe(o));
     done += size_t(n);
   }
@@ -79,8 +79,8 @@ int create_temporary(int root, const Operation& o) {
   UniqueFd fd(::openat(root, parent_of(o.path).c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, o.mode));
   if (!fd) return errno;
   write_all(fd.get(), bytes_of(o.seed, o.length), o);
-  return outcome_of(::linkat(AT_FDCWD, proc_path(fd.get()).c_str(), root, o.path.c_str(),
-                             AT_SYMLINK_FOLLOW));
+  return outcome_of(
+      ::linkat(AT_FDCWD, proc_path(fd.get()).c_str(), root, o.path.c_str(), AT_SYMLINK_FOLLOW));
 }
 
 int write_to(int root, const Operation& o, int flags) {
@@ -130,8 +130,8 @@ int copy_range(int root, const Operation& o) {
 
 int change_times(int root, const Operation& o) {
   const timespec times[2] = {{0, UTIME_NOW}, {o.seconds, o.nanoseconds}};
-  return outcome_of(::utimensat(root, o.path.empty() ? "." : o.path.c_str(), times,
-                                AT_SYMLINK_NOFOLLOW));
+  return outcome_of(
+      ::utimensat(root, o.path.empty() ? "." : o.path.c_str(), times, AT_SYMLINK_NOFOLLOW));
 }
 
 }  // namespace
@@ -180,8 +180,7 @@ int perform(int root, const Operation& o) {
     case Kind::kLink: return outcome_of(::linkat(root, path, root, o.path2.c_str(), 0));
     case Kind::kUnlink: return outcome_of(::unlinkat(root, path, 0));
     case Kind::kRemoveDirectory: return outcome_of(::unlinkat(root, path, AT_REMOVEDIR));
-    case Kind::kRename:
-      return outcome_of(::renameat2(root, path, root, o.path2.c_str(), o.mode));
+    case Kind::kRename: return outcome_of(::renameat2(root, path, root, o.path2.c_str(), o.mode));
     case Kind::kWrite: return write_to(root, o, 0);
     case Kind::kAppend: return write_to(root, o, O_APPEND);
     case Kind::kMapWrite: return write_mapped(root, o);

@@ -28,8 +28,8 @@ std::string folder_for_images() {
 }  // namespace
 
 std::optional<std::string> PowerCutDisk::why_not(const std::string& type) {
-  for (const std::string& program : {std::string("mkfs.xfs"), "mkfs." + type,
-                                     std::string("losetup"), std::string("truncate")}) {
+  for (const std::string& program :
+       {std::string("mkfs.xfs"), "mkfs." + type, std::string("losetup"), std::string("truncate")}) {
     if (auto why = Disk::why_not(program)) return why;
   }
   if (run({.argv = {"losetup", "--find"}}, kPatience).status != 0) return "no loop device is free";

@@ -83,8 +83,10 @@ class BlockWriter : public Writer {
  public:
   static constexpr uint64_t kBlocks = 64;
   BlockWriter(std::string directory, uint64_t seed, uint64_t number, int flags)
-      : Writer(std::move(directory), seed), number_(number),
-        name_(fmt::format("blocks-{}", number)), flags_(flags) {
+      : Writer(std::move(directory), seed),
+        number_(number),
+        name_(fmt::format("blocks-{}", number)),
+        flags_(flags) {
     const std::string path = directory_ + "/" + name_;
     UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
     for (uint64_t b = 0; b < kBlocks; ++b) {
@@ -107,8 +109,8 @@ class BlockWriter : public Writer {
       Stamp stamp;
       std::memcpy(&stamp, bytes.data() + at, sizeof stamp);
       const uint64_t block = at / kBlock;
-      if (stamp.file != number_ || stamp.block != block ||
-          stamp.sector != at % kBlock / kSector || stamp.version < remembered_[block]) {
+      if (stamp.file != number_ || stamp.block != block || stamp.sector != at % kBlock / kSector ||
+          stamp.version < remembered_[block]) {
         return fmt::format("{}: at {} version {} of block {}, fsynced was {}", name_, at,
                            stamp.version, stamp.block, remembered_[block]);
       }
@@ -124,7 +126,8 @@ class BlockWriter : public Writer {
     }
     const uint64_t block = random_.below(kBlocks);
     fill_block(buffer_, number_, block, ++version_);
-    if (::pwrite(fd_.get(), buffer_, kBlock, off_t(block * kBlock)) != ssize_t(kBlock)) return false;
+    if (::pwrite(fd_.get(), buffer_, kBlock, off_t(block * kBlock)) != ssize_t(kBlock))
+      return false;
     written_[block] = version_;
     if (random_.one_in(50)) {
       if (::fdatasync(fd_.get()) != 0) return false;
@@ -272,8 +275,8 @@ class PowerLossTest : public ::testing::Test {
     if (::symlink((disk_->path() + "/state").c_str(), a_->state().c_str()) != 0) {
       throw_errno("link state");
     }
-    replica_ = std::make_unique<Replica>(*a_, disk_->path() + "/data", *b_,
-                                         b_->make_directory("copy"));
+    replica_ =
+        std::make_unique<Replica>(*a_, disk_->path() + "/data", *b_, b_->make_directory("copy"));
     a_->start_daemon();
     b_->start_daemon();
     a_->mount(data());
@@ -360,8 +363,8 @@ TEST_P(PowerLossOn, UnderLoadLosesNothingFsyncedAndNoDifferenceGoesUnnoticed) {
                 said.substr(0, said.find('\n') + 1).c_str());
     std::fflush(stdout);
     for (auto& writer : writers) EXPECT_EQ(writer->why_not(in), "");
-    const std::set<std::string> listed = listed_by_journal(
-        *a_, data(), fmt::format("round-{}/kept/*", round));
+    const std::set<std::string> listed =
+        listed_by_journal(*a_, data(), fmt::format("round-{}/kept/*", round));
     for (const auto& [name, bytes] : made.remembered()) {
       EXPECT_TRUE(listed.count(fmt::format("round-{}/{}", round, name)))
           << name << " is not in the journal";

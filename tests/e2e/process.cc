@@ -116,9 +116,7 @@ int reap(pid_t child) {
 
 }  // namespace
 
-void throw_errno(const std::string& what) {
-  throw Failure(what + ": " + std::strerror(errno));
-}
+void throw_errno(const std::string& what) { throw Failure(what + ": " + std::strerror(errno)); }
 
 std::string as_typed(const Command& command) {
   std::string text;

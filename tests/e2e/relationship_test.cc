@@ -122,7 +122,9 @@ TEST_F(RelationshipTest, DeletedOnTheSourceItEndsOnTheTargetAndTheDataStays) {
   EXPECT_TRUE(same_tree(held, snapshot(copy())));
   // Nothing of ours is left beside the data either.
   EXPECT_EQ(run({.argv = {"find", b().folder(), "-maxdepth", "1", "-name", ".epochfs-*"}},
-                Host::kPatience).out, "");
+                Host::kPatience)
+                .out,
+            "");
 }
 
 TEST_F(RelationshipTest, DeletedOnTheTargetItEndsOnTheSourceAndTheDataStays) {

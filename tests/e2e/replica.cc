@@ -21,23 +21,30 @@ ReplicaStatus status_of(const Host& host, const std::string& id) {
   capnp::JsonCodec().decode(kj::ArrayPtr<const char>(outcome.out.data(), outcome.out.size()),
                             decoded);
   const rpc::Status::Reader status = decoded;
-  return {.state = status.getState(), .detail = status.getDetail(),
+  return {.state = status.getState(),
+          .detail = status.getDetail(),
           .last_error = status.getLastError(),
-          .recovery_time_ns = status.getRecoveryTimeNs(), .recovery_epoch = status.getRecoveryEpoch(),
-          .sealed_epoch = status.getSealedEpoch(), .epochs_sent = status.getEpochsSent(),
-          .files_sent = status.getFilesSent(), .bytes_sent = status.getBytesSent(),
-          .percent = status.getPercent(), .compared_reason = status.getComparedReason(),
+          .recovery_time_ns = status.getRecoveryTimeNs(),
+          .recovery_epoch = status.getRecoveryEpoch(),
+          .sealed_epoch = status.getSealedEpoch(),
+          .epochs_sent = status.getEpochsSent(),
+          .files_sent = status.getFilesSent(),
+          .bytes_sent = status.getBytesSent(),
+          .percent = status.getPercent(),
+          .compared_reason = status.getComparedReason(),
           .compared_ended_ns = status.getComparedEndedNs(),
           .files_compared = status.getFilesCompared(),
           .files_differed = status.getFilesDiffered(),
-          .pressure = status.getSpace().getPressure(), .blocking = status.getSpace().getBlocking(),
+          .pressure = status.getSpace().getPressure(),
+          .blocking = status.getSpace().getBlocking(),
           .exit_status = outcome.status};
 }
 
 Arguments Replica::create_arguments(const Arguments& more) const {
-  Arguments arguments = {"relationship", "create", "--source", source_directory_,
-                         "--target-address", target_.address(), "--port",
-                         std::to_string(target_.port()), "--target", target_directory_};
+  Arguments arguments = {
+      "relationship",     "create",          "--source", source_directory_,
+      "--target-address", target_.address(), "--port",   std::to_string(target_.port()),
+      "--target",         target_directory_};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return arguments;
 }
@@ -79,13 +86,14 @@ void Replica::wait_for_epoch(uint64_t epoch, Milliseconds timeout) const {
 }
 
 void Replica::wait_until_idle(Milliseconds timeout) const {
-  source_.must({"wait", id_, "--idle", "--timeout",
-                fmt::format("{:.3f}", double(timeout.count()) / 1000)},
-               timeout + Milliseconds(10'000));
+  source_.must(
+      {"wait", id_, "--idle", "--timeout", fmt::format("{:.3f}", double(timeout.count()) / 1000)},
+      timeout + Milliseconds(10'000));
 }
 
 void Replica::await_state(const std::string& wanted, Milliseconds timeout) const {
-  eventually("state \"" + wanted + "\"", [&] { return state() == wanted; }, timeout);
+  eventually(
+      "state \"" + wanted + "\"", [&] { return state() == wanted; }, timeout);
 }
 
 void Replica::await_target_state(const std::string& wanted) const {

@@ -35,7 +35,9 @@ class Replica {
  public:
   // Neither mounts nor creates anything. The directories are those of the hosts.
   Replica(Host& source, std::string source_directory, Host& target, std::string target_directory)
-      : source_(source), target_(target), source_directory_(std::move(source_directory)),
+      : source_(source),
+        target_(target),
+        source_directory_(std::move(source_directory)),
         target_directory_(std::move(target_directory)) {}
 
   const std::string& id() const { return id_; }

@@ -178,7 +178,8 @@ TEST_F(ReplicateTest, ChangesDuringTheInitialCopyArriveToo) {
     mutator.run(100);
     // Directories that the walk has seen, or has yet to see.
     ASSERT_EQ(::rename((data() + "/many/" + std::to_string(i)).c_str(),
-                       (data() + "/many/renamed-" + std::to_string(19 - i)).c_str()), 0);
+                       (data() + "/many/renamed-" + std::to_string(19 - i)).c_str()),
+              0);
   }
   EXPECT_TRUE(replica().becomes_equal());
 }

@@ -51,7 +51,7 @@ class Limping {
 };
 
 rpc::JournalSpace::Reader read_space(const Host& host, const std::string& directory,
-                                         capnp::MallocMessageBuilder& message) {
+                                     capnp::MallocMessageBuilder& message) {
   const Outcome outcome = host.epochfs({"status", directory, "--json"});
   auto info = message.initRoot<rpc::MountInfo>();
   capnp::JsonCodec().decode(kj::ArrayPtr<const char>(outcome.out.data(), outcome.out.size()), info);
@@ -271,7 +271,8 @@ class MergeForwardTest : public TwoHosts {
       while (!stop) {
         const ReplicaStatus s = replica().status();
         states_[s.state] = s.detail;
-        if (s.detail.find("began again with a newer epoch") != std::string::npos) begun_again_ = true;
+        if (s.detail.find("began again with a newer epoch") != std::string::npos)
+          begun_again_ = true;
         std::this_thread::sleep_for(Milliseconds(50));
       }
     });
@@ -331,7 +332,8 @@ TEST_F(MergeForwardTest, AnEpochWhosePreImagesFindNoRoomIsGivenUpForANewerOne) {
       // Many times the quota.
       ASSERT_TRUE(write_round(3));
       eventually("the pre-images are gone", [&] { return pre_images_of(a(), data()) < kQuota; });
-      eventually("it has begun again", [&] { return begun_again_.load(); }, Host::kPatience);
+      eventually(
+          "it has begun again", [&] { return begun_again_.load(); }, Host::kPatience);
     }
     EXPECT_TRUE(replica().becomes_equal(Milliseconds(20'000)));
   });
@@ -348,7 +350,8 @@ TEST_F(MergeForwardTest, AgainAndAgainWithoutSpinningUntilThereIsTime) {
   watch([&] {
     Limping limping(b());
     writer.start();
-    eventually("it has begun again", [&] { return begun_again_.load(); }, Host::kPatience);
+    eventually(
+        "it has begun again", [&] { return begun_again_.load(); }, Host::kPatience);
     const uint64_t epoch = replica().status().sealed_epoch;
     for (int look = 0; look < 3; ++look) {
       std::this_thread::sleep_for(Milliseconds(1'500));

@@ -20,7 +20,8 @@ class OnDisk {
   explicit OnDisk(const std::string& type) {
     why_not_ = Disk::why_not("mkfs." + type);
     if (why_not_) return;
-    disk_.emplace(folder_.path(), type, 600 << 20, std::vector<std::string>{"mkfs." + type, "-q"}, "");
+    disk_.emplace(folder_.path(), type, 600 << 20, std::vector<std::string>{"mkfs." + type, "-q"},
+                  "");
     ::setenv("TMPDIR", disk_->path().c_str(), 1);
   }
   ~OnDisk() { ::unsetenv("TMPDIR"); }

@@ -29,8 +29,8 @@ TEST_F(ToolsTest, TheModelAgreesWithAPlainDirectory) {
     Mutator mutator(plain, random, Mutator::Preallocation::kSometimes);
     for (int round = 0; round < 4; ++round) {
       mutator.run(500);
-      ASSERT_TRUE(same_tree(mutator.model().snapshot(), snapshot(plain),
-                            {.times = false, .holes = false}));
+      ASSERT_TRUE(
+          same_tree(mutator.model().snapshot(), snapshot(plain), {.times = false, .holes = false}));
     }
   }
 }
@@ -38,8 +38,8 @@ TEST_F(ToolsTest, TheModelAgreesWithAPlainDirectory) {
 TEST_F(ToolsTest, ACopyOfAnOddTreeIsTheSame) {
   const std::string one = directory("one"), two = directory("two");
   make_odd_tree(one + "/odd");
-  const Outcome copied = run({.argv = {"cp", "-a", "--sparse=always", one + "/.", two}},
-                             Host::kPatience);
+  const Outcome copied =
+      run({.argv = {"cp", "-a", "--sparse=always", one + "/.", two}}, Host::kPatience);
   ASSERT_EQ(copied.status, 0) << copied.err;
   EXPECT_TRUE(same_tree(snapshot(one), snapshot(two)));
 }
@@ -62,26 +62,32 @@ void punch(const std::string& path, off_t offset, off_t length) {
 const Difference kDifferences[] = {
     {"Missing", [](const std::string& path) { ::unlink(path.c_str()); }, "is missing"},
     {"Extra", [](const std::string& path) { write_file(path + "2", ""); }, "should not be"},
-    {"Type", [](const std::string& path) {
+    {"Type",
+     [](const std::string& path) {
        ::unlink(path.c_str());
        make_directory(path);
-     }, "type"},
+     },
+     "type"},
     {"Mode", [](const std::string& path) { ::chmod(path.c_str(), 0640); }, "mode"},
     {"Owner", [](const std::string& path) { ::chown(path.c_str(), 1, 0); }, "owner"},
     {"Group", [](const std::string& path) { ::chown(path.c_str(), 0, 1); }, "group"},
     {"Size", [](const std::string& path) { ::truncate(path.c_str(), 70'000); }, "size"},
     {"Links", [](const std::string& path) { ::link(path.c_str(), (path + "2").c_str()); },
      "link count"},
-    {"Time", [](const std::string& path) {
+    {"Time",
+     [](const std::string& path) {
        const timespec times[2] = {{0, UTIME_OMIT}, {1'000'000'000, 1}};
        ::utimensat(AT_FDCWD, path.c_str(), times, 0);
-     }, "mtime"},
+     },
+     "mtime"},
     {"Xattr", [](const std::string& path) { ::setxattr(path.c_str(), "user.x", "1", 1, 0); },
      "xattr user.x is there"},
-    {"Content", [](const std::string& path) {
+    {"Content",
+     [](const std::string& path) {
        UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
        ASSERT_EQ(::pwrite(fd.get(), "!", 1, 40'000), 1);
-     }, "hash of contents"},
+     },
+     "hash of contents"},
     {"Hole", [](const std::string& path) { punch(path, 65'536 + 16'384, 16'384); }, "a hole found"},
 };
 
@@ -123,16 +129,16 @@ TEST_F(ToolsTest, LinksOfOtherFilesAreADifference) {
 // ---- processes ----
 
 TEST(ProcessTest, RunTellsStatusAndOutput) {
-  const Outcome outcome = run({.argv = {"sh", "-c", "echo out; echo err >&2; exit 7"}},
-                              Milliseconds(10'000));
+  const Outcome outcome =
+      run({.argv = {"sh", "-c", "echo out; echo err >&2; exit 7"}}, Milliseconds(10'000));
   EXPECT_EQ(outcome.status, 7);
   EXPECT_EQ(outcome.out, "out\n");
   EXPECT_EQ(outcome.err, "err\n");
 }
 
 TEST(ProcessTest, RunDoesNotWaitForWhatStaysBehind) {
-  const Outcome outcome = run({.argv = {"sh", "-c", "sleep 5 & echo started"}},
-                              Milliseconds(4'000));
+  const Outcome outcome =
+      run({.argv = {"sh", "-c", "sleep 5 & echo started"}}, Milliseconds(4'000));
   EXPECT_FALSE(outcome.timed_out);
   EXPECT_EQ(outcome.out, "started\n");
 }

@@ -193,8 +193,7 @@ std::vector<ByteRange> only_in_one(const std::vector<ByteRange>& a,
 
 class Comparison {
  public:
-  Comparison(const Strictness& strictness, size_t limit)
-      : strictness_(strictness), limit_(limit) {}
+  Comparison(const Strictness& strictness, size_t limit) : strictness_(strictness), limit_(limit) {}
 
   void compare(const TreeSnapshot& expected, const TreeSnapshot& actual) {
     auto left = expected.begin();
@@ -224,16 +223,16 @@ class Comparison {
   template <typename T>
   void check(const char* what, const T& expected, const T& actual, const char* format = "{}") {
     if (expected == actual) return;
-    note(path_, fmt::format("{}: {} expected, {} found", what,
-                            fmt::format(fmt::runtime(format), expected),
-                            fmt::format(fmt::runtime(format), actual)));
+    note(path_,
+         fmt::format("{}: {} expected, {} found", what, fmt::format(fmt::runtime(format), expected),
+                     fmt::format(fmt::runtime(format), actual)));
   }
 
   void check_bytes(const std::string& what, const std::string& expected,
                    const std::string& actual) {
     if (expected == actual) return;
-    note(path_, fmt::format("{}: \"{}\" expected, \"{}\" found", what, shown(expected),
-                            shown(actual)));
+    note(path_,
+         fmt::format("{}: \"{}\" expected, \"{}\" found", what, shown(expected), shown(actual)));
   }
 
   void compare(const TreeEntry& a, const TreeEntry& b) {
@@ -278,9 +277,9 @@ class Comparison {
       const bool is_data = std::any_of(a.data.begin(), a.data.end(), [&](const ByteRange& d) {
         return d.begin <= r.begin && r.begin < d.end;
       });
-      note(path_, fmt::format("bytes {} to {}: {}", r.begin, r.end,
-                              is_data ? "data expected, a hole found"
-                                      : "a hole expected, data found"));
+      note(path_,
+           fmt::format("bytes {} to {}: {}", r.begin, r.end,
+                       is_data ? "data expected, a hole found" : "a hole expected, data found"));
       return;
     }
   }

@@ -39,8 +39,8 @@ void check(const journal::Checkpoint& c) {
   for (const auto& [key, change] : content.names) writer->add(key, change);
   testing::must(writer->finish());
   const std::string name = journal::checkpoint_name(c.info().first, c.info().last);
-  EPOCHFS_CHECK(testing::content_of(*testing::must(journal::Checkpoint::open(dir.get(), name, c.info().lineage))) ==
-                content);
+  EPOCHFS_CHECK(testing::content_of(*testing::must(
+                    journal::Checkpoint::open(dir.get(), name, c.info().lineage))) == content);
   EPOCHFS_CHECK(::unlinkat(dir.get(), name.c_str(), 0) == 0);
 }
 
@@ -56,8 +56,10 @@ std::vector<std::string> seeds(testing::Random& random) {
   for (uint8_t options = 0; options < 4; ++options) {
     testing::TemporaryDirectory dir;
     UniqueFd fd = testing::must(open_directory(dir.path()));
-    const journal::CheckpointInfo info{.first = EpochId{1 + random.below(5)}, .last = EpochId{9},
-                              .gap = random.one_in(8), .records = random.below(1000)};
+    const journal::CheckpointInfo info{.first = EpochId{1 + random.below(5)},
+                                       .last = EpochId{9},
+                                       .gap = random.one_in(8),
+                                       .records = random.below(1000)};
     auto writer = testing::must(journal::CheckpointWriter::create(storage, fd.get(), info));
     uint64_t inode = 0;
     for (uint64_t n = random.below(70); n > 0; --n) {
@@ -66,7 +68,8 @@ std::vector<std::string> seeds(testing::Random& random) {
     std::string name;
     for (uint64_t n = random.below(8); n > 0; --n) {
       name += char('a' + random.below(26));
-      writer->add(journal::NameKey{{2, 1}, name}, journal::NameChange{random.one_in(2), {random.below(3), 1}, {1, 1}});
+      writer->add(journal::NameKey{{2, 1}, name},
+                  journal::NameChange{random.one_in(2), {random.below(3), 1}, {1, 1}});
     }
     testing::must(writer->finish());
     out.push_back(std::string(1, char(options)) +

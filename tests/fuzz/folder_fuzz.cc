@@ -9,11 +9,11 @@
 #include <algorithm>
 #include <map>
 
-#include "journal/volume/cursors.h"
-#include "journal/volume/epochs.h"
 #include "journal/log/in_flight.h"
 #include "journal/log/journal.h"
 #include "journal/log/log_view.h"
+#include "journal/volume/cursors.h"
+#include "journal/volume/epochs.h"
 #include "tests/fuzz/memory_folder.h"
 #include "tests/fuzz/sealing.h"
 #include "tests/fuzz/target.h"
@@ -29,8 +29,9 @@ constexpr uint64_t kMaxEpochsApart = 1000;
 enum File : uint8_t { kVolume, kManifest, kSlots, kCursor, kOtherCursor, kFirstSegment };
 constexpr uint8_t kPlainSegments = 6;
 // Segments whose numbers are at the edge of what can be.
-constexpr uint64_t kOddSegments[] = {0xffff, 1ull << 16, 1ull << 32, (1ull << 47) - 1, 1ull << 47,
-                                     (1ull << 48) - 1, 1ull << 48, (1ull << 48) + 1, UINT64_MAX};
+constexpr uint64_t kOddSegments[] = {0xffff,           1ull << 16,       1ull << 32,
+                                     (1ull << 47) - 1, 1ull << 47,       (1ull << 48) - 1,
+                                     1ull << 48,       (1ull << 48) + 1, UINT64_MAX};
 constexpr uint8_t kFiles = kFirstSegment + kPlainSegments + std::size(kOddSegments);
 
 enum Options : uint8_t {
@@ -100,7 +101,7 @@ Folder parse(std::string_view in) {
 void pack(uint8_t file, uint8_t options, std::string_view bytes, std::string& out) {
   auto put = [&](size_t from, size_t to, uint8_t with) {
     const size_t length = to - from;
-    const char head[] = {char(file),      char(with),       char(from),       char(from >> 8),
+    const char head[] = {char(file),       char(with),   char(from),       char(from >> 8),
                          char(from >> 16), char(length), char(length >> 8)};
     out.append(head, sizeof head);
     out.append(bytes.substr(from, length));
@@ -144,7 +145,8 @@ void seal(uint8_t file, Content& content) {
     journal::write_segment_header(header, Uuid{}, index, kSegment);
     std::copy(header.begin(), header.end(), bytes.begin());
     if (content.options & kFilled) {
-      for (size_t at = (std::max(last, journal::kSegmentHeaderBytes) + 7) / 8 * 8; kSegment - at >= 72;) {
+      for (size_t at = (std::max(last, journal::kSegmentHeaderBytes) + 7) / 8 * 8;
+           kSegment - at >= 72;) {
         size_t size = std::min<size_t>(kSegment - at, 1024);
         if (kSegment - at > size && kSegment - at - size < 72) size -= 72;
         journal::encode_padding(Lsn{index * kSegment + at}, bytes.subspan(at, size));
@@ -222,22 +224,27 @@ Result<Seen> read(const journal::Volume& volume) {
   uint64_t position = 0, index = UINT64_MAX;
   std::string segment;
   const uint64_t size = volume.info().segment_bytes;
-  EPOCHFS_TRY(Lsn end, journal::JournalReader(volume).read_all(Lsn{0}, [&](const journal::Record& r) {
-    EPOCHFS_CHECK(value(r.lsn) >= position);
-    position = value(r.lsn) + journal::encoded_size(r);
-    if (index != value(r.lsn) / size) {
-      index = value(r.lsn) / size;
-      segment = testing::read_all(volume.path() + "/segments/" + journal::segment_name(index));
-    }
-    const auto at = value(r.lsn) % size;
-    EPOCHFS_CHECK(at < segment.size());
-    const journal::Decoded d = journal::decode(std::as_bytes(std::span(segment)).subspan(at), r.lsn);
-    EPOCHFS_CHECK(d.error == journal::DecodeError::kNone && d.record == r);
-    if (r.type == journal::RecordType::kPadding) return true;
-    out.records[r.lsn] = bytes_of(r);
-    out.last_epoch = std::max(out.last_epoch, value(r.epoch));
-    return true;
-  }, &damage));
+  EPOCHFS_TRY(Lsn end, journal::JournalReader(volume).read_all(
+                           Lsn{0},
+                           [&](const journal::Record& r) {
+                             EPOCHFS_CHECK(value(r.lsn) >= position);
+                             position = value(r.lsn) + journal::encoded_size(r);
+                             if (index != value(r.lsn) / size) {
+                               index = value(r.lsn) / size;
+                               segment = testing::read_all(volume.path() + "/segments/" +
+                                                           journal::segment_name(index));
+                             }
+                             const auto at = value(r.lsn) % size;
+                             EPOCHFS_CHECK(at < segment.size());
+                             const journal::Decoded d = journal::decode(
+                                 std::as_bytes(std::span(segment)).subspan(at), r.lsn);
+                             EPOCHFS_CHECK(d.error == journal::DecodeError::kNone && d.record == r);
+                             if (r.type == journal::RecordType::kPadding) return true;
+                             out.records[r.lsn] = bytes_of(r);
+                             out.last_epoch = std::max(out.last_epoch, value(r.epoch));
+                             return true;
+                           },
+                           &damage));
   EPOCHFS_CHECK(out.records.empty() || end > out.records.rbegin()->first);
   out.holes = damage.size();
   return out;
@@ -261,7 +268,8 @@ void look(const journal::Volume& volume, const Result<Seen>& seen) {
       const journal::Decoded d = v.decode();
       bad_operands |= d.error != journal::DecodeError::kNone;
       EPOCHFS_CHECK(view->record_at(v.head.lsn).error == d.error);
-      if (d.error == journal::DecodeError::kNone && d.record.type != journal::RecordType::kPadding) {
+      if (d.error == journal::DecodeError::kNone &&
+          d.record.type != journal::RecordType::kPadding) {
         records[v.head.lsn] = bytes_of(d.record);
       }
       return true;
@@ -278,10 +286,13 @@ struct Opened {
 
 Result<Opened> open(Storage& storage, journal::Volume& volume) {
   Opened out;
-  EPOCHFS_TRY(out.journal, journal::Journal::open(storage, volume,
-                                         [](const FileHandle&, std::string_view name) {
-    return name.size() % 2 ? journal::NamedFile{{name.size(), 1}, {}} : journal::NamedFile{};
-  }, out.report));
+  EPOCHFS_TRY(out.journal, journal::Journal::open(
+                               storage, volume,
+                               [](const FileHandle&, std::string_view name) {
+                                 return name.size() % 2 ? journal::NamedFile{{name.size(), 1}, {}}
+                                                        : journal::NamedFile{};
+                               },
+                               out.report));
   return out;
 }
 
@@ -363,7 +374,8 @@ std::vector<std::string> seeds(testing::Random& random) {
   SmallStorage storage;
   for (int kind = 0; kind < 6; ++kind) {
     testing::TemporaryDirectory dir;
-    journal::Volume volume = testing::must(journal::Volume::create(storage, dir / "volume", info()));
+    journal::Volume volume =
+        testing::must(journal::Volume::create(storage, dir / "volume", info()));
     auto opened = testing::must(open(storage, volume));
     journal::Journal& journal = *opened.journal;
     for (uint64_t epoch = random.below(4); epoch > 0; --epoch) {
@@ -385,7 +397,8 @@ std::vector<std::string> seeds(testing::Random& random) {
     opened = {};
     std::string packed;
     const std::string path = volume.path() + "/";
-    if (random.one_in(2)) pack(kVolume, kSealed, testing::read_all(path + journal::kVolumeFile), packed);
+    if (random.one_in(2))
+      pack(kVolume, kSealed, testing::read_all(path + journal::kVolumeFile), packed);
     pack(kManifest, kSealed, testing::read_all(path + journal::kEpochsFile), packed);
     const uint8_t boot = random.one_in(3) ? 0 : kThisBoot;
     pack(kSlots, kSealed | boot, testing::read_all(path + journal::kInFlightFile), packed);
@@ -394,8 +407,8 @@ std::vector<std::string> seeds(testing::Random& random) {
     // The same records once more, under another number.
     if (kind > 2) pack(uint8_t(kFirstSegment + 1 + random.below(3)), kSealed, segment, packed);
     if (kind > 4) {
-      pack(uint8_t(kFirstSegment + kPlainSegments + random.below(std::size(kOddSegments))),
-           kSealed, segment, packed);
+      pack(uint8_t(kFirstSegment + kPlainSegments + random.below(std::size(kOddSegments))), kSealed,
+           segment, packed);
     }
     pack(kCursor, 0, std::to_string(random.below(5)) + "\n", packed);
     out.push_back(packed);

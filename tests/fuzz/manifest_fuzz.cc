@@ -83,8 +83,8 @@ std::vector<std::string> seeds(testing::Random& random) {
     auto manifest = testing::must(journal::EpochManifest::open(storage, fd.get()));
     std::vector<journal::SealedEpoch> entries;
     for (uint64_t n = 1, last = random.below(6); n <= last; ++n) {
-      entries.push_back({EpochId{n}, random.u64(), Lsn{random.u64()}, Lsn{random.u64()},
-                         random.u64()});
+      entries.push_back(
+          {EpochId{n}, random.u64(), Lsn{random.u64()}, Lsn{random.u64()}, random.u64()});
     }
     testing::must(manifest.append(entries));
     out.push_back(std::string(1, char(options)) + testing::read_all(dir / journal::kEpochsFile));

@@ -26,7 +26,8 @@ void decode_as_it_is(std::span<const std::byte> in) {
   const journal::DecodeError error = journal::decode_head(in, Lsn{lsn}, head);
   EPOCHFS_CHECK(error == d.error || d.error == journal::DecodeError::kBadOperands);
   if (d.error != journal::DecodeError::kNone) return;
-  EPOCHFS_CHECK(d.size <= in.size() && d.size >= journal::kRecordHeaderBytes && d.size == head.bytes);
+  EPOCHFS_CHECK(d.size <= in.size() && d.size >= journal::kRecordHeaderBytes &&
+                d.size == head.bytes);
   EPOCHFS_CHECK(head.type == d.record.type && head.lsn == d.record.lsn &&
                 head.time_ns == d.record.time_ns && head.epoch == d.record.epoch &&
                 head.caller == d.record.caller && head.file == d.record.file);
@@ -36,7 +37,8 @@ void decode_as_it_is(std::span<const std::byte> in) {
 // With a length and checksum that fit, so that the operands are looked at.
 void decode_sealed(std::span<const std::byte> in) {
   if (in.size() < journal::kRecordHeaderBytes) return;
-  const size_t size = std::min(in.size(), journal::kMaxRecordBytes) / journal::kRecordAlignment * journal::kRecordAlignment;
+  const size_t size = std::min(in.size(), journal::kMaxRecordBytes) / journal::kRecordAlignment *
+                      journal::kRecordAlignment;
   std::vector<std::byte> record(in.begin(), in.begin() + long(size));
   const auto length = static_cast<uint32_t>(size);
   std::memcpy(record.data(), &length, sizeof length);

@@ -30,7 +30,8 @@ void check(const Walked& walked, std::span<const std::byte> in, Lsn from) {
     last = Lsn{value(lsn) + size};
     EPOCHFS_CHECK(last <= limit);
     journal::RecordHead head;
-    EPOCHFS_CHECK(journal::decode_head(in.subspan(value(lsn) - kBase), lsn, head) == journal::DecodeError::kNone);
+    EPOCHFS_CHECK(journal::decode_head(in.subspan(value(lsn) - kBase), lsn, head) ==
+                  journal::DecodeError::kNone);
   }
   EPOCHFS_CHECK(walked.end <= limit && (walked.records.empty() || walked.end == last));
   for (const journal::Damage& d : walked.damage) {
@@ -43,12 +44,15 @@ void check(const Walked& walked, std::span<const std::byte> in, Lsn from) {
 
 Walked read(std::span<const std::byte> in, Lsn from) {
   Walked out;
-  journal::scan_segment(in, kBase, from, [&](const journal::Record& r) {
-    const journal::Decoded d = journal::decode(in.subspan(value(r.lsn) - kBase), r.lsn);
-    EPOCHFS_CHECK(d.error == journal::DecodeError::kNone && d.record == r);
-    out.records[r.lsn] = d.size;
-    return true;
-  }, &out.damage, out.end);
+  journal::scan_segment(
+      in, kBase, from,
+      [&](const journal::Record& r) {
+        const journal::Decoded d = journal::decode(in.subspan(value(r.lsn) - kBase), r.lsn);
+        EPOCHFS_CHECK(d.error == journal::DecodeError::kNone && d.record == r);
+        out.records[r.lsn] = d.size;
+        return true;
+      },
+      &out.damage, out.end);
   check(out, in, from);
   return out;
 }
@@ -60,11 +64,14 @@ void look(std::span<const std::byte> in, Lsn from, const Walked& expected) {
   segment.base = kBase;
   Walked out;
   bool bad_operands = false;
-  out.end = journal::LogView::scan(segment, from, [&](const journal::RecordView& view) {
-    out.records[view.head.lsn] = view.bytes.size();
-    bad_operands |= view.decode().error != journal::DecodeError::kNone;
-    return true;
-  }, &out.damage);
+  out.end = journal::LogView::scan(
+      segment, from,
+      [&](const journal::RecordView& view) {
+        out.records[view.head.lsn] = view.bytes.size();
+        bad_operands |= view.decode().error != journal::DecodeError::kNone;
+        return true;
+      },
+      &out.damage);
   check(out, in, from);
   // Operands are what only the reader looks at.
   EPOCHFS_CHECK(bad_operands || (out.records == expected.records && out.end == expected.end &&
@@ -80,10 +87,13 @@ void look(std::span<const std::byte> in, Lsn from, const Walked& expected) {
   for (Lsn lsn : backwards) EPOCHFS_CHECK(lsn == (at++)->first);
   // Not the zeros behind the end, when it is not to look that far.
   Walked near;
-  near.end = journal::LogView::scan(segment, from, [&](const journal::RecordView& view) {
-    near.records[view.head.lsn] = view.bytes.size();
-    return true;
-  }, &near.damage, 512);
+  near.end = journal::LogView::scan(
+      segment, from,
+      [&](const journal::RecordView& view) {
+        near.records[view.head.lsn] = view.bytes.size();
+        return true;
+      },
+      &near.damage, 512);
   check(near, in, from);
 }
 
@@ -95,8 +105,8 @@ void one(std::span<std::byte> in, uint8_t options) {
   if (options & kSealRecords) fuzz::seal_records(in, journal::kSegmentHeaderBytes, kBase);
   auto header = journal::check_segment_header(in, lineage, kIndex, kSegment, "fuzzed");
   EPOCHFS_CHECK(header || header.error().message().find("fuzzed") != std::string::npos);
-  for (Lsn from : {Lsn{0}, Lsn{kBase + journal::kSegmentHeaderBytes + 8}, Lsn{kBase + in.size() / 2},
-                   Lsn{kBase + in.size() + 8}, Lsn{UINT64_MAX}}) {
+  for (Lsn from : {Lsn{0}, Lsn{kBase + journal::kSegmentHeaderBytes + 8},
+                   Lsn{kBase + in.size() / 2}, Lsn{kBase + in.size() + 8}, Lsn{UINT64_MAX}}) {
     look(in, from, read(in, from));
   }
 }
@@ -115,8 +125,9 @@ std::vector<std::string> seeds(testing::Random& random) {
     std::string bytes(reinterpret_cast<const char*>(header.data()), header.size());
     for (uint64_t n = random.below(8); n > 0; --n) {
       testing::OwnedRecord owned;
-      testing::fill_random(static_cast<journal::RecordType>(random.below(journal::kLastRecordType + 1)), random,
-                           owned);
+      testing::fill_random(
+          static_cast<journal::RecordType>(random.below(journal::kLastRecordType + 1)), random,
+          owned);
       owned.record.lsn = Lsn{kBase + bytes.size()};
       auto record = testing::encoded(owned.record);
       bytes.append(reinterpret_cast<const char*>(record.data()), record.size());

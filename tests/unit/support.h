@@ -18,15 +18,15 @@
 #include "journal/log/record.h"
 #include "journal/volume/volume.h"
 
-#define ASSERT_OK(expression)                                             \
-  do {                                                                    \
-    auto&& outcome_ = (expression);                                       \
-    ASSERT_TRUE(outcome_.has_value()) << outcome_.error().message();      \
+#define ASSERT_OK(expression)                                        \
+  do {                                                               \
+    auto&& outcome_ = (expression);                                  \
+    ASSERT_TRUE(outcome_.has_value()) << outcome_.error().message(); \
   } while (0)
-#define EXPECT_OK(expression)                                             \
-  do {                                                                    \
-    auto&& outcome_ = (expression);                                       \
-    EXPECT_TRUE(outcome_.has_value()) << outcome_.error().message();      \
+#define EXPECT_OK(expression)                                        \
+  do {                                                               \
+    auto&& outcome_ = (expression);                                  \
+    EXPECT_TRUE(outcome_.has_value()) << outcome_.error().message(); \
   } while (0)
 
 namespace epochfs::testing {
@@ -201,8 +201,10 @@ inline journal::VolumeInfo volume_info(uint64_t segment_bytes = 64 << 10) {
   return info;
 }
 
-inline journal::Volume make_volume(const TemporaryDirectory& in, uint64_t segment_bytes = 64 << 10) {
-  return must(journal::Volume::create(Storage::system(), in / "volume", volume_info(segment_bytes)));
+inline journal::Volume make_volume(const TemporaryDirectory& in,
+                                   uint64_t segment_bytes = 64 << 10) {
+  return must(
+      journal::Volume::create(Storage::system(), in / "volume", volume_info(segment_bytes)));
 }
 
 inline std::string read_all(const std::string& path) {

@@ -9,7 +9,8 @@ namespace epochfs::journal {
 Result<Checked> check_checkpoints(const Volume& volume, const Tell& tell) {
   Checked checked;
   auto wrong = [&](const std::string& name, std::string problem) {
-    tell({.file = fmt::format("{}/{}", kCheckpointsDir, name), .problem = std::move(problem),
+    tell({.file = fmt::format("{}/{}", kCheckpointsDir, name),
+          .problem = std::move(problem),
           .lost = "what changed in these epochs, and in those before them",
           .remedy = "mount the volume: the file is removed, and relationships that need it "
                     "compare source and target"});

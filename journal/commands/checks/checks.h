@@ -19,9 +19,9 @@ struct Finding {
     kNote,    // out of the ordinary, and explained
   };
   Severity severity = Severity::kDamage;
-  std::string file;      // below the journal's folder
-  uint64_t offset = 0;   // in it
-  Lsn lsn{};             // 0: not in the log
+  std::string file;     // below the journal's folder
+  uint64_t offset = 0;  // in it
+  Lsn lsn{};            // 0: not in the log
   uint64_t bytes = 0;
   std::string problem, lost, remedy;
 };

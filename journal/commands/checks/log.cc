@@ -36,8 +36,11 @@ void LogCheck::check_files(const Volume& volume, const LogView& view,
                            const std::map<uint64_t, Error>& broken, const Tell& tell) {
   const uint64_t size = volume.info().segment_bytes;
   auto names = list_segments(volume.dir());
-  if (!names) return tell({.file = kSegmentsDir, .problem = names.error().message(),
-                           .lost = "the log", .remedy = kRestore});
+  if (!names)
+    return tell({.file = kSegmentsDir,
+                 .problem = names.error().message(),
+                 .lost = "the log",
+                 .remedy = kRestore});
   checked.files = names->size();
   std::optional<uint64_t> before;
   for (const auto& [index, name] : *names) {
@@ -45,10 +48,12 @@ void LogCheck::check_files(const Volume& volume, const LogView& view,
     const bool holds_log = begin < end;
     if (before && index != *before + 1 && holds_log) {
       damaged = true;
-      tell({.file = segment_file(segment_name(*before + 1)), .lsn = Lsn{(*before + 1) * size},
+      tell({.file = segment_file(segment_name(*before + 1)),
+            .lsn = Lsn{(*before + 1) * size},
             .bytes = (index - *before - 1) * size,
             .problem = fmt::format("{} segments are missing here", index - *before - 1),
-            .lost = "all records in them", .remedy = kRestore});
+            .lost = "all records in them",
+            .remedy = kRestore});
     }
     before = index;
     auto bad = broken.find(index);
@@ -56,21 +61,30 @@ void LogCheck::check_files(const Volume& volume, const LogView& view,
     const std::string file = segment_file(name);
     if (bad != broken.end()) {
       damaged = true;
-      tell({.file = file, .lsn = Lsn{index * size}, .bytes = size,
-            .problem = bad->second.message(), .lost = "all records in it", .remedy = kRestore});
+      tell({.file = file,
+            .lsn = Lsn{index * size},
+            .bytes = size,
+            .problem = bad->second.message(),
+            .lost = "all records in it",
+            .remedy = kRestore});
     } else if (holds_log && ::fstatat(volume.dir(), file.c_str(), &st, 0) == 0 &&
                uint64_t(st.st_size) != size) {
       damaged = true;
-      tell({.file = file, .offset = uint64_t(st.st_size),
+      tell({.file = file,
+            .offset = uint64_t(st.st_size),
             .lsn = Lsn{index * size + uint64_t(st.st_size)},
             .bytes = size - std::min(size, uint64_t(st.st_size)),
             .problem = fmt::format("the file has {} bytes instead of {}", st.st_size, size),
-            .lost = "records behind its end", .remedy = kRestore});
+            .lost = "records behind its end",
+            .remedy = kRestore});
     } else if (holds_log && !view.segment_of(begin)) {
       damaged = true;
-      tell({.file = file, .lsn = Lsn{index * size}, .bytes = size,
+      tell({.file = file,
+            .lsn = Lsn{index * size},
+            .bytes = size,
             .problem = "its header is missing, and records follow in later segments",
-            .lost = "all records in it", .remedy = kRestore});
+            .lost = "all records in it",
+            .remedy = kRestore});
     }
   }
 }
@@ -80,18 +94,21 @@ void LogCheck::check_records(const LogView& view, Left how, const Tell& tell) {
     std::vector<Damage> holes;
     bool any = false;
     const Lsn begin = s.begin();
-    const Lsn behind = LogView::scan(s, begin, [&](const RecordView& record) {
-      // A writer that was killed before its padding leaves zeros; whole segments that
-      // are missing are told by their files.
-      const uint64_t left = value(end) % s.bytes.size() ? s.base - value(end) : 0;
-      if (!any && end > oldest && value(end) < s.base && left >= kRecordHeaderBytes &&
-          left < s.bytes.size()) {
-        tell_hole(view, {end, left, DecodeError::kMissing}, tell);
-      }
-      any = true;
-      check_record(record, s, tell);
-      return true;
-    }, &holes);
+    const Lsn behind = LogView::scan(
+        s, begin,
+        [&](const RecordView& record) {
+          // A writer that was killed before its padding leaves zeros; whole segments that
+          // are missing are told by their files.
+          const uint64_t left = value(end) % s.bytes.size() ? s.base - value(end) : 0;
+          if (!any && end > oldest && value(end) < s.base && left >= kRecordHeaderBytes &&
+              left < s.bytes.size()) {
+            tell_hole(view, {end, left, DecodeError::kMissing}, tell);
+          }
+          any = true;
+          check_record(record, s, tell);
+          return true;
+        },
+        &holes);
     if (any) end = behind;
     for (const Damage& hole : holes) {
       if (hole.at < settled || how == Left::kClean) {
@@ -109,8 +126,12 @@ void LogCheck::check_record(const RecordView& view, const LogView::Segment& segm
   const uint64_t offset = value(head.lsn) - segment.base;
   auto wrong = [&](std::string problem) {
     damaged = true;
-    tell({.file = segment_file(segment.name), .offset = offset, .lsn = head.lsn,
-          .bytes = head.bytes, .problem = std::move(problem), .lost = "what this record said",
+    tell({.file = segment_file(segment.name),
+          .offset = offset,
+          .lsn = head.lsn,
+          .bytes = head.bytes,
+          .problem = std::move(problem),
+          .lost = "what this record said",
           .remedy = kRestore});
   };
   if (head.type == RecordType::kPadding) return;
@@ -137,8 +158,11 @@ void LogCheck::check_record(const RecordView& view, const LogView::Segment& segm
   if (head.type == RecordType::kGap) {
     epoch.gap = true;
     const Decoded d = view.decode();
-    tell({.severity = Finding::Severity::kNote, .file = segment_file(segment.name),
-          .offset = offset, .lsn = head.lsn, .bytes = head.bytes,
+    tell({.severity = Finding::Severity::kNote,
+          .file = segment_file(segment.name),
+          .offset = offset,
+          .lsn = head.lsn,
+          .bytes = head.bytes,
           .problem = fmt::format("a gap (reason {}) was recorded: {}", d.record.mode, moment(head)),
           .lost = "some changes before it are not in the journal",
           .remedy = "nothing: relationships compare source and target because of it"});
@@ -150,7 +174,9 @@ void LogCheck::note_unfinished(const LogView& view, const Damage& hole, const Te
   const uint64_t size = view.volume().info().segment_bytes;
   tell({.severity = Finding::Severity::kNote,
         .file = segment_file(segment_name(value(hole.at) / size)),
-        .offset = value(hole.at) % size, .lsn = hole.at, .bytes = hole.bytes,
+        .offset = value(hole.at) % size,
+        .lsn = hole.at,
+        .bytes = hole.bytes,
         .problem = "a record that was being written when the mount was stopped",
         .lost = "nothing: the in-flight file says what it was about",
         .remedy = "mount: recovery accounts for it"});
@@ -170,10 +196,12 @@ void LogCheck::tell_hole(const LogView& view, const Damage& hole, const Tell& te
       return !after;
     });
   }
-  tell({.file = segment_file(segment_name(index)), .offset = value(hole.at) % size,
-        .lsn = hole.at, .bytes = hole.bytes,
-        .problem = fmt::format("{} bytes are no record ({})", hole.bytes,
-                               decode_error_name(hole.error)),
+  tell({.file = segment_file(segment_name(index)),
+        .offset = value(hole.at) % size,
+        .lsn = hole.at,
+        .bytes = hole.bytes,
+        .problem =
+            fmt::format("{} bytes are no record ({})", hole.bytes, decode_error_name(hole.error)),
         .lost = fmt::format("at most {} records between {} and {}",
                             std::max<uint64_t>(1, hole.bytes / kRecordHeaderBytes),
                             before ? moment(*before) : "the beginning",

@@ -6,10 +6,10 @@
 #include <memory>
 
 #include "journal/commands/checks/checks.h"
-#include "journal/volume/cursors.h"
 #include "journal/log/in_flight.h"
-#include "journal/volume/labels.h"
 #include "journal/log/settled.h"
+#include "journal/volume/cursors.h"
+#include "journal/volume/labels.h"
 
 namespace epochfs::journal {
 namespace {
@@ -26,8 +26,11 @@ struct ManifestCheck {
   const Tell& tell;
 
   void wrong(const SealedEpoch& e, std::string problem) const {
-    tell({.file = kEpochsFile, .offset = (value(e.epoch) - 1) * kEntryBytes, .lsn = e.seal,
-          .bytes = kEntryBytes, .problem = std::move(problem),
+    tell({.file = kEpochsFile,
+          .offset = (value(e.epoch) - 1) * kEntryBytes,
+          .lsn = e.seal,
+          .bytes = kEntryBytes,
+          .problem = std::move(problem),
           .lost = fmt::format("where epoch {} begins or ends", value(e.epoch)),
           .remedy = kRemakeManifest});
   }
@@ -41,8 +44,8 @@ void ManifestCheck::entry(const SealedEpoch& e, const SealedEpoch* before) const
                          value(e.begin), value(before->seal)));
   }
   if (e.seal < e.begin) {
-    wrong(e, fmt::format("epoch {} ends at LSN {}, before it begins", value(e.epoch),
-                         value(e.seal)));
+    wrong(e,
+          fmt::format("epoch {} ends at LSN {}, before it begins", value(e.epoch), value(e.seal)));
   }
   // What was released can no longer be compared.
   const bool sealed_meanwhile = left == Left::kLive && e.seal > log.settled;
@@ -64,18 +67,22 @@ void ManifestCheck::against_log(const SealedEpoch& e) const {
     wrong(e, fmt::format("epoch {} ends at LSN {}, behind the end of the log", value(e.epoch),
                          value(e.seal)));
   } else if (!sealed) {
-    tell({.severity = Finding::Severity::kNote, .file = kEpochsFile,
-          .offset = (value(e.epoch) - 1) * kEntryBytes, .lsn = e.seal, .bytes = kEntryBytes,
+    tell({.severity = Finding::Severity::kNote,
+          .file = kEpochsFile,
+          .offset = (value(e.epoch) - 1) * kEntryBytes,
+          .lsn = e.seal,
+          .bytes = kEntryBytes,
           .problem = fmt::format("epoch {} has no seal record: there was no room, or it was lost",
                                  value(e.epoch)),
-          .lost = "nothing that the gap behind it does not say", .remedy = "nothing"});
+          .lost = "nothing that the gap behind it does not say",
+          .remedy = "nothing"});
     return;
   }
   // Losses for want of room count as changes; a gap stands for them.
   const bool whole = !empty && e.begin >= log.oldest && !found->second.gap;
   if (sealed && whole && found->second.records != e.records) {
-    wrong(e, fmt::format("epoch {} should hold {} records, and holds {}", value(e.epoch),
-                         e.records, found->second.records));
+    wrong(e, fmt::format("epoch {} should hold {} records, and holds {}", value(e.epoch), e.records,
+                         found->second.records));
   }
 }
 
@@ -89,7 +96,9 @@ Result<Checked> check_manifest(const Volume& volume, const LogCheck& log, Left l
   if (!fd && errno != ENOENT) return fail_errno("open epoch manifest");
   if (!fd) {
     if (log.checked.entries > 0 && !live) {
-      tell({.file = kEpochsFile, .problem = "the file is missing", .lost = "the list of epochs",
+      tell({.file = kEpochsFile,
+            .problem = "the file is missing",
+            .lost = "the list of epochs",
             .remedy = "mount the volume: it is made anew from the log"});
     }
     return checked;
@@ -99,10 +108,13 @@ Result<Checked> check_manifest(const Volume& volume, const LogCheck& log, Left l
   checked.files = 1;
   const uint64_t count = uint64_t(st.st_size) / kEntryBytes;
   if (st.st_size % kEntryBytes && !live) {
-    tell({.severity = Finding::Severity::kNote, .file = kEpochsFile, .offset = count * kEntryBytes,
+    tell({.severity = Finding::Severity::kNote,
+          .file = kEpochsFile,
+          .offset = count * kEntryBytes,
           .bytes = uint64_t(st.st_size) % kEntryBytes,
           .problem = "the file ends within an entry: power was lost while it was written",
-          .lost = "nothing that the log does not say", .remedy = "mount: it is written again"});
+          .lost = "nothing that the log does not say",
+          .remedy = "mount: it is written again"});
   }
   const ManifestCheck check{log, left, tell};
   std::optional<SealedEpoch> before;
@@ -114,7 +126,9 @@ Result<Checked> check_manifest(const Volume& volume, const LogCheck& log, Left l
       check.entry(*e, before ? &*before : nullptr);
     } else if (n < count || !live) {
       tell({.severity = n < count ? Finding::Severity::kDamage : Finding::Severity::kNote,
-            .file = kEpochsFile, .offset = (n - 1) * kEntryBytes, .bytes = kEntryBytes,
+            .file = kEpochsFile,
+            .offset = (n - 1) * kEntryBytes,
+            .bytes = kEntryBytes,
             .problem = fmt::format("the entry of epoch {} is damaged", n),
             .lost = n < count ? "where that epoch begins and ends, until the log is asked"
                               : "nothing, if power was lost while it was written",
@@ -129,7 +143,10 @@ Result<Checked> check_in_flight(const Volume& volume, Left left, const Tell& tel
   Checked checked;
   auto seen = look_at_in_flight(volume.dir());
   auto wrong = [&](uint64_t offset, uint64_t bytes, std::string problem) {
-    tell({.file = kInFlightFile, .offset = offset, .bytes = bytes, .problem = std::move(problem),
+    tell({.file = kInFlightFile,
+          .offset = offset,
+          .bytes = bytes,
+          .problem = std::move(problem),
           .lost = "which changes were under way when the last mount ended",
           .remedy = "move the file away and mount: the volume counts as stopped with the machine, "
                     "and relationships compare source and target"});
@@ -143,8 +160,8 @@ Result<Checked> check_in_flight(const Volume& volume, Left left, const Tell& tel
   checked.files = 1;
   checked.entries = seen->filled.size();
   if (seen->file_bytes != kInFlightFileBytes && seen->started) {
-    wrong(seen->file_bytes, 0, fmt::format("the file has {} bytes instead of {}", seen->file_bytes,
-                                           kInFlightFileBytes));
+    wrong(seen->file_bytes, 0,
+          fmt::format("the file has {} bytes instead of {}", seen->file_bytes, kInFlightFileBytes));
   }
   if (left == Left::kLive || !seen->started) return checked;
   for (size_t slot : seen->damaged) {
@@ -166,7 +183,8 @@ Result<Checked> check_settled(const Volume& volume, const Tell& tell) {
     EPOCHFS_TRY(settled, read_settled(volume.dir()));
   }
   if (!settled) {
-    tell({.file = kSettledFile, .problem = "the mark is damaged",
+    tell({.file = kSettledFile,
+          .problem = "the mark is damaged",
           .lost = "up to where the backing directory was known to be durable",
           .remedy = "mount it: the mark is made anew, and should the machine have stopped, more "
                     "files are compared than need be"});
@@ -177,7 +195,8 @@ Result<Checked> check_settled(const Volume& volume, const Tell& tell) {
 Result<Checked> check_cursors(const Volume& volume, const Tell& tell) {
   Checked checked;
   auto wrong = [&](const std::string& id, std::string problem) {
-    tell({.file = std::string(kCursorsDir) + "/" + id, .problem = std::move(problem),
+    tell({.file = std::string(kCursorsDir) + "/" + id,
+          .problem = std::move(problem),
           .lost = "up to where this relationship needs the journal no more",
           .remedy = "start the daemon: it writes the cursor anew when it has met the target"});
   };
@@ -209,7 +228,8 @@ Result<Checked> check_labels(const Volume& volume, const Tell& tell) {
       ++checked.entries;
     } else if (label.error().status == ExitStatus::kCorrupt) {
       tell({.file = fmt::format("{}/{}", kLabelsDir, value(epoch)),
-            .problem = label.error().message(), .lost = "what the epoch was called",
+            .problem = label.error().message(),
+            .lost = "what the epoch was called",
             .remedy = "remove it"});
     } else {
       return tl::unexpected(label.error());
@@ -246,8 +266,10 @@ Result<Checked> check_pre_images(const Volume& volume, const Tell& tell) {
                        h.version == 1 && h.tail >= kHeaderBytes && h.tail <= uint64_t(st.st_size);
     if (valid) continue;
     tell({.severity = Finding::Severity::kNote,
-          .file = fmt::format("{}/{}", kPreimagesDir, escape(entry->d_name)), .bytes = size,
-          .problem = "it is no whole pre-image log", .lost = "nothing: no pin outlives its mount",
+          .file = fmt::format("{}/{}", kPreimagesDir, escape(entry->d_name)),
+          .bytes = size,
+          .problem = "it is no whole pre-image log",
+          .lost = "nothing: no pin outlives its mount",
           .remedy = "remove it"});
   }
   return checked;

@@ -26,8 +26,8 @@ UniqueFd open_below(int dir, const std::string& path) {
   open_how how{};
   how.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
-  return UniqueFd(int(::syscall(SYS_openat2, dir, path.empty() ? "." : path.c_str(), &how,
-                                sizeof how)));
+  return UniqueFd(
+      int(::syscall(SYS_openat2, dir, path.empty() ? "." : path.c_str(), &how, sizeof how)));
 }
 
 std::optional<FileId> id_of(int fd) {

@@ -9,7 +9,7 @@
 namespace epochfs::journal {
 namespace {
 
-constexpr size_t kMaxKnown = 1 << 18;     // files whose steps are kept at hand
+constexpr size_t kMaxKnown = 1 << 18;  // files whose steps are kept at hand
 constexpr unsigned kMaxThreads = 4;
 
 constexpr bool makes_file(RecordType type) {
@@ -53,7 +53,7 @@ class Names {
       if (r.other == r.file) return;  // two names of one file: both stay
       if (r.file == file) move(first, second);
       if (r.other != file) return;
-      r.mode & RENAME_EXCHANGE ? move(second, first) : remove(second);
+      r.mode& RENAME_EXCHANGE ? move(second, first) : remove(second);
     } else if (r.type == RecordType::kUnlink || r.type == RecordType::kRemoveDirectory) {
       remove(first);
     } else if (r.type != RecordType::kTemporary) {
@@ -156,10 +156,13 @@ void NameHistory::build() {
   std::atomic<size_t> next{0};
   auto work = [&](unsigned number) {
     for (size_t i; (i = next++) < segments.size();) {
-      LogView::scan(segments[i], segments[i].begin(), [&](const RecordView& view) {
-        if (view.head.lsn < end_) collect(view, found[number]);
-        return view.head.lsn < end_;
-      }, &holes[number]);
+      LogView::scan(
+          segments[i], segments[i].begin(),
+          [&](const RecordView& view) {
+            if (view.head.lsn < end_) collect(view, found[number]);
+            return view.head.lsn < end_;
+          },
+          &holes[number]);
     }
   };
   std::vector<std::thread> threads;
@@ -200,14 +203,17 @@ bool NameHistory::catch_up(Lsn from) {
     if (s.end() <= end_) continue;
     Lsn expected = std::max(end_, s.begin());
     bool in_flight = false;
-    const Lsn end = LogView::scan(s, expected, [&](const RecordView& view) {
-      in_flight = view.head.lsn != expected && expected >= view_.settled();
-      if (in_flight) return false;
-      expected = Lsn{value(view.head.lsn) + view.head.bytes};
-      any = any || is_of_names(view.head.type);
-      collect(view, found);
-      return true;
-    }, nullptr, kTailReach);
+    const Lsn end = LogView::scan(
+        s, expected,
+        [&](const RecordView& view) {
+          in_flight = view.head.lsn != expected && expected >= view_.settled();
+          if (in_flight) return false;
+          expected = Lsn{value(view.head.lsn) + view.head.bytes};
+          any = any || is_of_names(view.head.type);
+          collect(view, found);
+          return true;
+        },
+        nullptr, kTailReach);
     const bool nothing = expected == std::max(end_, s.begin());
     if (!nothing) end_ = in_flight ? expected : end;
     if (in_flight || (nothing && !s.any)) break;

@@ -25,7 +25,7 @@ struct NameStep {
   enum class State {
     kUnknown,  // it had a name that no record mentions, or none
     kNamed,
-    kGone,     // its last known name was taken away: parent and name are that one
+    kGone,  // its last known name was taken away: parent and name are that one
   };
   Lsn from{};
   State state = State::kUnknown;

@@ -25,7 +25,9 @@ std::string Path::shown() const {
 }
 
 PathResolver::PathResolver(const LogView& view, Options options)
-    : history_(view), options_(std::move(options)), root_(view.volume().info().identity.root),
+    : history_(view),
+      options_(std::move(options)),
+      root_(view.volume().info().identity.root),
       volume_(view.volume()) {
   if (!options_.globs.empty()) verdicts_.resize(kVerdicts);
 }
@@ -86,7 +88,8 @@ PathResolver::Known PathResolver::find(const FileId& file, const FileHandle& han
   const NameSteps* steps = &history_.steps(file);
   auto step_at = [&](Lsn lsn) {
     return std::upper_bound(steps->begin(), steps->end(), lsn,
-                            [](Lsn l, const NameStep& s) { return l < s.from; }) - 1;
+                            [](Lsn l, const NameStep& s) { return l < s.from; }) -
+           1;
   };
   if (step_at(at)->state == NameStep::State::kUnknown) {
     if (!backing_opened_) backing_ = BackingNames::of(volume_);
@@ -104,8 +107,8 @@ PathResolver::Known PathResolver::find(const FileId& file, const FileHandle& han
                  s.name == now->name;
         });
     if (step->state == NameStep::State::kUnknown) {
-      Known known = now && !since_told ? below(now->parent, {}, now->name, at, depth + 1)
-                                       : placeholder(file);
+      Known known =
+          now && !since_told ? below(now->parent, {}, now->name, at, depth + 1) : placeholder(file);
       known.from = std::max(known.from, step->from);
       if (step + 1 != steps->end()) known.until = std::min(known.until, (step + 1)->from);
       return known;

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "journal/commands/names/backing_names.h"
-#include "journal/commands/query/filter.h"
 #include "journal/commands/names/name_history.h"
+#include "journal/commands/query/filter.h"
 
 namespace epochfs::journal {
 

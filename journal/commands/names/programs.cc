@@ -40,7 +40,8 @@ Programs::Process Programs::look_at(uint32_t pid) {
   unsigned long long ticks = 0;
   if (std::sscanf(stat->c_str() + close + 1,
                   " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d "
-                  "%llu", &ticks) != 1) {
+                  "%llu",
+                  &ticks) != 1) {
     return process;
   }
   process.name = stat->substr(open + 1, close - open - 1);

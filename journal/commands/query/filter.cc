@@ -47,8 +47,10 @@ Result<std::vector<uint32_t>> ids(const po::variables_map& values, const char* o
     for (const std::string& part : split(text)) {
       auto n = number(part);
       if (!n || *n > UINT32_MAX) {
-        return usage(fmt::format("option --{}: \"{}\" is no number; write one, or several with "
-                                 "commas between them", option, part));
+        return usage(
+            fmt::format("option --{}: \"{}\" is no number; write one, or several with "
+                        "commas between them",
+                        option, part));
       }
       out.push_back(uint32_t(*n));
     }
@@ -88,8 +90,8 @@ Result<TypeSet> parse_types(const std::string& text) {
     if (excluded) name.erase(0, 1);
     auto type = type_by_name(name);
     if (!type || *type == RecordType::kPadding) {
-      return usage(fmt::format("option --type: \"{}\" is no operation; there are {}", name,
-                               type_names()));
+      return usage(
+          fmt::format("option --type: \"{}\" is no operation; there are {}", name, type_names()));
     }
     (excluded ? unwanted : wanted).set(size_t(*type));
   }
@@ -118,16 +120,14 @@ void RecordFilter::add_options(po::options_description& options) {
     return po::value<std::vector<std::string>>()->composing()->value_name(name);
   };
   auto text = [](const char* name) { return po::value<std::string>()->value_name(name); };
-  options.add_options()
-      ("since", text("TIME"),
-       "not older: 2026-11-23, 2026-11-23T14:05:00Z, @1795442700, 10m, 2h, 3d")
-      ("until", text("TIME"), "not newer")
-      ("epoch", text("A..B"), "of these epochs; also A.., ..B and A")
-      ("type", text("LIST"), "these operations: create,write; or all but these: '!write'")
-      ("path", texts("GLOB"), "of files whose path matches, with all below; * matches / too")
-      ("uid", texts("UID"), "by these users")
-      ("pid", texts("PID"), "by these processes")
-      ("file", texts("INODE"), "of these files; also INODE:BIRTH, in nanoseconds");
+  options.add_options()("since", text("TIME"),
+                        "not older: 2026-11-23, 2026-11-23T14:05:00Z, @1795442700, 10m, 2h, 3d")(
+      "until", text("TIME"), "not newer")("epoch", text("A..B"),
+                                          "of these epochs; also A.., ..B and A")(
+      "type", text("LIST"), "these operations: create,write; or all but these: '!write'")(
+      "path", texts("GLOB"), "of files whose path matches, with all below; * matches / too")(
+      "uid", texts("UID"), "by these users")("pid", texts("PID"), "by these processes")(
+      "file", texts("INODE"), "of these files; also INODE:BIRTH, in nanoseconds");
 }
 
 Result<RecordFilter::File> RecordFilter::parse_file(const std::string& text) {

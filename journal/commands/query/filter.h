@@ -6,8 +6,8 @@
 #include <bitset>
 #include <vector>
 
-#include "journal/control/command_line.h"
 #include "journal/commands/query/log_query.h"
+#include "journal/control/command_line.h"
 
 namespace epochfs::journal {
 

@@ -48,11 +48,14 @@ void LogQuery::forward(F&& f, std::vector<Damage>& damage) const {
     std::vector<Damage> found;
     note_missing_before(*s, end, found);
     bool stopped = false;
-    end = LogView::scan(*s, from_, [&](const RecordView& view) {
-      stopped = view.head.lsn >= to_;
-      if (!stopped && view.head.type != RecordType::kPadding) stopped = !f(view);
-      return !stopped;
-    }, &found);
+    end = LogView::scan(
+        *s, from_,
+        [&](const RecordView& view) {
+          stopped = view.head.lsn >= to_;
+          if (!stopped && view.head.type != RecordType::kPadding) stopped = !f(view);
+          return !stopped;
+        },
+        &found);
     settle(found, damage);
     if (stopped) return;
   }
@@ -63,11 +66,14 @@ void LogQuery::backward(F&& f, std::vector<Damage>& damage) const {
   for (auto s = segments_.rbegin(); s != segments_.rend(); ++s) {
     std::vector<Damage> found;
     bool stopped = false;
-    LogView::scan_backwards(**s, to_, [&](const RecordView& view) {
-      stopped = view.head.lsn < from_;
-      if (!stopped && view.head.type != RecordType::kPadding) stopped = !f(view);
-      return !stopped;
-    }, &found);
+    LogView::scan_backwards(
+        **s, to_,
+        [&](const RecordView& view) {
+          stopped = view.head.lsn < from_;
+          if (!stopped && view.head.type != RecordType::kPadding) stopped = !f(view);
+          return !stopped;
+        },
+        &found);
     settle(found, damage);
     if (stopped) return;
   }

@@ -120,7 +120,8 @@ std::optional<uint64_t> civil(const std::string& text) {
   auto day = in.digits(2);
   using namespace std::chrono;
   if (!day || !year_month_day(std::chrono::year(int(*year)), std::chrono::month(unsigned(*month)),
-                              std::chrono::day(unsigned(*day))).ok()) {
+                              std::chrono::day(unsigned(*day)))
+                   .ok()) {
     return std::nullopt;  // 31 February
   }
   std::tm t{};

@@ -36,7 +36,8 @@ Result<void> take_saved(const std::string& bytes, rpc::Attributes::Builder out) 
 }
 
 // The parts of `range`, ascending: data and, in between, holes.
-void tell(const journal::ByteRanges& data, ByteRange range, const std::function<void(ByteRange, bool)>& f) {
+void tell(const journal::ByteRanges& data, ByteRange range,
+          const std::function<void(ByteRange, bool)>& f) {
   uint64_t at = range.begin;
   data.within(range).for_each([&](ByteRange r) {
     if (at < r.begin) f({at, r.begin}, true);
@@ -78,8 +79,7 @@ Result<SourceFilePtr> EpochReader::open(const FileId& id, const FileHandle& hand
   if (::fstat(opened, &st) != 0) return fail_errno("stat " + named(id));
   // Blocks that suffice are no proof: those of xattrs, or behind the end, count too.
   file->dense = uint64_t(st.st_blocks) * 512 >= uint64_t(st.st_size) &&
-                uint64_t(st.st_size) >= file->size &&
-                ::lseek(opened, 0, SEEK_HOLE) >= st.st_size;
+                uint64_t(st.st_size) >= file->size && ::lseek(opened, 0, SEEK_HOLE) >= st.st_size;
   return file;
 }
 

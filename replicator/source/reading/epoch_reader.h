@@ -8,9 +8,9 @@
 #include <memory>
 #include <optional>
 
+#include "journal/base/unix.h"
 #include "journal/preimages/attributes.h"
 #include "journal/preimages/preimages.h"
-#include "journal/base/unix.h"
 
 namespace epochfs::replicator {
 
@@ -18,7 +18,7 @@ namespace epochfs::replicator {
 struct SourceFile {
   FileId id;
   uint32_t mode = 0;
-  uint64_t size = 0;   // at the epoch
+  uint64_t size = 0;  // at the epoch
   uint32_t links = 0;
   UniqueFd fd;         // for reading; regular files only. None: its pre-images are all of it
   bool dense = false;  // has no holes, so that nobody needs to look for them

@@ -20,9 +20,10 @@ class Interruptible {
   // interrupted; interrupted() tells which.
   template <typename T>
   T wait(kj::Promise<T> promise) {
-    return promise.exclusiveJoin(interruption_.addBranch().then([]() -> kj::Promise<T> {
-      return KJ_EXCEPTION(DISCONNECTED, "interrupted");
-    })).wait(scope_);
+    return promise
+        .exclusiveJoin(interruption_.addBranch().then(
+            []() -> kj::Promise<T> { return KJ_EXCEPTION(DISCONNECTED, "interrupted"); }))
+        .wait(scope_);
   }
 
   // Lets the event loop take in what has arrived; throws when interrupted.

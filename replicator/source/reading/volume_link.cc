@@ -38,7 +38,8 @@ Result<std::unique_ptr<VolumeLink>> VolumeLink::connect(kj::LowLevelAsyncIoProvi
   }
   EPOCHFS_TRY(journal::Volume volume, journal::Volume::open(*path));
   std::unique_ptr<VolumeLink> self(new VolumeLink(std::move(volume)));
-  EPOCHFS_TRY(self->client_, UnixRpcClient::connect(provider, *path + "/" + journal::kControlSocket));
+  EPOCHFS_TRY(self->client_,
+              UnixRpcClient::connect(provider, *path + "/" + journal::kControlSocket));
   auto mount = self->client_->bootstrap<rpc::Mount>();
   auto backing = loop.wait(mount.backingRequest().send()).getDirectory();
   EPOCHFS_TRY(self->backing_dir_, take_fd(loop, backing, "backing directory"));
@@ -87,23 +88,24 @@ Result<void> VolumeLink::confirm(Interruptible& loop, PinnedEpoch& pinned) {
 }
 
 EpochReader VolumeLink::reader_of(PinnedEpoch& pinned) const {
-  return EpochReader(backing_dir(), pinned.preimages.get(),
-                     [&pinned](const FileId& id, uint64_t offset) {
-    KJ_IF_MAYBE (pin, pinned.pin) {
-      if (std::exchange(*pinned.telling, true)) return;  // the next one says more
-      auto request = pin->passedRequest();
-      request.setInode(id.inode);
-      request.setBirthNs(id.birth_ns);
-      request.setOffset(offset);
-      auto answered = [telling = pinned.telling] { *telling = false; };
-      request.send().ignoreResult().then(std::move(answered)).detach([](kj::Exception&&) {
-        // It is found out before the commit.
+  return EpochReader(
+      backing_dir(), pinned.preimages.get(), [&pinned](const FileId& id, uint64_t offset) {
+        KJ_IF_MAYBE (pin, pinned.pin) {
+          if (std::exchange(*pinned.telling, true)) return;  // the next one says more
+          auto request = pin->passedRequest();
+          request.setInode(id.inode);
+          request.setBirthNs(id.birth_ns);
+          request.setOffset(offset);
+          auto answered = [telling = pinned.telling] { *telling = false; };
+          request.send().ignoreResult().then(std::move(answered)).detach([](kj::Exception&&) {
+            // It is found out before the commit.
+          });
+        }
       });
-    }
-  });
 }
 
-Result<journal::ChangeSet> VolumeLink::fold(EpochId since, EpochId until, journal::Fold::Cancel cancel) const {
+Result<journal::ChangeSet> VolumeLink::fold(EpochId since, EpochId until,
+                                            journal::Fold::Cancel cancel) const {
   return journal::fold_epochs(volume_, since, until, cancel);
 }
 

@@ -6,8 +6,8 @@
 #include <optional>
 
 #include "journal/changes/change_set.h"
-#include "journal/preimages/preimages.h"
 #include "journal/control/unix_rpc.h"
+#include "journal/preimages/preimages.h"
 #include "journal/volume/volume.h"
 #include "replicator/source/reading/epoch_reader.h"
 #include "replicator/source/reading/interruptible.h"
@@ -34,7 +34,9 @@ class VolumeLink {
 
   const journal::Volume& volume() const { return volume_; }
   int backing_dir() const { return backing_dir_.get(); }
-  Result<journal::VolumeIdentity> identity() const { return journal::identify_volume(backing_dir()); }
+  Result<journal::VolumeIdentity> identity() const {
+    return journal::identify_volume(backing_dir());
+  }
 
   // Seals what is open, if anything is; the newest sealed epoch.
   Result<EpochId> barrier(Interruptible& loop);

@@ -22,7 +22,10 @@ std::string named(const SourceFile& file) { return fmt::format("inode {}", file.
 
 BlockPump::BlockPump(EpochReader& reader, rpc::Transfer::Client transfer, Window& window,
                      Interruptible& loop, std::function<void(uint64_t)> on_sent)
-    : reader_(reader), transfer_(kj::mv(transfer)), window_(window), loop_(loop),
+    : reader_(reader),
+      transfer_(kj::mv(transfer)),
+      window_(window),
+      loop_(loop),
       on_sent_(std::move(on_sent)) {
   filling_.buffer.reset(new char[kGenerationBytes]);
   reading_.buffer.reset(new char[kGenerationBytes]);

@@ -26,14 +26,15 @@ struct PumpCounters {
 class BlockPump {
  public:
   static constexpr unsigned kRingEntries = 256;
-  static constexpr size_t kChunkBytes = 512 << 10;   // of one read
+  static constexpr size_t kChunkBytes = 512 << 10;     // of one read
   static constexpr size_t kGenerationBytes = 4 << 20;  // read at once; twice that in memory
-  static constexpr size_t kMessageBytes = 1 << 20;   // of one call, about
+  static constexpr size_t kMessageBytes = 1 << 20;     // of one call, about
 
   // Borrows reader, window and loop. on_sent is told of each message: how many bytes of
   // the files it covers, holes among them. The call may still be unanswered.
-  static Result<std::unique_ptr<BlockPump>> make(EpochReader& reader, rpc::Transfer::Client transfer,
-                                                 Window& window, Interruptible& loop,
+  static Result<std::unique_ptr<BlockPump>> make(EpochReader& reader,
+                                                 rpc::Transfer::Client transfer, Window& window,
+                                                 Interruptible& loop,
                                                  std::function<void(uint64_t)> on_sent);
   ~BlockPump();
 

@@ -18,8 +18,11 @@ void set_id(rpc::FileId::Builder out, const FileId& id) {
 
 Sender::Sender(EpochReader& reader, rpc::Transfer::Client transfer, Interruptible& loop,
                std::function<void(const SenderCounters&)> on_progress)
-    : reader_(reader), transfer_(kj::mv(transfer)), loop_(loop),
-      on_progress_(std::move(on_progress)), window_(loop) {}
+    : reader_(reader),
+      transfer_(kj::mv(transfer)),
+      loop_(loop),
+      on_progress_(std::move(on_progress)),
+      window_(loop) {}
 
 Result<std::unique_ptr<Sender>> Sender::make(
     EpochReader& reader, rpc::Transfer::Client transfer, Interruptible& loop,

@@ -16,13 +16,13 @@ namespace epochfs::replicator {
 
 // What has been sent so far; told after every batch of nodes and message of blocks.
 struct SenderCounters {
-  uint64_t files = 0;       // nodes announced
+  uint64_t files = 0;  // nodes announced
   uint64_t bytes_read = 0;
   uint64_t bytes_sent = 0;
   uint64_t work_done = 0;        // see work_of
   uint64_t work_unforeseen = 0;  // of the files so far, beyond what their changes said
-  uint64_t compared = 0;    // regular files that were announced as a whole,
-  uint64_t differed = 0;    // and those that the target did not hold already
+  uint64_t compared = 0;         // regular files that were announced as a whole,
+  uint64_t differed = 0;         // and those that the target did not hold already
 };
 
 class Sender {

@@ -17,8 +17,7 @@ ProgressMeter::ProgressMeter(TransferContext& c, Progress::Phase phase) : c_(c) 
 }
 
 ProgressMeter::~ProgressMeter() {
-  c_.registry.set_progress(c_.relationship,
-                           [](Progress& p) { p.phase = Progress::Phase::kIdle; });
+  c_.registry.set_progress(c_.relationship, [](Progress& p) { p.phase = Progress::Phase::kIdle; });
 }
 
 ProgressMeter::OnProgress ProgressMeter::follow(const journal::ChangeSet& set) {
@@ -64,11 +63,11 @@ void ComparisonMeter::done() {
     if (compared.ended_ns == 0) compared.ended_ns = now_ns();
     result = compared;
   });
-  fmt::print(stderr, "epochfs serve: relationship {}: {} was compared with the target, "
-                     "since {}: {} files in {:.1f} s, {} differed, {} bytes sent\n",
+  fmt::print(stderr,
+             "epochfs serve: relationship {}: {} was compared with the target, "
+             "since {}: {} files in {:.1f} s, {} differed, {} bytes sent\n",
              c_.relationship, what_, result.reason, result.files,
-             double(result.ended_ns - result.began_ns) / 1e9, result.differed,
-             result.bytes_sent);
+             double(result.ended_ns - result.began_ns) / 1e9, result.differed, result.bytes_sent);
 }
 
 void ComparisonMeter::show() {

@@ -38,7 +38,8 @@ Result<void> outcome_of(TransferContext& c, rpc::Outcome::Reader outcome) {
 
 Result<EpochId> begin_new_walk(TransferContext& c) {
   EPOCHFS_TRY(EpochId since, c.volume.barrier(c.loop));
-  EPOCHFS_DO(journal::write_cursor(c.storage, c.volume.volume().dir(), c.relationship, {since, true}));
+  EPOCHFS_DO(
+      journal::write_cursor(c.storage, c.volume.volume().dir(), c.relationship, {since, true}));
   c.volume.cursors_changed(c.loop);
   EPOCHFS_DO(c.registry.update(c.relationship, [&](Relationship& r) -> Result<void> {
     r.walk_since = since;

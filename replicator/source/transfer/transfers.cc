@@ -1,7 +1,7 @@
 #include "replicator/source/transfer/transfers.h"
 
-#include "journal/volume/cursors.h"
 #include "journal/log/reader.h"
+#include "journal/volume/cursors.h"
 #include "replicator/source/transfer/meters.h"
 #include "replicator/source/transfer/transfer_calls.h"
 #include "replicator/source/transfer/walked_transfer.h"
@@ -70,7 +70,8 @@ Result<EpochId> begin_walk(TransferContext& c) {
   if (relationship->walk_since != EpochId{0}) {
     EPOCHFS_TRY(EpochId newest, c.volume.barrier(c.loop));
     if (newest >= relationship->walk_since) {
-      EPOCHFS_TRY(auto set, c.volume.fold(relationship->walk_since, newest, journal::Fold::Cancel::kKeep));
+      EPOCHFS_TRY(auto set,
+                  c.volume.fold(relationship->walk_since, newest, journal::Fold::Cancel::kKeep));
       if (!set.gap) return relationship->walk_since;
     }
   }
@@ -83,7 +84,8 @@ Result<void> replicate_subtrees(TransferContext& c) {
   auto relationship = c.registry.get(c.relationship);
   if (!relationship) return fail("relationship is gone");
   const EpochId base = relationship->cursor;
-  EPOCHFS_DO(journal::write_cursor(c.storage, c.volume.volume().dir(), c.relationship, {base, true}));
+  EPOCHFS_DO(
+      journal::write_cursor(c.storage, c.volume.volume().dir(), c.relationship, {base, true}));
   c.volume.cursors_changed(c.loop);
   Plan plan;
   plan.base = base;
@@ -117,8 +119,8 @@ Result<void> replicate_everything(TransferContext& c, EpochId base, const std::s
   Plan plan;
   plan.base = base;
   EPOCHFS_TRY(plan.walk_since, begin_walk(c));
-  const auto phase = base == EpochId{0} ? Progress::Phase::kInitialCopy
-                                        : Progress::Phase::kReplicating;
+  const auto phase =
+      base == EpochId{0} ? Progress::Phase::kInitialCopy : Progress::Phase::kReplicating;
   WalkedTransfer transfer(c, plan, plan.walk_since, phase, "everything", reason);
   return transfer.run(true);
 }

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "replicator/relationship/registry.h"
-#include "replicator/source/sending/sender.h"
 #include "replicator/source/reading/volume_link.h"
+#include "replicator/source/sending/sender.h"
 #include "replicator/source/transfer/walk.h"
 
 namespace epochfs::replicator {

@@ -118,8 +118,8 @@ uint64_t Walk::measure(int directory) {
   while (!pending.empty()) {
     std::string path = std::move(pending.back());
     pending.pop_back();
-    OpenDirectory dir = read_directory(::openat(
-        directory, path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    OpenDirectory dir = read_directory(
+        ::openat(directory, path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!dir) continue;
     while (dirent* e = ::readdir(dir.get())) {
       if (is_dot(e->d_name)) continue;

@@ -10,7 +10,11 @@ namespace epochfs::replicator {
 
 WalkedTransfer::WalkedTransfer(TransferContext& c, const Plan& plan, EpochId since,
                                Progress::Phase phase, const char* what, const std::string& reason)
-    : c_(c), plan_(plan), since_(since), meter_(c, phase), comparison_(c, what, reason),
+    : c_(c),
+      plan_(plan),
+      since_(since),
+      meter_(c, phase),
+      comparison_(c, what, reason),
       live_(c.volume.backing_dir(), nullptr) {
   plan_.full = true;
   plan_.root = c.volume.volume().info().identity.root;
@@ -30,7 +34,8 @@ Result<void> WalkedTransfer::run(bool whole_tree) {
     EPOCHFS_DO(walker_->finish());
     EPOCHFS_TRY(PinnedEpoch pinned, c_.volume.pin(c_.loop, since_));
     note_sealed(c_, pinned.epoch);
-    EPOCHFS_TRY(journal::ChangeSet set, c_.volume.fold(since_, pinned.epoch, journal::Fold::Cancel::kKeep));
+    EPOCHFS_TRY(journal::ChangeSet set,
+                c_.volume.fold(since_, pinned.epoch, journal::Fold::Cancel::kKeep));
     if (set.gap) return begin_anew();
     EPOCHFS_TRY(bool more, walk_subtrees(set));
     if (!more) {

@@ -4,9 +4,9 @@
 #include <fmt/format.h>
 
 #include "journal/preimages/attributes.h"
+#include "replicator/target/apply/vacate.h"
 #include "replicator/target/directory/content.h"
 #include "replicator/target/directory/metadata.h"
-#include "replicator/target/apply/vacate.h"
 
 namespace epochfs::replicator {
 namespace {
@@ -18,8 +18,12 @@ constexpr size_t kFewFiles = 4;
 }  // namespace
 
 Apply::Apply(Storage& storage, Index& index, const Folders& folders, Steps& steps)
-    : storage_(storage), index_(index), folders_(folders), steps_(steps),
-      view_(index, index.meta().mark_root), place_(index, view_, folders, steps) {}
+    : storage_(storage),
+      index_(index),
+      folders_(folders),
+      steps_(steps),
+      view_(index, index.meta().mark_root),
+      place_(index, view_, folders, steps) {}
 
 Outcome<void> Apply::run() {
   EPOCHFS_CHECK(index_.meta().phase != ApplyPhase::kNone);
@@ -70,7 +74,8 @@ Outcome<void> Apply::fill_file(FileId id, StagedNode& node) {
   EPOCHFS_TRY(UniqueFd fd, open_node(id, node));
   const std::string what = describe(id);
   if (node.content == Content::kRanges) {
-    EPOCHFS_DO(apply_ranges(index_, folders_.extents.get(), id, fd.get(), node.attributes.size, what));
+    EPOCHFS_DO(
+        apply_ranges(index_, folders_.extents.get(), id, fd.get(), node.attributes.size, what));
     EPOCHFS_DO(steps_.at("fill: attributes"));
   }
   EPOCHFS_TRY(auto applied, apply_metadata(fd.get(), node, what));
@@ -78,7 +83,8 @@ Outcome<void> Apply::fill_file(FileId id, StagedNode& node) {
   node.target_mtime = applied.target_mtime;
   EPOCHFS_DO(index_.put_staged(id, node));
   // Only files and directories can be synced by themselves.
-  if (!journal::is_regular(node.attributes.mode) && !journal::is_directory(node.attributes.mode)) few_ = false;
+  if (!journal::is_regular(node.attributes.mode) && !journal::is_directory(node.attributes.mode))
+    few_ = false;
   if (few_) filled_.push_back(std::move(fd));
   return {};
 }
@@ -94,7 +100,8 @@ Outcome<UniqueFd> Apply::open_node(FileId id, const StagedNode& node) {
   }
   EPOCHFS_TRY(auto name, view_.first_name(id));
   EPOCHFS_TRY(auto indexed, index_.node(id));
-  if (!name || !indexed) return unknown_state("change " + describe(id) + ": the target does not have it");
+  if (!name || !indexed)
+    return unknown_state("change " + describe(id) + ": the target does not have it");
   EPOCHFS_TRY(Directory parent, place_.directory(name->parent));
   int flags = O_PATH;
   if (journal::is_regular(mode) && few_) flags = O_RDONLY | O_NONBLOCK;
@@ -117,9 +124,7 @@ Outcome<UniqueFd> Apply::open_node(FileId id, const StagedNode& node) {
 Outcome<void> Apply::restore_times() {
   FileId last;
   bool changed = false;
-  auto finish = [&]() -> Result<void> {
-    return changed ? restore_time(last) : Result<void>{};
-  };
+  auto finish = [&]() -> Result<void> { return changed ? restore_time(last) : Result<void>{}; };
   EPOCHFS_DO(index_.for_each_staged_name([&](const EntryName& entry, FileId id) -> Result<void> {
     if (entry.parent != last) {
       EPOCHFS_DO(finish());
@@ -155,7 +160,8 @@ Result<void> Apply::sync() {
   }
   for (const UniqueFd& fd : filled_) {
     // fsync: attributes are as important as bytes.
-    EPOCHFS_DO(storage_.sync_directory("target: file of the epoch", fd.get(), "a file of the target"));
+    EPOCHFS_DO(
+        storage_.sync_directory("target: file of the epoch", fd.get(), "a file of the target"));
   }
   filled_.clear();
   return {};
@@ -202,9 +208,12 @@ Result<void> Apply::publish_names() {
 }
 
 Result<void> Apply::publish_node(FileId id, const StagedNode& node) {
-  IndexedNode out{.mode = node.attributes.mode, .size = node.attributes.size,
-                  .version = node.version, .mtime = node.attributes.mtime,
-                  .ctime = node.attributes.ctime, .target_inode = node.target_inode,
+  IndexedNode out{.mode = node.attributes.mode,
+                  .size = node.attributes.size,
+                  .version = node.version,
+                  .mtime = node.attributes.mtime,
+                  .ctime = node.attributes.ctime,
+                  .target_inode = node.target_inode,
                   .target_mtime = node.target_mtime};
   if (node.content == Content::kNone && out.version == 0) {
     EPOCHFS_TRY(auto old, index_.node(id));

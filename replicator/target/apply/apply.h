@@ -16,11 +16,11 @@
 #pragma once
 
 #include "journal/base/storage.h"
-#include "replicator/target/directory/folders.h"
-#include "replicator/target/index/index.h"
-#include "replicator/target/directory/outcome.h"
 #include "replicator/target/apply/place.h"
 #include "replicator/target/apply/view.h"
+#include "replicator/target/directory/folders.h"
+#include "replicator/target/directory/outcome.h"
+#include "replicator/target/index/index.h"
 
 namespace epochfs::replicator {
 
@@ -52,7 +52,7 @@ class Apply {
   Steps& steps_;
   View view_;
   Place place_;
-  bool few_ = false;            // so few files change that each is synced by itself
+  bool few_ = false;              // so few files change that each is synced by itself
   std::vector<UniqueFd> filled_;  // these files
 };
 

@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "replicator/target/index/node.h"
 #include "replicator/target/directory/walk.h"
+#include "replicator/target/index/node.h"
 
 namespace epochfs::replicator {
 

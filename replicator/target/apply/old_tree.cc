@@ -13,8 +13,10 @@ Result<Directory> open_subdirectory(int dir, const std::string& name, FileId id,
   if (fd >= 0) return cache.insert(id, UniqueFd(fd));
   if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP) return Directory();
   if (fd == -EXDEV) {
-    return fail(fmt::format("open directory {}: a file system is mounted there, inside the target "
-                            "directory; unmount it", escape(name)));
+    return fail(
+        fmt::format("open directory {}: a file system is mounted there, inside the target "
+                    "directory; unmount it",
+                    escape(name)));
   }
   return fail("open directory " + escape(name), -fd);
 }
@@ -32,7 +34,8 @@ Result<Directory> OldTree::start(FileId& id, FileId root,
     if (may_have_moved_) {
       EPOCHFS_TRY(bool moved, may_have_moved_(id));
       if (moved) {
-        EPOCHFS_TRY(auto limbo, open_subdirectory(folders_.limbo.get(), stage_name(id), id, cache_));
+        EPOCHFS_TRY(auto limbo,
+                    open_subdirectory(folders_.limbo.get(), stage_name(id), id, cache_));
         if (limbo) return limbo;
       }
     }

@@ -8,8 +8,8 @@
 #include <optional>
 
 #include "replicator/target/directory/folders.h"
-#include "replicator/target/index/index.h"
 #include "replicator/target/directory/walk.h"
+#include "replicator/target/index/index.h"
 
 namespace epochfs::replicator {
 
@@ -21,7 +21,9 @@ class OldTree {
   using MayHaveMoved = std::function<Result<bool>(FileId)>;
 
   OldTree(Index& index, const Folders& folders, MayHaveMoved may_have_moved = nullptr)
-      : index_(index), folders_(folders), may_have_moved_(std::move(may_have_moved)),
+      : index_(index),
+        folders_(folders),
+        may_have_moved_(std::move(may_have_moved)),
         cache_(kCachedDirectories) {}
 
   // O_PATH descriptor; null: it is not where the index says.
@@ -32,7 +34,8 @@ class OldTree {
   void clear() { cache_.clear(); }
 
  private:
-  Result<Directory> start(FileId& id, FileId root, std::vector<std::pair<FileId, std::string>>& trail);
+  Result<Directory> start(FileId& id, FileId root,
+                          std::vector<std::pair<FileId, std::string>>& trail);
 
   Index& index_;
   const Folders& folders_;

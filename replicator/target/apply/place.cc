@@ -25,16 +25,20 @@ bool is_file_there(int dir, const std::string& name, uint64_t inode) {
 }  // namespace
 
 Place::Place(Index& index, View& view, const Folders& folders, Steps& steps)
-    : index_(index), view_(view), folders_(folders), steps_(steps), limbo_(folders.limbo.get()),
+    : index_(index),
+      view_(view),
+      folders_(folders),
+      steps_(steps),
+      limbo_(folders.limbo.get()),
       cache_(kCachedDirectories) {}
 
 Outcome<void> Place::run() {
   EPOCHFS_DO(each(index_, &Index::for_each_staged_name,
                   [&](const EntryName& entry, FileId id) -> Outcome<void> {
-    if (!id) return {};
-    EPOCHFS_TRY(bool right, unchanged(entry, id));
-    return right ? Outcome<void>{} : place(entry, id);
-  }));
+                    if (!id) return {};
+                    EPOCHFS_TRY(bool right, unchanged(entry, id));
+                    return right ? Outcome<void>{} : place(entry, id);
+                  }));
   return index_.meta().full && !index_.meta().pristine ? place_missing() : Outcome<void>{};
 }
 
@@ -113,7 +117,8 @@ Outcome<void> Place::place_directory(int parent, const EntryName& entry, FileId 
     if (there || is_directory_there(parent, entry.name)) return {};
     // A full transfer brings all that was in it.
     if (!index_.meta().full) {
-      return unknown_state(fmt::format("find directory \"{}\": it is not on the target", escape(entry.name)));
+      return unknown_state(
+          fmt::format("find directory \"{}\": it is not on the target", escape(entry.name)));
     }
   }
   EPOCHFS_DO(make_directory(parent, entry.name));

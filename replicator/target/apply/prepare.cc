@@ -46,9 +46,8 @@ Result<void> Prepare::void_forgotten() {
     }
     EPOCHFS_TRY(auto staged_links, index_.staged_links(id));
     for (const EntryName& entry : staged_links) EPOCHFS_DO(index_.put_staged_name(entry, {}));
-    return index_.for_each_staged_child(id, [&](const EntryName& entry, FileId) {
-      return index_.put_staged_name(entry, {});
-    });
+    return index_.for_each_staged_child(
+        id, [&](const EntryName& entry, FileId) { return index_.put_staged_name(entry, {}); });
   });
 }
 
@@ -73,7 +72,8 @@ Result<void> Prepare::name_replaced() {
     for (const EntryName& entry : links) {
       EPOCHFS_TRY(auto staged, index_.staged_child(entry));
       EPOCHFS_TRY(uint32_t parent, view_.mode(entry.parent));
-      if (!staged) EPOCHFS_DO(index_.put_staged_name(entry, journal::is_directory(parent) ? id : FileId{}));
+      if (!staged)
+        EPOCHFS_DO(index_.put_staged_name(entry, journal::is_directory(parent) ? id : FileId{}));
     }
     if (!journal::is_directory(old->mode)) return {};
     return index_.for_each_child(id, [&](const EntryName& entry, FileId) -> Result<void> {
@@ -87,17 +87,18 @@ Result<void> Prepare::name_replaced() {
 Outcome<void> Prepare::settle_directories() {
   return each(index_, &Index::for_each_staged_name,
               [&](const EntryName& entry, FileId child) -> Outcome<void> {
-    if (!child) return {};
-    EPOCHFS_TRY(uint32_t mode, view_.mode(child));
-    if (!journal::is_directory(mode)) return {};
-    if (view_.is_root(child)) return contradiction("name " + named(entry) + ": it is the root");
-    EPOCHFS_TRY(auto links, index_.links(child));
-    for (const EntryName& old : links) {
-      EPOCHFS_TRY(auto staged, index_.staged_child(old));
-      if (!staged) EPOCHFS_DO(index_.put_staged_name(old, {}));
-    }
-    return {};
-  });
+                if (!child) return {};
+                EPOCHFS_TRY(uint32_t mode, view_.mode(child));
+                if (!journal::is_directory(mode)) return {};
+                if (view_.is_root(child))
+                  return contradiction("name " + named(entry) + ": it is the root");
+                EPOCHFS_TRY(auto links, index_.links(child));
+                for (const EntryName& old : links) {
+                  EPOCHFS_TRY(auto staged, index_.staged_child(old));
+                  if (!staged) EPOCHFS_DO(index_.put_staged_name(old, {}));
+                }
+                return {};
+              });
 }
 
 // ---- which directories are below the root ----
@@ -110,7 +111,8 @@ Outcome<std::optional<EntryName>> Prepare::name_of(FileId directory) {
     EPOCHFS_TRY(auto name, view_.first_name(directory));
     return name;
   }
-  if (depth_ >= kMaxGuesses) return contradiction("find a directory's name: too many to choose from");
+  if (depth_ >= kMaxGuesses)
+    return contradiction("find a directory's name: too many to choose from");
   ++depth_;
   std::optional<EntryName> found;
   for (EntryName& entry : staged) {
@@ -181,21 +183,22 @@ Outcome<void> Prepare::bury(FileId directory) {
 Outcome<void> Prepare::check_names() {
   return each(index_, &Index::for_each_staged_name,
               [&](const EntryName& entry, FileId child) -> Outcome<void> {
-    EPOCHFS_TRY(FileId old, index_.child(entry));
-    if (old && old != child) {
-      EPOCHFS_TRY(auto node, index_.node(old));
-      if (node && journal::is_directory(node->mode)) {
-        EPOCHFS_TRY(bool reachable, live(old));
-        if (!reachable) EPOCHFS_DO(bury(old));
-      }
-    }
-    return child ? check_name(entry, child) : Outcome<void>{};
-  });
+                EPOCHFS_TRY(FileId old, index_.child(entry));
+                if (old && old != child) {
+                  EPOCHFS_TRY(auto node, index_.node(old));
+                  if (node && journal::is_directory(node->mode)) {
+                    EPOCHFS_TRY(bool reachable, live(old));
+                    if (!reachable) EPOCHFS_DO(bury(old));
+                  }
+                }
+                return child ? check_name(entry, child) : Outcome<void>{};
+              });
 }
 
 Outcome<void> Prepare::check_name(const EntryName& entry, FileId child) {
   EPOCHFS_TRY(uint32_t parent_mode, view_.mode(entry.parent));
-  if (!parent_mode) return contradiction("take name " + named(entry) + ": nobody knows the directory");
+  if (!parent_mode)
+    return contradiction("take name " + named(entry) + ": nobody knows the directory");
   if (!journal::is_directory(parent_mode)) {
     return contradiction("take name " + named(entry) + ": that is no directory");
   }
@@ -206,8 +209,8 @@ Outcome<void> Prepare::check_name(const EntryName& entry, FileId child) {
   }
   EPOCHFS_TRY(uint32_t mode, view_.mode(child));
   if (!mode) {
-    return contradiction(fmt::format("take name {}: nobody knows its file, {}", named(entry),
-                                     describe(child)));
+    return contradiction(
+        fmt::format("take name {}: nobody knows its file, {}", named(entry), describe(child)));
   }
   // It lies below the root; the question is whether in a circle, or twice.
   Outcome<bool> found = journal::is_directory(mode) ? live(child) : true;
@@ -221,10 +224,10 @@ Outcome<void> Prepare::check_name(const EntryName& entry, FileId child) {
 Outcome<void> Prepare::check_held() {
   EPOCHFS_DO(each(index_, &Index::for_each_staged_name,
                   [&](const EntryName& entry, FileId child) -> Outcome<void> {
-    EPOCHFS_TRY(FileId old, index_.child(entry));
-    if (old && old != child) EPOCHFS_DO(check_departure(entry, old));
-    return child ? check_directory(entry.parent) : Outcome<void>{};
-  }));
+                    EPOCHFS_TRY(FileId old, index_.child(entry));
+                    if (old && old != child) EPOCHFS_DO(check_departure(entry, old));
+                    return child ? check_directory(entry.parent) : Outcome<void>{};
+                  }));
   return each(index_, &Index::for_each_staged, [&](FileId id, StagedNode& node) -> Outcome<void> {
     const bool ours = node.generation == index_.meta().generation && !node.forgotten;
     if (!ours || node.incoming) return {};
@@ -261,7 +264,8 @@ Outcome<void> Prepare::check_directory(FileId id) {
   if (!node || !journal::is_directory(node->mode) || !has_name) return {};
   EPOCHFS_TRY(Directory directory, tree_.directory(id, view_.root()));
   if (directory) return {};
-  return unknown_state("find directory " + describe(id) + ": another hand has moved it on the target");
+  return unknown_state("find directory " + describe(id) +
+                       ": another hand has moved it on the target");
 }
 
 }  // namespace epochfs::replicator

@@ -18,8 +18,8 @@
 #include <unordered_set>
 
 #include "replicator/target/apply/old_tree.h"
-#include "replicator/target/directory/outcome.h"
 #include "replicator/target/apply/view.h"
+#include "replicator/target/directory/outcome.h"
 
 namespace epochfs::replicator {
 

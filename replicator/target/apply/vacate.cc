@@ -15,7 +15,11 @@ constexpr uint64_t kLargeFileBytes = 4 << 20;
 }  // namespace
 
 Vacate::Vacate(Index& index, View& view, const Folders& folders, Steps& steps)
-    : index_(index), view_(view), folders_(folders), steps_(steps), limbo_(folders.limbo.get()),
+    : index_(index),
+      view_(view),
+      folders_(folders),
+      steps_(steps),
+      limbo_(folders.limbo.get()),
       tree_(index, folders, [this](FileId id) { return may_have_moved(id); }) {}
 
 Outcome<bool> Vacate::run() {
@@ -55,7 +59,8 @@ Outcome<void> Vacate::depart_directory(const EntryName& entry, FileId id, bool t
   if (there || !survives || index_.meta().full) return {};
   EPOCHFS_TRY(bool holds, limbo_.holds(id));
   if (holds) return {};
-  return unknown_state(fmt::format("move directory \"{}\": it is not on the target", escape(entry.name)));
+  return unknown_state(
+      fmt::format("move directory \"{}\": it is not on the target", escape(entry.name)));
 }
 
 Outcome<void> Vacate::depart_file(const EntryName& entry, FileId id, const IndexedNode& node,
@@ -69,7 +74,8 @@ Outcome<void> Vacate::depart_file(const EntryName& entry, FileId id, const Index
     EPOCHFS_TRY(uint32_t mode, view_.mode(now));
     if (!journal::is_directory(mode)) return {};  // is replaced in one step
   }
-  const bool large = node.size > kLargeFileBytes && journal::is_regular(node.mode) && !fate.survives;
+  const bool large =
+      node.size > kLargeFileBytes && journal::is_regular(node.mode) && !fate.survives;
   EPOCHFS_DO(remove_file(entry, large, bool(now)));
   return {};
 }

@@ -8,8 +8,8 @@
 
 #include "replicator/target/apply/limbo.h"
 #include "replicator/target/apply/old_tree.h"
-#include "replicator/target/directory/outcome.h"
 #include "replicator/target/apply/view.h"
+#include "replicator/target/directory/outcome.h"
 
 namespace epochfs::replicator {
 

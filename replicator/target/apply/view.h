@@ -8,8 +8,8 @@
 #include <optional>
 #include <unordered_map>
 
-#include "replicator/target/index/index.h"
 #include "replicator/target/directory/outcome.h"
+#include "replicator/target/index/index.h"
 
 namespace epochfs::replicator {
 

@@ -75,10 +75,12 @@ class Copy {
 }  // namespace
 
 Result<void> clear_range(int fd, uint64_t offset, uint64_t length, std::string_view what) {
-  if (::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off_t(offset), off_t(length)) == 0) {
+  if (::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off_t(offset), off_t(length)) ==
+      0) {
     return {};
   }
-  if (errno != EOPNOTSUPP && errno != ENOSYS) return fail_errno(fmt::format("punch a hole in {}", what));
+  if (errno != EOPNOTSUPP && errno != ENOSYS)
+    return fail_errno(fmt::format("punch a hole in {}", what));
   return write_zeros(fd, offset, length, what);
 }
 
@@ -90,7 +92,8 @@ Result<void> apply_ranges(Index& index, int extents, FileId id, int fd, uint64_t
   auto flush = [&]() -> Result<void> {
     if (pending.empty()) return {};
     if (!source) {
-      source = UniqueFd(::openat(extents, stage_name(id).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+      source =
+          UniqueFd(::openat(extents, stage_name(id).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
       if (!source) return fail_errno(fmt::format("open staged bytes of {}", what));
       copy.emplace(source.get(), fd, what);
     }

@@ -17,8 +17,9 @@ using Kind = Refusal::Kind;
 std::string stage_folder(const std::string& relationship) { return ".epochfs-" + relationship; }
 
 tl::unexpected<Refusal> lost(const std::string& path, std::string_view why, int code = 0) {
-  return refuse(Kind::kTargetLost, fmt::format("find target directory {}{}{}", path,
-                                               why.empty() ? "" : ": ", why), code);
+  return refuse(Kind::kTargetLost,
+                fmt::format("find target directory {}{}{}", path, why.empty() ? "" : ": ", why),
+                code);
 }
 
 struct Place {
@@ -55,9 +56,10 @@ Outcome<void> open_root(Folders& f, const std::string& directory, bool establish
   EPOCHFS_TRY(Place root, place_of(f.root.get(), directory));
   EPOCHFS_TRY(Place parent, place_of(f.parent.get(), directory + "/.."));
   if (root.device != parent.device || root.mount != parent.mount || root.inode == parent.inode) {
-    return fail(fmt::format("use target directory {}: it is the root of a file system, and the "
-                            "stage must lie beside it on the same one; use a directory inside it",
-                            directory));
+    return fail(
+        fmt::format("use target directory {}: it is the root of a file system, and the "
+                    "stage must lie beside it on the same one; use a directory inside it",
+                    directory));
   }
   f.root_id = root.id;
   EPOCHFS_TRY(std::string real, real_path(f.root.get(), directory));
@@ -125,8 +127,7 @@ Outcome<void> open_stage(Folders& f, Storage& storage, const std::string& name, 
 }  // namespace
 
 bool is_relationship_id(std::string_view id) {
-  return id.size() == kRelationshipIdBytes &&
-         id.find_first_not_of("0123456789abcdef") == id.npos;
+  return id.size() == kRelationshipIdBytes && id.find_first_not_of("0123456789abcdef") == id.npos;
 }
 
 Outcome<Folders> Folders::open(Storage& storage, const std::string& directory,
@@ -168,7 +169,8 @@ Outcome<void> remove_stage_folder(const std::string& directory, const std::strin
   if (!parent) {  // the target directory is gone, its stage perhaps not
     std::string above = directory.substr(0, directory.find_last_not_of('/') + 1);
     above.resize(above.find_last_of('/') + 1);
-    parent = UniqueFd(::open(above.empty() ? "." : above.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    parent =
+        UniqueFd(::open(above.empty() ? "." : above.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   }
   const std::string name = stage_folder(relationship);
   int fd = parent ? open_beneath(parent.get(), name.c_str(), O_RDONLY | O_DIRECTORY) : -ENOENT;

@@ -24,10 +24,10 @@ bool is_relationship_id(std::string_view id);
 
 struct Folders {
   UniqueFd parent;
-  UniqueFd root;      // the target directory
-  std::string name;   // its name in parent
-  std::string path;   // its path, for people
-  FileId root_id;     // st_ino and birth
+  UniqueFd root;     // the target directory
+  std::string name;  // its name in parent
+  std::string path;  // its path, for people
+  FileId root_id;    // st_ino and birth
 
   UniqueFd stage, lock, index, incoming, extents, limbo;
   bool stage_is_new = false;  // open() made it

@@ -11,7 +11,7 @@ namespace epochfs::replicator {
 namespace {
 
 constexpr const char* kTableNames[] = {
-    "meta",         "nodes",        "names",         "links", "staged_nodes",
+    "meta",         "nodes",        "names",         "links",  "staged_nodes",
     "staged_names", "staged_links", "staged_ranges", "listed",
 };
 constexpr std::string_view kMetaKey = "meta";
@@ -158,8 +158,8 @@ Result<void> Index::read_meta() {
   uint32_t format = 0;
   std::memcpy(&format, bytes->data(), std::min(bytes->size(), sizeof format));
   if (format > kIndexFormat) {
-    return fail(fmt::format("open the target's index: format {} is newer than this program",
-                            format));
+    return fail(
+        fmt::format("open the target's index: format {} is newer than this program", format));
   }
   if (bytes->size() != sizeof meta_) {
     return fail("open the target's index: its first record is damaged", 0, ExitStatus::kCorrupt);
@@ -224,7 +224,9 @@ Result<size_t> Index::count(Table table) {
 Result<void> Index::scan(Table table, std::string_view prefix,
                          const Each<std::string_view, std::string_view>& f) {
   if (!txn_) return index_error("read", MDB_BAD_TXN);
-  struct Place { size_t key, value, end; };
+  struct Place {
+    size_t key, value, end;
+  };
   std::string last(prefix), bytes;
   std::vector<Place> batch;
   for (bool first = true, more = true; more; first = false) {
@@ -382,9 +384,8 @@ Result<void> Index::put_range(FileId id, uint64_t offset, const StagedRange& ran
 }
 
 Result<void> Index::remove_ranges(FileId id) {
-  return scan(kStagedRanges, Key(id), [&](std::string_view key, std::string_view) {
-    return remove(kStagedRanges, key);
-  });
+  return scan(kStagedRanges, Key(id),
+              [&](std::string_view key, std::string_view) { return remove(kStagedRanges, key); });
 }
 
 Result<void> Index::put_listed(FileId directory) { return put(kListed, Key(directory), {}); }
@@ -441,9 +442,9 @@ Result<void> Index::for_each_staged_child(FileId parent, const Each<const EntryN
 Result<void> Index::for_each_range(FileId id, const Each<uint64_t, const StagedRange&>& f) {
   return scan(kStagedRanges, Key(id),
               [&](std::string_view key, std::string_view value) -> Result<void> {
-    EPOCHFS_TRY(auto range, decode_range(value));
-    return f(number_at(key, 16), range);
-  });
+                EPOCHFS_TRY(auto range, decode_range(value));
+                return f(number_at(key, 16), range);
+              });
 }
 
 Result<void> Index::for_each_listed(const Each<FileId>& f) {

@@ -37,9 +37,9 @@ constexpr uint32_t kIndexFormat = 1;
 constexpr size_t kIndexMapBytes = size_t(64) << 30;
 
 enum class ApplyPhase : uint32_t {
-  kNone,         // the stage can still be thrown away
-  kCommitted,    // the source is not needed any more: the epoch will be applied
-  kNamesVacated, // nothing is left where something else belongs
+  kNone,          // the stage can still be thrown away
+  kCommitted,     // the source is not needed any more: the epoch will be applied
+  kNamesVacated,  // nothing is left where something else belongs
 };
 
 // The one record of `meta`. Fixed size, copied as it lies in memory.
@@ -134,8 +134,18 @@ class Index {
   Result<void> for_each_listed(const Each<FileId>& f);
 
  private:
-  enum Table { kMeta, kNodes, kNames, kLinks, kStagedNodes, kStagedNames, kStagedLinks,
-               kStagedRanges, kListed, kTables };
+  enum Table {
+    kMeta,
+    kNodes,
+    kNames,
+    kLinks,
+    kStagedNodes,
+    kStagedNames,
+    kStagedLinks,
+    kStagedRanges,
+    kListed,
+    kTables
+  };
 
   Index() = default;
   Result<void> begin(size_t puts);

@@ -72,12 +72,12 @@ enum class Content : uint8_t {
 struct StagedHead {
   FixedAttributes attributes;
   uint64_t version = 0;
-  uint64_t received = 0;               // blocks are here up to this offset
-  uint64_t floor = 0;                  // where this transfer went on: blocks below it may come again
-  uint64_t trusted_end = UINT64_MAX;   // of a patched file: bytes from here on came before the patch
-  uint64_t target_inode = 0;           // once its attributes are set
+  uint64_t received = 0;              // blocks are here up to this offset
+  uint64_t floor = 0;                 // where this transfer went on: blocks below it may come again
+  uint64_t trusted_end = UINT64_MAX;  // of a patched file: bytes from here on came before the patch
+  uint64_t target_inode = 0;          // once its attributes are set
   Timestamp target_mtime;
-  uint32_t generation = 0;             // of the transfer that announced it last
+  uint32_t generation = 0;  // of the transfer that announced it last
   Content content = Content::kNone;
   bool fresh = false;      // whatever the index has under this id is another file
   bool forgotten = false;  // it turned out not to exist

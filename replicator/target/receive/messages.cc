@@ -4,8 +4,8 @@
 #include <lz4.h>
 #include <sys/stat.h>
 
-#include "journal/preimages/attributes.h"
 #include "journal/base/unix.h"
+#include "journal/preimages/attributes.h"
 
 namespace epochfs::replicator {
 namespace {
@@ -34,10 +34,14 @@ Result<Timestamp> parse_time(rpc::Time::Reader t, const char* what) {
 
 bool is_known_type(uint32_t mode) {
   switch (mode & S_IFMT) {
-    case S_IFREG: case S_IFDIR: case S_IFLNK: case S_IFCHR: case S_IFBLK: case S_IFIFO: case S_IFSOCK:
-      return (mode & ~uint32_t(S_IFMT | 07777)) == 0;
-    default:
-      return false;
+    case S_IFREG:
+    case S_IFDIR:
+    case S_IFLNK:
+    case S_IFCHR:
+    case S_IFBLK:
+    case S_IFIFO:
+    case S_IFSOCK: return (mode & ~uint32_t(S_IFMT | 07777)) == 0;
+    default: return false;
   }
 }
 
@@ -87,7 +91,8 @@ Result<std::vector<Xattr>> parse_xattrs(capnp::List<rpc::Xattr>::Reader list) {
   return out;
 }
 
-Result<Content> parse_content(const rpc::Node::Content::Reader& content, uint32_t mode, bool fresh) {
+Result<Content> parse_content(const rpc::Node::Content::Reader& content, uint32_t mode,
+                              bool fresh) {
   if (content.isNone()) return Content::kNone;
   if (!journal::is_regular(mode)) return fail("it has content, and is no regular file");
   if (content.isWhole()) return Content::kWhole;
@@ -104,7 +109,8 @@ Result<NodeMessage> parse_node(rpc::Node::Reader in) {
   EPOCHFS_TRY(node.xattrs, parse_xattrs(attributes.getXattrs()));
   if (S_ISLNK(node.attributes.mode)) {
     std::string_view target = view(attributes.getSymlinkTarget());
-    if (target.empty() || target.size() >= rpc::MAX_PATH_BYTES || target.find('\0') != target.npos) {
+    if (target.empty() || target.size() >= rpc::MAX_PATH_BYTES ||
+        target.find('\0') != target.npos) {
       return fail("a symbolic link's target is not one");
     }
     node.symlink_target = target;
@@ -143,7 +149,8 @@ Result<BlockMessage> parse_block(rpc::Block::Reader in) {
 }
 
 Result<void> decode_lz4(BlockMessage& block, char* out) {
-  int size = LZ4_decompress_safe(block.bytes.data(), out, int(block.bytes.size()), int(block.length));
+  int size =
+      LZ4_decompress_safe(block.bytes.data(), out, int(block.bytes.size()), int(block.length));
   if (size < 0 || uint64_t(size) != block.length) {
     return fail("its LZ4 bytes do not decode to its length");
   }
@@ -159,7 +166,8 @@ Error in_entry(const char* what, size_t i, const Error& error) {
 template <typename List, typename F>
 auto parse_list(const char* what, List list, size_t max, F f)
     -> Result<std::vector<typename std::invoke_result_t<F, decltype(list[0])>::value_type>> {
-  if (list.size() > max) return fail(fmt::format("{} {}s in one call are too many", list.size(), what));
+  if (list.size() > max)
+    return fail(fmt::format("{} {}s in one call are too many", list.size(), what));
   std::vector<typename std::invoke_result_t<F, decltype(list[0])>::value_type> out;
   out.reserve(list.size());
   for (unsigned i = 0; i < list.size(); ++i) {
@@ -208,13 +216,13 @@ Result<BlockMessages> parse_blocks(capnp::List<rpc::Block>::Reader list) {
 Result<std::vector<NameMessage>> parse_names(capnp::List<rpc::Name>::Reader list) {
   return parse_list("name", list, rpc::MAX_NAMES_IN_BATCH,
                     [](rpc::Name::Reader in) -> Result<NameMessage> {
-    NameMessage name{.child = file_of(in.getChild())};
-    EPOCHFS_TRY(name.entry.parent, some_file(in.getParent()));
-    name.entry.name = view(in.getName());
-    if (!is_file_name(name.entry.name)) return fail("it is not a file name");
-    if (!name.child) name.child = {};
-    return name;
-  });
+                      NameMessage name{.child = file_of(in.getChild())};
+                      EPOCHFS_TRY(name.entry.parent, some_file(in.getParent()));
+                      name.entry.name = view(in.getName());
+                      if (!is_file_name(name.entry.name)) return fail("it is not a file name");
+                      if (!name.child) name.child = {};
+                      return name;
+                    });
 }
 
 Result<std::vector<FileId>> parse_files(capnp::List<rpc::FileId>::Reader list) {
@@ -222,8 +230,11 @@ Result<std::vector<FileId>> parse_files(capnp::List<rpc::FileId>::Reader list) {
 }
 
 Result<TransferPlan> parse_plan(rpc::Plan::Reader in) {
-  TransferPlan plan{.epoch = in.getEpoch(), .base = in.getBase(), .barrier_ns = in.getBarrierTimeNs(),
-                    .state_hash = in.getStateHash(), .full = in.getFull(),
+  TransferPlan plan{.epoch = in.getEpoch(),
+                    .base = in.getBase(),
+                    .barrier_ns = in.getBarrierTimeNs(),
+                    .state_hash = in.getStateHash(),
+                    .full = in.getFull(),
                     .walk_since = in.getWalkSince()};
   EPOCHFS_TRY(plan.root, some_file(in.getRoot()));
   if (!plan.full && plan.epoch <= plan.base) {

@@ -14,8 +14,8 @@ namespace epochfs::replicator {
 namespace {
 
 constexpr size_t kMaxOpenFiles = 32;
-constexpr size_t kMaxInlineBytes = 16 << 10;       // of one block that goes into the index
-constexpr uint64_t kMaxInlineTotal = 8 << 20;      // of one transfer
+constexpr size_t kMaxInlineBytes = 16 << 10;        // of one block that goes into the index
+constexpr uint64_t kMaxInlineTotal = 8 << 20;       // of one transfer
 constexpr uint64_t kCheckpointNs = 10'000'000'000;  // at most this much receiving is done twice
 constexpr size_t kPutsACall = 4 * 8192;             // most changes to the index by one call
 
@@ -52,7 +52,10 @@ Result<void> remove_staged_file(int dir, FileId id) {
 }  // namespace
 
 Stage::Stage(Storage& storage, Index& index, const Folders& folders, IsIntact is_intact)
-    : storage_(storage), index_(index), folders_(folders), is_intact_(std::move(is_intact)),
+    : storage_(storage),
+      index_(index),
+      folders_(folders),
+      is_intact_(std::move(is_intact)),
       write_back_(folders.incoming.get()),
       last_checkpoint_ns_(now_ns()) {}
 
@@ -68,8 +71,8 @@ Result<void> Stage::sweep() {
       FileId id;
       if (parse_stage_name(name, id)) {
         EPOCHFS_TRY(auto node, index_.staged_head(id));
-        bool wanted = node && (content == Content::kRanges ? node->content == content
-                                                           : node->incoming);
+        bool wanted =
+            node && (content == Content::kRanges ? node->content == content : node->incoming);
         if (wanted) return {};
       }
       if (::unlinkat(dir, name, 0) == 0 || errno == ENOENT) return {};
@@ -152,7 +155,8 @@ Result<void> Stage::announce(NodeMessage message, uint32_t position, std::vector
     needs.push_back({position, is_complete(node) ? kNothingNeeded : node.resume_at()});
   }
   // A file for which no block will come is made now.
-  if (node.incoming && !node.finished && (!journal::is_regular(node.attributes.mode) || is_complete(node))) {
+  if (node.incoming && !node.finished &&
+      (!journal::is_regular(node.attributes.mode) || is_complete(node))) {
     OpenFile file{.id = message.id, .node = std::move(node)};
     return finish_file(file);
   }
@@ -218,8 +222,9 @@ Result<bool> Stage::has_intact(const NodeMessage& m) {
   EPOCHFS_TRY(auto node, usable(m));
   if (!node || node->size != m.attributes.size) return false;
   const bool versions = m.version != 0 && node->version != 0;
-  const bool same = versions ? m.version == node->version
-                             : node->mtime == m.attributes.mtime && node->ctime == m.attributes.ctime;
+  const bool same = versions
+                        ? m.version == node->version
+                        : node->mtime == m.attributes.mtime && node->ctime == m.attributes.ctime;
   if (!same) return false;
   return is_intact_(m.id, *node);
 }
@@ -227,7 +232,8 @@ Result<bool> Stage::has_intact(const NodeMessage& m) {
 Result<void> Stage::take_none(const NodeMessage& m, const std::optional<StagedNode>& old,
                               StagedNode& node) {
   const bool same_type = old && (old->attributes.mode & S_IFMT) == (m.attributes.mode & S_IFMT);
-  if (journal::is_regular(m.attributes.mode) && same_type && current(*old) && old->content != Content::kNone) {
+  if (journal::is_regular(m.attributes.mode) && same_type && current(*old) &&
+      old->content != Content::kNone) {
     // Only its attributes are new.
     node.content = old->content;
     node.incoming = old->incoming;
@@ -261,7 +267,8 @@ Result<void> Stage::take_none(const NodeMessage& m, const std::optional<StagedNo
 
 Result<void> Stage::take_whole(const NodeMessage& m, const std::optional<StagedNode>& old,
                                StagedNode& node) {
-  if (old && old->content == Content::kWhole && same_bytes(*old, m)) return resume(m.id, *old, node);
+  if (old && old->content == Content::kWhole && same_bytes(*old, m))
+    return resume(m.id, *old, node);
   if (old) EPOCHFS_DO(drop_content(m.id, *old));
   if (index_.meta().full) {
     EPOCHFS_TRY(bool there, has_intact(m));
@@ -330,12 +337,12 @@ Result<void> Stage::listed(const std::vector<FileId>& directories) {
 Result<void> Stage::blocks(const std::vector<BlockMessage>& blocks) {
   EPOCHFS_DO(check_blocks(blocks));
   for (const BlockMessage& block : blocks) {
-    EPOCHFS_TRY(OpenFile* file, open_file(block.id));
+    EPOCHFS_TRY(OpenFile * file, open_file(block.id));
     if (!file) continue;  // nothing of it is needed
     EPOCHFS_DO(take_block(*file, block));
     if (!block.hole) counters_.bytes += block.length;
-    const bool done = file->node.incoming && file->node.trusted_end == UINT64_MAX &&
-                      is_complete(file->node);
+    const bool done =
+        file->node.incoming && file->node.trusted_end == UINT64_MAX && is_complete(file->node);
     if (done) {
       auto at = open_by_id_.at(block.id);
       EPOCHFS_DO(finish_file(*at));
@@ -360,8 +367,8 @@ Result<void> Stage::check_blocks(const std::vector<BlockMessage>& blocks) {
       }
     }
     const uint64_t end = b.offset + b.length;
-    const bool announced = head.generation && current(head) &&
-                           (head.content != Content::kNone || end <= head.floor);
+    const bool announced =
+        head.generation && current(head) && (head.content != Content::kNone || end <= head.floor);
     if (!announced) {
       return fail(fmt::format("take a block of {}: it was not announced", describe(b.id)));
     }
@@ -461,7 +468,8 @@ Result<void> Stage::make_incoming(OpenFile& file) {
   for (bool again = true;; again = false) {
     int code = 0;
     if (journal::is_regular(a.mode)) {
-      file.fd.reset(::openat(dir, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+      file.fd.reset(::openat(dir, name.c_str(),
+                             O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
                              a.mode & 0777));  // nobody can reach it; saves a chmod mostly
       code = file.fd ? 0 : errno;
     } else if (S_ISLNK(a.mode)) {

@@ -15,9 +15,9 @@
 
 #include "journal/base/storage.h"
 #include "replicator/target/directory/folders.h"
+#include "replicator/target/directory/write_back.h"
 #include "replicator/target/index/index.h"
 #include "replicator/target/receive/messages.h"
-#include "replicator/target/directory/write_back.h"
 
 namespace epochfs::replicator {
 
@@ -78,8 +78,8 @@ class Stage {
   struct OpenFile {
     FileId id;
     StagedNode node;
-    UniqueFd fd;              // in incoming/ or extents/, once something was written
-    bool changed = false;     // node differs from the index
+    UniqueFd fd;           // in incoming/ or extents/, once something was written
+    bool changed = false;  // node differs from the index
   };
   using OpenFiles = std::list<OpenFile>;
 

@@ -24,9 +24,9 @@ using Statfs = PosixTest;
 void note_times(Place& p, const std::string& name) {
   struct statx a {};
   p.call("statx", ::statx(p.root(), name.c_str(), AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &a));
-  p.note("times of " + name, fmt::format("a {}.{:09} m {}.{:09}", a.stx_atime.tv_sec,
-                                         a.stx_atime.tv_nsec, a.stx_mtime.tv_sec,
-                                         a.stx_mtime.tv_nsec));
+  p.note("times of " + name,
+         fmt::format("a {}.{:09} m {}.{:09}", a.stx_atime.tv_sec, a.stx_atime.tv_nsec,
+                     a.stx_mtime.tv_sec, a.stx_mtime.tv_nsec));
 }
 
 POSIX_CASE(Times, SetToTheNanosecond) {
@@ -35,10 +35,14 @@ POSIX_CASE(Times, SetToTheNanosecond) {
   place.call("symlink", ::symlinkat("file", place.root(), "link"));
   place.call("fifo", ::mkfifoat(place.root(), "fifo", 0644));
   const timespec pairs[][2] = {
-      {{1, 1}, {2, 999'999'999}},          {{0, 0}, {0, 0}},
-      {{-1, 5}, {-1'000'000, 7}},          {{-2'147'483'648, 0}, {-2'147'483'649, 0}},
-      {{2'147'483'647, 1}, {2'147'483'648, 2}}, {{4'294'967'296, 3}, {9'999'999'999, 4}},
-      {{15'032'385'535, 5}, {15'032'385'536, 6}}, {{1, -1}, {2, 2}},
+      {{1, 1}, {2, 999'999'999}},
+      {{0, 0}, {0, 0}},
+      {{-1, 5}, {-1'000'000, 7}},
+      {{-2'147'483'648, 0}, {-2'147'483'649, 0}},
+      {{2'147'483'647, 1}, {2'147'483'648, 2}},
+      {{4'294'967'296, 3}, {9'999'999'999, 4}},
+      {{15'032'385'535, 5}, {15'032'385'536, 6}},
+      {{1, -1}, {2, 2}},
       {{1, 1'000'000'000}, {2, 2}},
   };
   for (const char* name : {"file", "dir", "link", "fifo"}) {
@@ -58,7 +62,7 @@ POSIX_CASE(Times, NowAndOmit) {
       place.call("past", ::utimensat(place.root(), "file", past, 0));
       const timespec times[2] = {{77, a}, {88, m}};
       place.call("utimensat", ::utimensat(place.root(), "file", times, 0));
-      struct stat st{};
+      struct stat st {};
       ::fstatat(place.root(), "file", &st, 0);
       auto shown = [](const timespec& t) {
         return t.tv_sec > 1'000'000'000 ? "now" : fmt::format("{}.{}", t.tv_sec, t.tv_nsec);
@@ -73,7 +77,7 @@ POSIX_CASE(Times, NowAndOmit) {
 POSIX_CASE(Times, NowIsTheSameForBoth) {
   place.make("file");
   place.call("now", ::utimensat(place.root(), "file", nullptr, 0));
-  struct stat st{};
+  struct stat st {};
   ::fstatat(place.root(), "file", &st, 0);
   place.note("equal", std::memcmp(&st.st_atim, &st.st_mtim, sizeof st.st_atim) == 0);
 }
@@ -133,7 +137,8 @@ POSIX_CASE(Times, WhichOperationMovesWhich) {
     EXPECT_EQ(::copy_file_range(from.get(), nullptr, to.get(), nullptr, 5, 0), 5);
   });
   p.times("being replaced", "other", [&] { ::renameat(root, "file", root, "other"); });
-  p.times("create in it", "dir", [&] { ::close(::openat(root, "dir/new", O_CREAT | O_WRONLY, 0)); });
+  p.times("create in it", "dir",
+          [&] { ::close(::openat(root, "dir/new", O_CREAT | O_WRONLY, 0)); });
   p.times("create of what is there", "dir",
           [&] { ::close(::openat(root, "dir/new", O_CREAT | O_WRONLY, 0)); });
   p.times("mkdir in it", "dir", [&] { ::mkdirat(root, "dir/sub", 0755); });
@@ -173,7 +178,8 @@ POSIX_CASE(Times, OpenDescriptorAndPathAgree) {
   for (int i = 0; i < 3; ++i) {
     let_clock_tick();
     place.call("write", ::write(fd.get(), "x", 1));
-    struct stat a{}, b{};
+    struct stat a {
+    }, b{};
     ::fstat(fd.get(), &a);
     ::fstatat(place.root(), "file", &b, 0);
     place.note("mtime equal", std::memcmp(&a.st_mtim, &b.st_mtim, sizeof a.st_mtim) == 0);
@@ -190,9 +196,9 @@ POSIX_CASE(Statx, BirthIsStable) {
     struct statx a {};
     ::statx(place.root(), name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME, &a);
     place.note("mask", a.stx_mask & (STATX_BASIC_STATS | STATX_BTIME));
-    return a.stx_mask & STATX_BTIME ? std::pair(a.stx_btime.tv_sec, a.stx_btime.tv_nsec)
-                                    : std::pair<decltype(a.stx_btime.tv_sec),
-                                                decltype(a.stx_btime.tv_nsec)>{};
+    return a.stx_mask & STATX_BTIME
+               ? std::pair(a.stx_btime.tv_sec, a.stx_btime.tv_nsec)
+               : std::pair<decltype(a.stx_btime.tv_sec), decltype(a.stx_btime.tv_nsec)>{};
   };
   const auto at_first = birth("file");
   place.note("known", at_first.first > 0);
@@ -214,8 +220,8 @@ POSIX_CASE(Statx, MasksAndFlags) {
   place.make("file", "content");
   for (unsigned mask : {0u, unsigned(STATX_TYPE), unsigned(STATX_SIZE), unsigned(STATX_INO),
                         unsigned(STATX_BASIC_STATS), 0x80000000u}) {
-    for (int flags : {0, AT_STATX_FORCE_SYNC, AT_STATX_DONT_SYNC,
-                      AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC}) {
+    for (int flags :
+         {0, AT_STATX_FORCE_SYNC, AT_STATX_DONT_SYNC, AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC}) {
       struct statx a {};
       place.call("statx", ::statx(place.root(), "file", flags, mask, &a));
       place.note("size and mode", fmt::format("{} {:o}", mask & STATX_SIZE ? a.stx_size : 0,
@@ -234,7 +240,7 @@ POSIX_CASE(Statx, InodeNumbersAgreeEverywhere) {
   place.make_directory("dir");
   for (const char* name : {"file", "dir", "."}) {
     struct statx a {};
-    struct stat st{};
+    struct stat st {};
     ::statx(place.root(), name, 0, STATX_BASIC_STATS, &a);
     ::fstatat(place.root(), name, &st, 0);
     place.note("same inode", a.stx_ino == st.st_ino);
@@ -280,8 +286,8 @@ void try_xattrs(Place& p, const std::string& name, const std::string& space) {
   p.xattrs(name);
 }
 
-constexpr const char* kSpaces[] = {"user.", "trusted.", "security.", "system.", "btrfs.",
-                                   "none.", "user", ""};
+constexpr const char* kSpaces[] = {"user.",  "trusted.", "security.", "system.",
+                                   "btrfs.", "none.",    "user",      ""};
 
 POSIX_CASE(Xattrs, EachNamespaceOnEachType) {
   place.make("file");
@@ -317,8 +323,8 @@ POSIX_CASE(Xattrs, OfOthers) {
   place.make("writable", "x", 0666);
   place.make_directory("sticky", 01777);
   for (const char* space : kSpaces) {
-    place.call("set", ::setxattr((place / "file").c_str(), (std::string(space) + "k").c_str(), "v",
-                                 1, 0));
+    place.call("set",
+               ::setxattr((place / "file").c_str(), (std::string(space) + "k").c_str(), "v", 1, 0));
   }
   place.as(alice(), [](Place& p) {
     p.xattrs("file");
@@ -365,7 +371,8 @@ POSIX_CASE(Xattrs, ByDescriptor) {
 // ---- the file system ----
 
 POSIX_CASE(Statfs, ShowsTheDisk) {
-  struct statvfs a {}, b{};
+  struct statvfs a {
+  }, b{};
   UniqueFd fd = place.open(".", O_RDONLY);
   place.call("statvfs", ::statvfs(place.directory().c_str(), &a));
   place.call("fstatvfs", ::fstatvfs(fd.get(), &b));

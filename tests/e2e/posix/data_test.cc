@@ -33,8 +33,14 @@ POSIX_CASE(ReadWrite, AnyOffsetAndLength) {
   UniqueFd fd = place.open("file", O_RDWR | O_CREAT);
   std::string bytes;
   for (int i = 0; bytes.size() < 300'000; ++i) bytes += std::to_string(i) + " ";
-  for (auto [offset, size] : {std::pair<off_t, size_t>{0, 0}, {0, 1}, {1, 4095}, {4095, 2},
-                              {5000, 131072}, {131071, 131074}, {0, 300'000}, {1 << 20, 7},
+  for (auto [offset, size] : {std::pair<off_t, size_t>{0, 0},
+                              {0, 1},
+                              {1, 4095},
+                              {4095, 2},
+                              {5000, 131072},
+                              {131071, 131074},
+                              {0, 300'000},
+                              {1 << 20, 7},
                               {(1 << 20) - 3, 100}}) {
     place.call("write", ::pwrite(fd.get(), bytes.data(), size, offset));
     place.fstat("file", fd.get());
@@ -55,8 +61,8 @@ POSIX_CASE(ReadWrite, AnyOffsetAndLength) {
 POSIX_CASE(ReadWrite, Vectors) {
   UniqueFd fd = place.open("file", O_RDWR | O_CREAT);
   std::string one(5000, '1'), two(1, '2'), three(70'000, '3');
-  iovec parts[] = {{one.data(), one.size()}, {two.data(), two.size()},
-                   {three.data(), three.size()}};
+  iovec parts[] = {
+      {one.data(), one.size()}, {two.data(), two.size()}, {three.data(), three.size()}};
   place.call("writev", ::writev(fd.get(), parts, 3));
   place.call("pwritev", ::pwritev(fd.get(), parts, 3, 100'000));
   place.call("pwritev2 append", ::pwritev2(fd.get(), parts, 2, 0, RWF_APPEND));
@@ -188,8 +194,7 @@ POSIX_CASE(Append, ManyProcesses) {
   all.resize(size_t(std::max<ssize_t>(0, ::read(fd.get(), all.data(), all.size()))));
   std::vector<int> next(kProcesses);
   int64_t wrong = 0;
-  for (size_t begin = 0, end; (end = all.find('\n', begin)) != std::string::npos;
-       begin = end + 1) {
+  for (size_t begin = 0, end; (end = all.find('\n', begin)) != std::string::npos; begin = end + 1) {
     int who = -1, n = -1;
     std::sscanf(all.c_str() + begin, "%d %d", &who, &n);
     if (who < 0 || who >= kProcesses || next[size_t(who)]++ != n) ++wrong;
@@ -396,11 +401,16 @@ POSIX_CASE(Mapping, WrittenPagesAreThereForTheNextReader) {
 // ---- fallocate ----
 
 POSIX_CASE(Allocate, EachModeThatFuseKnows) {
-  for (int mode : {0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE,
-                   FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE,
-                   FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE}) {
-    for (auto [offset, length] : {std::pair<off_t, off_t>{0, 4096}, {100, 50}, {4000, 10'000},
-                                  {20'000, 4096}, {0, 0}, {-1, 10}, {0, -1}}) {
+  for (int mode :
+       {0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+        FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE}) {
+    for (auto [offset, length] : {std::pair<off_t, off_t>{0, 4096},
+                                  {100, 50},
+                                  {4000, 10'000},
+                                  {20'000, 4096},
+                                  {0, 0},
+                                  {-1, 10},
+                                  {0, -1}}) {
       place.make("file", std::string(12'000, 'x'));
       UniqueFd fd = place.open("file", O_RDWR);
       place.call(fmt::format("fallocate {:x} {} {}", mode, offset, length),
@@ -428,7 +438,7 @@ POSIX_CASE(Allocate, Refusals) {
 // ---- holes ----
 
 void note_holes(Place& p, int fd) {
-  struct stat st{};
+  struct stat st {};
   ::fstat(fd, &st);
   for (off_t at = 0; at < st.st_size;) {
     const off_t data = ::lseek(fd, at, SEEK_DATA);
@@ -489,9 +499,13 @@ POSIX_CASE(Copy, BetweenFiles) {
   place.make("from", std::string(300'000, 'f'));
   place.make("to", std::string(1000, 't'));
   UniqueFd from = place.open("from", O_RDONLY), to = place.open("to", O_RDWR);
-  for (auto [in, out, size] : {std::tuple<off_t, off_t, size_t>{0, 0, 10}, {5, 500, 100'000},
-                               {299'990, 0, 100}, {300'000, 0, 10}, {400'000, 0, 10},
-                               {0, 1 << 20, 4096}, {0, 0, 0}}) {
+  for (auto [in, out, size] : {std::tuple<off_t, off_t, size_t>{0, 0, 10},
+                               {5, 500, 100'000},
+                               {299'990, 0, 100},
+                               {300'000, 0, 10},
+                               {400'000, 0, 10},
+                               {0, 1 << 20, 4096},
+                               {0, 0, 0}}) {
     off_t a = in, b = out;
     place.call("copy", ::copy_file_range(from.get(), &a, to.get(), &b, size, 0));
     place.note("offsets", fmt::format("{} {}", a, b));
@@ -508,8 +522,7 @@ POSIX_CASE(Copy, BetweenFiles) {
     UniqueFd write_only(::openat(place.root(), "to", O_WRONLY));
     return ::copy_file_range(write_only.get(), nullptr, to.get(), nullptr, 1, 0);
   }());
-  place.call("to a read-only one",
-             ::copy_file_range(to.get(), nullptr, from.get(), nullptr, 1, 0));
+  place.call("to a read-only one", ::copy_file_range(to.get(), nullptr, from.get(), nullptr, 1, 0));
   UniqueFd append = place.open("to", O_WRONLY | O_APPEND);
   place.call("to an appending one",
              ::copy_file_range(from.get(), nullptr, append.get(), nullptr, 1, 0));

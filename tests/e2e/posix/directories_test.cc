@@ -51,7 +51,8 @@ POSIX_CASE(Listing, TypesAndDots) {
   place.call("socket", ::mknodat(place.root(), "socket", S_IFSOCK | 0644, 0));
   place.list(".");
   place.list("directory");
-  struct stat above{}, root{};
+  struct stat above {
+  }, root{};
   Directory dir = open_directory_at(place, "directory");
   ::fstat(place.root(), &root);
   while (dirent* entry = ::readdir(dir.get())) {
@@ -64,7 +65,8 @@ POSIX_CASE(Listing, TypesAndDots) {
 POSIX_CASE(Listing, ChangesAreSeenAtOnce) {
   for (int i = 0; i < 30; ++i) {
     place.make(fmt::format("file{}", i));
-    if (i % 3 == 0) place.call("unlink", ::unlinkat(place.root(), fmt::format("file{}", i / 2).c_str(), 0));
+    if (i % 3 == 0)
+      place.call("unlink", ::unlinkat(place.root(), fmt::format("file{}", i / 2).c_str(), 0));
     if (i % 5 == 0) {
       place.call("rename", ::renameat(place.root(), fmt::format("file{}", i).c_str(), place.root(),
                                       fmt::format("renamed{}", i).c_str()));

@@ -81,9 +81,8 @@ void type_of_file_system(Place& p) {
 void strangers_chown(Place& p) {
   p.make("file", "x", 04755);
   p.own("file", kAlice, kAlice);
-  p.as(bob(), [](Place& q) {
-    q.call("chown", ::fchownat(q.root(), "file", uid_t(-1), gid_t(-1), 0));
-  });
+  p.as(bob(),
+       [](Place& q) { q.call("chown", ::fchownat(q.root(), "file", uid_t(-1), gid_t(-1), 0)); });
   p.stat("file");
 }
 
@@ -111,8 +110,8 @@ void attributes_of_statx(Place& p) {
   p.make("file", "x");
   struct statx a {};
   p.call("statx", ::statx(p.root(), "file", 0, STATX_BASIC_STATS, &a));
-  p.note("attributes that it tells of", a.stx_attributes_mask & (STATX_ATTR_IMMUTABLE |
-                                                                 STATX_ATTR_APPEND));
+  p.note("attributes that it tells of",
+         a.stx_attributes_mask & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND));
 }
 
 void holes_under_mappings(Place& p) {
@@ -144,44 +143,76 @@ std::string in_words(const Limit& limit) {
 void PrintTo(const Limit& limit, std::ostream* out) { *out << in_words(limit); }
 
 const Limit kLimits[] = {
-    {"CollapseAndInsert", "collapse, insert or unshare",
+    {"CollapseAndInsert",
+     "collapse, insert or unshare",
      "the kernel's FUSE lets only some modes of fallocate(2) pass",
-     "EOPNOTSUPP, as from a file system that does not have them", collapse,
+     "EOPNOTSUPP, as from a file system that does not have them",
+     collapse,
      {"fallocate: EOPNOTSUPP", "fallocate: EOPNOTSUPP", "fallocate: EOPNOTSUPP",
       "stat file: file 0644 0:0 links=1 size=65536"}},
-    {"Clone", "`FICLONE`", "FUSE has no request for it",
-     "EOPNOTSUPP; copy_file_range(2) shares blocks where the file system beneath can", clone,
+    {"Clone",
+     "`FICLONE`",
+     "FUSE has no request for it",
+     "EOPNOTSUPP; copy_file_range(2) shares blocks where the file system beneath can",
+     clone,
      {"clone: EOPNOTSUPP", "copy: 7", "read to: 'content'"}},
-    {"FlagsOfChattr", "`chattr(1)`", "no record of the journal tells of them, nor does a target",
-     "ENOTTY; what is set beneath counts all the same", flags,
+    {"FlagsOfChattr",
+     "`chattr(1)`",
+     "no record of the journal tells of them, nor does a target",
+     "ENOTTY; what is set beneath counts all the same",
+     flags,
      {"get flags: ENOTTY", "set flags: ENOTTY", "get project: ENOTTY"}},
-    {"Extents", "`FIEMAP`", "FUSE has no request for it",
-     "EOPNOTSUPP; SEEK_HOLE and SEEK_DATA work", extents, {"fiemap: EOPNOTSUPP"}},
-    {"CachedReadsAndAtime", "updates no access time",
+    {"Extents",
+     "`FIEMAP`",
+     "FUSE has no request for it",
+     "EOPNOTSUPP; SEEK_HOLE and SEEK_DATA work",
+     extents,
+     {"fiemap: EOPNOTSUPP"}},
+    {"CachedReadsAndAtime",
+     "updates no access time",
      "the kernel answers from its cache, and nobody beneath learns of the read",
-     "the access time moves with the reads that reach the file", cached_read,
+     "the access time moves with the reads that reach the file",
+     cached_read,
      {"read file: 'content'", "times moved by an open: ---",
       "times moved by a read from the cache: ---"}},
-    {"TypeOfTheFileSystem", "type in `statfs(2)`", "it is the kernel's to say",
+    {"TypeOfTheFileSystem",
+     "type in `statfs(2)`",
+     "it is the kernel's to say",
      "FUSE's number, from which the C library guesses 32 for pathconf(_PC_FILESIZEBITS); files "
-     "may be as large as beneath", type_of_file_system,
+     "may be as large as beneath",
+     type_of_file_system,
      {"statfs: 0", "type: 65735546", "bits of a file's size: 32"}},
-    {"StrangersChown", "`chown(2)` of nothing",
+    {"StrangersChown",
+     "`chown(2)` of nothing",
      "the request looks like the one before a write that clears set-id bits",
-     "success, and nothing changes, in place of EPERM", strangers_chown,
+     "success, and nothing changes, in place of EPERM",
+     strangers_chown,
      {"as 61002: chown: 0", "stat file: file 4755 61001:61001 links=1 size=1"}},
-    {"UnalignedDirectIo", "unaligned direct I/O",
-     "the bytes are copied to and from the mount's memory", "it works", unaligned_direct_io,
+    {"UnalignedDirectIo",
+     "unaligned direct I/O",
+     "the bytes are copied to and from the mount's memory",
+     "it works",
+     unaligned_direct_io,
      {"unaligned memory: 4096", "unaligned offset: 4096", "unaligned size: 5"}},
-    {"SwapFiles", "swap file", "the kernel must know where the blocks are", "EINVAL", swap_file,
+    {"SwapFiles",
+     "swap file",
+     "the kernel must know where the blocks are",
+     "EINVAL",
+     swap_file,
      {"header: 4096", "swapon: EINVAL"}},
-    {"HolesUnderMappings", "stored through a shared mapping",
+    {"HolesUnderMappings",
+     "stored through a shared mapping",
      "the kernel asks for holes without writing mapped pages first",
-     "a hole until msync(2) or munmap(2)", holes_under_mappings,
+     "a hole until msync(2) or munmap(2)",
+     holes_under_mappings,
      {"truncate: 0", "data before msync: ENXIO", "msync: 0", "data after msync: 0",
       "data after munmap: 32768"}},
-    {"AttributesOfStatx", "`stx_attributes`", "FUSE drops them", "none is told of",
-     attributes_of_statx, {"statx: 0", "attributes that it tells of: 0"}},
+    {"AttributesOfStatx",
+     "`stx_attributes`",
+     "FUSE drops them",
+     "none is told of",
+     attributes_of_statx,
+     {"statx: 0", "attributes that it tells of: 0"}},
 };
 
 class Limits : public PosixTest, public ::testing::WithParamInterface<Limit> {};
@@ -193,7 +224,8 @@ TEST_P(Limits, AreAsTheTableSays) {
   Place place(directory);
   limit.body(place);
   EXPECT_EQ(place.transcript(), limit.mounted)
-      << in_words(limit) << "\nWhere the mount has become better, move the case to its family, and mend "
+      << in_words(limit)
+      << "\nWhere the mount has become better, move the case to its family, and mend "
          "fs/DESIGN.md.";
 }
 

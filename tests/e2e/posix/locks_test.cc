@@ -126,8 +126,8 @@ POSIX_CASE(PosixLocks, RangesAcrossProcesses) {
   });
   UniqueFd fd = place.open("file", O_RDWR);
   other.turn();
-  for (auto [start, length] : {std::pair<off_t, off_t>{0, 10}, {0, 11}, {12, 2}, {19, 1}, {20, 30},
-                               {50, 1}, {1000, 1}}) {
+  for (auto [start, length] :
+       {std::pair<off_t, off_t>{0, 10}, {0, 11}, {12, 2}, {19, 1}, {20, 30}, {50, 1}, {1000, 1}}) {
     note_holder(place, fd.get(), F_GETLK, F_WRLCK, start, length, other.pid());
     try_lock(place, fd.get(), F_SETLK, F_RDLCK, start, length);
     try_lock(place, fd.get(), F_SETLK, F_WRLCK, start, length);

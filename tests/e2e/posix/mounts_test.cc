@@ -120,7 +120,8 @@ TEST_F(Mounts, ABusyUnmountSaysWhoUsesIt) {
   };
   const Holder holders[] = {
       {{.argv = {"sleep", "1000"}, .directory = data_}, "working directory"},
-      {{.argv = {"sh", "-c", "exec 5<" + data_ + "/sub/covered; echo open; exec sleep 1000"}}, "covered"},
+      {{.argv = {"sh", "-c", "exec 5<" + data_ + "/sub/covered; echo open; exec sleep 1000"}},
+       "covered"},
   };
   for (const Holder& holder : holders) {
     Background user(holder.command);

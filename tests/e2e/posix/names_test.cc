@@ -19,7 +19,8 @@ using Symlinks = PosixTest;
 using OpenFlags = PosixTest;
 
 bool same_inode(Place& p, const std::string& a, const std::string& b) {
-  struct stat x{}, y{};
+  struct stat x {
+  }, y{};
   ::fstatat(p.root(), a.c_str(), &x, AT_SYMLINK_NOFOLLOW);
   ::fstatat(p.root(), b.c_str(), &y, AT_SYMLINK_NOFOLLOW);
   return x.st_ino == y.st_ino && x.st_dev == y.st_dev;
@@ -172,8 +173,8 @@ POSIX_CASE(Rename, DirectoryAcrossDirectoriesKeepsDotDot) {
   place.opened("dot dot", ::openat(child.get(), "../mark", O_RDONLY));
   place.stat("a");
   place.stat("b");
-  place.call("exchange across", ::renameat2(place.root(), "a", place.root(), "b/child",
-                                            RENAME_EXCHANGE));
+  place.call("exchange across",
+             ::renameat2(place.root(), "a", place.root(), "b/child", RENAME_EXCHANGE));
   place.stat("a");
   place.stat("b");
   place.stat("b/child");
@@ -271,8 +272,8 @@ POSIX_CASE(Unlinked, NoNewName) {
   UniqueFd fd = place.open("file", O_RDWR);
   place.call("unlink", ::unlinkat(place.root(), "file", 0));
   place.call("linkat", ::linkat(fd.get(), "", place.root(), "x", AT_EMPTY_PATH));
-  place.call("linkat through /proc", ::linkat(AT_FDCWD, fd_path(fd.get()).c_str(), place.root(),
-                                              "x", AT_SYMLINK_FOLLOW));
+  place.call("linkat through /proc",
+             ::linkat(AT_FDCWD, fd_path(fd.get()).c_str(), place.root(), "x", AT_SYMLINK_FOLLOW));
 }
 
 POSIX_CASE(Unlinked, RemovedDirectory) {
@@ -342,8 +343,8 @@ POSIX_CASE(Temporary, ByEmptyPathAndExclusive) {
   place.stat("named");
   place.call("link again", ::linkat(fd.get(), "", place.root(), "named-2", AT_EMPTY_PATH));
   place.stat("named");
-  UniqueFd exclusive = place.opened(
-      "exclusive", ::openat(place.root(), ".", O_TMPFILE | O_RDWR | O_EXCL, 0600));
+  UniqueFd exclusive =
+      place.opened("exclusive", ::openat(place.root(), ".", O_TMPFILE | O_RDWR | O_EXCL, 0600));
   place.call("link", ::linkat(AT_FDCWD, fd_path(exclusive.get()).c_str(), place.root(), "never",
                               AT_SYMLINK_FOLLOW));
   use_unlinked(place, std::move(exclusive));
@@ -380,9 +381,10 @@ POSIX_CASE(NamesOf, EveryLength) {
     place.call("mkdir", ::mkdirat(place.root(), name.c_str(), 0755));
     place.call("symlink", ::symlinkat("x", place.root(), (name + "s").c_str()));
     place.call("mkfifo", ::mkfifoat(place.root(), (name + "f").c_str(), 0644));
-    place.call("rename", ::renameat(place.root(), name.c_str(), place.root(), (name + "r").c_str()));
-    place.call("link", ::linkat(place.root(), (name + "f").c_str(), place.root(),
-                                (name + "l").c_str(), 0));
+    place.call("rename",
+               ::renameat(place.root(), name.c_str(), place.root(), (name + "r").c_str()));
+    place.call("link",
+               ::linkat(place.root(), (name + "f").c_str(), place.root(), (name + "l").c_str(), 0));
     struct stat st;
     place.call("stat", ::fstatat(place.root(), name.c_str(), &st, 0));
   }
@@ -420,8 +422,9 @@ POSIX_CASE(NamesOf, DeepPaths) {
   place.opened("path that is too long", ::openat(place.root(), path.c_str(), O_RDONLY));
   at.reset(::openat(at.get(), "../../../..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   struct stat st;
-  place.call("four below", ::fstatat(at.get(), (name + "/" + name + "/" + name + "/" + name +
-                                                "/file").c_str(), &st, 0));
+  place.call(
+      "four below",
+      ::fstatat(at.get(), (name + "/" + name + "/" + name + "/" + name + "/file").c_str(), &st, 0));
 }
 
 POSIX_CASE(NamesOf, EmptyDotsAndSlashes) {
@@ -506,11 +509,11 @@ POSIX_CASE(Symlinks, ALongChain) {
 POSIX_CASE(OpenFlags, EachFlagOnEachType) {
   make_zoo(place, "");
   for (const char* name : {"file", "empty", "symlink", "fifo", "absent", "file/x", "absent/x"}) {
-    for (int flags : {O_RDONLY, O_WRONLY, O_RDWR, O_WRONLY | O_TRUNC, O_RDWR | O_APPEND,
-                      O_RDONLY | O_DIRECTORY, O_RDWR | O_DIRECTORY, O_RDONLY | O_NOFOLLOW,
-                      O_PATH | 0, O_PATH | O_DIRECTORY, O_RDONLY | O_SYNC, O_WRONLY | O_DSYNC,
-                      O_RDONLY | O_NOATIME, O_WRONLY | O_CREAT | O_EXCL,
-                      O_RDONLY | O_CREAT | O_DIRECTORY, O_RDWR | O_CREAT | O_TRUNC}) {
+    for (int flags :
+         {O_RDONLY, O_WRONLY, O_RDWR, O_WRONLY | O_TRUNC, O_RDWR | O_APPEND, O_RDONLY | O_DIRECTORY,
+          O_RDWR | O_DIRECTORY, O_RDONLY | O_NOFOLLOW, O_PATH | 0, O_PATH | O_DIRECTORY,
+          O_RDONLY | O_SYNC, O_WRONLY | O_DSYNC, O_RDONLY | O_NOATIME, O_WRONLY | O_CREAT | O_EXCL,
+          O_RDONLY | O_CREAT | O_DIRECTORY, O_RDWR | O_CREAT | O_TRUNC}) {
       UniqueFd fd = place.open(name, flags | O_NONBLOCK);
       if (!fd) continue;
       place.note("flags", ::fcntl(fd.get(), F_GETFL) & ~O_NOATIME);

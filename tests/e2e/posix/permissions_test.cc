@@ -145,12 +145,12 @@ POSIX_CASE(Modes, Directories) {
         p.stat(dir + "/absent");
         p.open(dir + "/file", O_RDWR);
         p.open(dir + "/new", O_RDWR | O_CREAT);
-        p.call("rename", ::renameat(p.root(), (dir + "/file").c_str(), p.root(),
-                                    (dir + "/renamed").c_str()));
-        p.call("back", ::renameat(p.root(), (dir + "/renamed").c_str(), p.root(),
-                                  (dir + "/file").c_str()));
-        p.call("link", ::linkat(p.root(), (dir + "/file").c_str(), p.root(),
-                                (dir + "/link").c_str(), 0));
+        p.call("rename",
+               ::renameat(p.root(), (dir + "/file").c_str(), p.root(), (dir + "/renamed").c_str()));
+        p.call("back",
+               ::renameat(p.root(), (dir + "/renamed").c_str(), p.root(), (dir + "/file").c_str()));
+        p.call("link",
+               ::linkat(p.root(), (dir + "/file").c_str(), p.root(), (dir + "/link").c_str(), 0));
         p.call("unlink link", ::unlinkat(p.root(), (dir + "/link").c_str(), 0));
         p.call("unlink new", ::unlinkat(p.root(), (dir + "/new").c_str(), 0));
         p.call("chdir", ::chdir((p / dir).c_str()));
@@ -175,8 +175,8 @@ POSIX_CASE(Modes, StickyDirectory) {
     p.call("rmdir", ::unlinkat(p.root(), "tmp/directory-of-alice", AT_REMOVEDIR));
     p.open("tmp/mine", O_WRONLY | O_CREAT);
     p.call("rename over", ::renameat(p.root(), "tmp/mine", p.root(), "tmp/of-alice"));
-    p.call("exchange", ::renameat2(p.root(), "tmp/mine", p.root(), "tmp/of-alice",
-                                   RENAME_EXCHANGE));
+    p.call("exchange",
+           ::renameat2(p.root(), "tmp/mine", p.root(), "tmp/of-alice", RENAME_EXCHANGE));
     p.call("unlink mine", ::unlinkat(p.root(), "tmp/mine", 0));
   });
   place.as(alice(), [](Place& p) {
@@ -311,8 +311,8 @@ POSIX_CASE(Acls, WrongOnesAreRefused) {
   place.call("garbage", ::setxattr(path.c_str(), "system.posix_acl_access", "garbage", 7, 0));
   place.call("remove none", ::removexattr(path.c_str(), "system.posix_acl_access"));
   place.call("symlink", ::symlinkat("file", place.root(), "link"));
-  place.call("of a link", ::lsetxattr((place / "link").c_str(), "system.posix_acl_access",
-                                      "\2\0\0\0", 4, 0));
+  place.call("of a link",
+             ::lsetxattr((place / "link").c_str(), "system.posix_acl_access", "\2\0\0\0", 4, 0));
   char value[64];
   place.call("none there", ::getxattr(path.c_str(), "system.posix_acl_access", value, 64));
 }

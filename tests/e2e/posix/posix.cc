@@ -162,7 +162,7 @@ void Place::fstat(const std::string& label, int fd) {
 void Place::read(const std::string& name) {
   UniqueFd fd(::openat(root(), name.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd) return note("read " + escape(name), name_of_errno(errno));
-  struct stat st{};
+  struct stat st {};
   ::fstat(fd.get(), &st);
   read_fd(escape(name), fd.get(), 0, size_t(st.st_size) + 1);
 }
@@ -201,7 +201,7 @@ void Place::list(const std::string& name) {
   std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(fd.release()), ::closedir);
   std::vector<std::string> entries;
   while (dirent* entry = dir ? ::readdir(dir.get()) : nullptr) {
-    struct stat st{};
+    struct stat st {};
     ::fstatat(::dirfd(dir.get()), entry->d_name, &st, AT_SYMLINK_NOFOLLOW);
     const bool dots = entry->d_name[0] == '.' && std::strlen(entry->d_name) <= 2;
     entries.push_back(fmt::format("{} ({}{})", escape(entry->d_name),
@@ -217,7 +217,8 @@ void Place::times(const std::string& label, const std::string& name,
   const timespec past[2] = {{.tv_sec = 1'000'000'000, .tv_nsec = 1},
                             {.tv_sec = 1'000'000'001, .tv_nsec = 2}};
   ::utimensat(root(), name.c_str(), past, AT_SYMLINK_NOFOLLOW);
-  struct stat before{}, after{};
+  struct stat before {
+  }, after{};
   ::fstatat(root(), name.c_str(), &before, AT_SYMLINK_NOFOLLOW);
   let_clock_tick();
   operation();

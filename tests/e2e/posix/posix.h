@@ -164,9 +164,9 @@ class PosixTest : public ::testing::Test {
 };
 
 // POSIX_CASE(Family, Name) { place.call("mkdir", ::mkdir(...)); }
-#define POSIX_CASE(family, name)                                          \
-  static void family##_##name(::epochfs::testing::Place& place);          \
-  TEST_F(family, name) { compare(family##_##name); }                      \
+#define POSIX_CASE(family, name)                                 \
+  static void family##_##name(::epochfs::testing::Place& place); \
+  TEST_F(family, name) { compare(family##_##name); }             \
   static void family##_##name([[maybe_unused]] ::epochfs::testing::Place& place)
 
 }  // namespace epochfs::testing

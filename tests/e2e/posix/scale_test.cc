@@ -69,8 +69,8 @@ TEST_F(Scale, ManyOpenFiles) {
   {
     std::vector<UniqueFd> files;
     for (size_t i = 0; i < count; ++i) {
-      files.emplace_back(::open(fmt::format("{}/{}", data_, i).c_str(),
-                                O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+      files.emplace_back(
+          ::open(fmt::format("{}/{}", data_, i).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
       ASSERT_TRUE(files.back()) << i << ": " << std::strerror(errno);
     }
     EXPECT_LE(descriptors_of(mount), count + kCache + kOverhead);

@@ -94,8 +94,8 @@ POSIX_CASE(Sockets, BindConnectAndTalk) {
   place.call("chmod", ::fchmodat(place.root(), "moved", 0700, 0));
   place.as(alice(), [&](Place& p) {
     UniqueFd stranger(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    p.call("connect", ::connect(stranger.get(), reinterpret_cast<const sockaddr*>(&moved),
-                                sizeof moved));
+    p.call("connect",
+           ::connect(stranger.get(), reinterpret_cast<const sockaddr*>(&moved), sizeof moved));
   });
   server.reset();
   UniqueFd late(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -108,8 +108,8 @@ POSIX_CASE(Sockets, Datagrams) {
   UniqueFd server(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   UniqueFd client(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   place.call("bind", ::bind(server.get(), reinterpret_cast<const sockaddr*>(&at), sizeof at));
-  place.call("send", ::sendto(client.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&at),
-                              sizeof at));
+  place.call("send",
+             ::sendto(client.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&at), sizeof at));
   char byte;
   place.call("receive", ::recv(server.get(), &byte, 1, MSG_DONTWAIT));
 }

@@ -58,12 +58,13 @@ class UserMount : public ::testing::Test {
   std::string mounted() const { return *host_ / "home/mounted"; }
 
   Outcome by_user(std::vector<std::string> argv) const {
-    std::vector<std::string> all = {"setpriv", "--reuid", std::to_string(user_.uid), "--regid",
-                                    std::to_string(user_.gid), "--clear-groups"};
+    std::vector<std::string> all = {
+        "setpriv",       "--reuid", std::to_string(user_.uid), "--regid", std::to_string(user_.gid),
+        "--clear-groups"};
     all.insert(all.end(), argv.begin(), argv.end());
-    return testing::run({.argv = all, .environment = {{"HOME", *host_ / "home"},
-                                                      {"XDG_STATE_HOME", ""}}},
-                        kPatience);
+    return testing::run(
+        {.argv = all, .environment = {{"HOME", *host_ / "home"}, {"XDG_STATE_HOME", ""}}},
+        kPatience);
   }
   void mount() {
     const Outcome outcome = by_user({program_, "mount", mounted()});
@@ -116,8 +117,8 @@ void do_what_users_do(Place& p) {
   p.fstat("unlinked", fd.get());
   fd = p.opened("tmpfile", ::openat(p.root(), "dir", O_TMPFILE | O_RDWR, 0600));
   p.call("write", ::write(fd.get(), "nameless", 8));
-  p.call("name", ::linkat(AT_FDCWD, ("/proc/self/fd/" + std::to_string(fd.get())).c_str(),
-                          p.root(), "dir/named", AT_SYMLINK_FOLLOW));
+  p.call("name", ::linkat(AT_FDCWD, ("/proc/self/fd/" + std::to_string(fd.get())).c_str(), p.root(),
+                          "dir/named", AT_SYMLINK_FOLLOW));
   p.read("dir/named");
   p.call("allocate", ::fallocate(fd.get(), 0, 0, 10'000));
   p.call("set-id", ::fchmodat(p.root(), "dir/named", 06755, 0));
@@ -179,8 +180,8 @@ TEST_F(UserMount, ABusyUnmountSaysWhoUsesIt) {
 TEST_F(UserMount, AStaleMountpointIsClearedByTheNextMount) {
   mount();
   if (HasFatalFailure()) return;
-  const Outcome kill = by_user({"sh", "-c", "kill -9 $(cat " + (*host_ / "home") +
-                                                "/.local/state/epochfs/volumes/*/lock)"});
+  const Outcome kill = by_user(
+      {"sh", "-c", "kill -9 $(cat " + (*host_ / "home") + "/.local/state/epochfs/volumes/*/lock)"});
   ASSERT_EQ(kill.status, 0) << kill.err;
   eventually("the mount is dead", [&] {
     return by_user({"stat", mounted() + "/x"}).err.find("not connected") != std::string::npos;

@@ -9,9 +9,9 @@
 
 #include <thread>
 
+#include "journal/control/unix_rpc.h"
 #include "journal/volume/cursors.h"
 #include "journal/volume/labels.h"
-#include "journal/control/unix_rpc.h"
 #include "schema/control.capnp.h"
 #include "tests/unit/fs/mount_support.h"
 
@@ -36,7 +36,10 @@ class Control : public MountedJournalTest {
         .recorder = *recorder_,
         .housekeeper = *housekeeper_,
         .flush_mappings = [this] { return flush_(); },
-        .features = [] { return std::vector<std::string>{"one", "two"}; },
+        .features =
+            [] {
+              return std::vector<std::string>{"one", "two"};
+            },
         .missing = [] { return std::vector<std::string>{"three: why"}; },
     }));
     connect();
@@ -165,7 +168,8 @@ TEST_F(Control, ALabelIsOfAnEpochOfItsOwn) {
 
   auto refused = barrier_called("a\nb");
   EXPECT_EQ(refused.getFailure().getStatus(), uint8_t(ExitStatus::kUsage));
-  EXPECT_EQ(must(journal::read_epochs(volume_.dir())).size(), 2u) << "refused before anything is sealed";
+  EXPECT_EQ(must(journal::read_epochs(volume_.dir())).size(), 2u)
+      << "refused before anything is sealed";
 
   // Sealed, but not labelled: both are told.
   std::filesystem::remove_all(volume_.path() + "/labels");

@@ -17,8 +17,11 @@ class HookTest : public ::testing::Test {
  protected:
   Result<void> run(const std::string& command, std::chrono::milliseconds timeout = 60s,
                    std::chrono::milliseconds grace = 60s, bool end_early = true) {
-    return run_hook({.name = "--before", .command = "cd " + dir_.path() + " || exit 9\n" + command,
-                     .environment = environment_, .timeout = timeout, .grace = grace},
+    return run_hook({.name = "--before",
+                     .command = "cd " + dir_.path() + " || exit 9\n" + command,
+                     .environment = environment_,
+                     .timeout = timeout,
+                     .grace = grace},
                     signals_, end_early);
   }
   std::string file(const std::string& name) const { return read_all(dir_ / name); }
@@ -36,8 +39,9 @@ class HookTest : public ::testing::Test {
 
 TEST_F(HookTest, RunsInTheShellWithItsEnvironment) {
   environment_ = {{"EPOCHFS_EPOCH", "7"}, {"EPOCHFS_MOUNTPOINT", "/srv/a b"}, {"HOME", "none"}};
-  EXPECT_OK(run("printf '%s|%s|%s|' \"$EPOCHFS_EPOCH\" \"$EPOCHFS_MOUNTPOINT\" \"$HOME\" >a && "
-                "test -n \"$PATH\" && cat >>a"));
+  EXPECT_OK(
+      run("printf '%s|%s|%s|' \"$EPOCHFS_EPOCH\" \"$EPOCHFS_MOUNTPOINT\" \"$HOME\" >a && "
+          "test -n \"$PATH\" && cat >>a"));
   EXPECT_EQ(file("a"), "7|/srv/a b|none|") << "and there is nothing to read";
 }
 
@@ -71,15 +75,19 @@ TEST_F(HookTest, ATimeoutEndsItWithItsChildren) {
 
 // The shell ends at once, its child wants some time.
 TEST_F(HookTest, ChildrenHaveTheWholeGrace) {
-  auto late = run("(trap 'sleep 0.3; echo tidy >done; exit' TERM; while :; do sleep 0.01; done) & "
-                  "wait", 300ms);
+  auto late =
+      run("(trap 'sleep 0.3; echo tidy >done; exit' TERM; while :; do sleep 0.01; done) & "
+          "wait",
+          300ms);
   EXPECT_EQ(late.error().status, ExitStatus::kTimedOut);
   EXPECT_EQ(file("done"), "tidy\n");
 }
 
 TEST_F(HookTest, WhoDoesNotListenIsKilled) {
-  auto late = run("trap '' TERM; echo $$ >shell; (echo ready >a; while :; do sleep 1000; done) & "
-                  "echo $! >child; while :; do sleep 1000; done", 300ms, 200ms);
+  auto late =
+      run("trap '' TERM; echo $$ >shell; (echo ready >a; while :; do sleep 1000; done) & "
+          "echo $! >child; while :; do sleep 1000; done",
+          300ms, 200ms);
   EXPECT_EQ(late.error().status, ExitStatus::kTimedOut);
   EXPECT_FALSE(lives("shell"));
   EXPECT_FALSE(lives("child"));
@@ -103,8 +111,10 @@ TEST_F(HookTest, ASignalEndsItEarly) {
   EXPECT_EQ(signals_.caught(), SIGTERM);
   EXPECT_FALSE(lives("shell"));
   // The last words are said all the same, and with no signal blocked.
-  EXPECT_OK(run("sleep 0.1; echo done >done; (kill -TERM $(exec sh -c 'echo $PPID'); "
-                "echo survived >survived); :", 60s, 60s, false));
+  EXPECT_OK(
+      run("sleep 0.1; echo done >done; (kill -TERM $(exec sh -c 'echo $PPID'); "
+          "echo survived >survived); :",
+          60s, 60s, false));
   EXPECT_EQ(file("done"), "done\n");
   EXPECT_EQ(file("survived"), "");
 }

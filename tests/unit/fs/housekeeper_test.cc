@@ -72,7 +72,8 @@ TEST_F(HousekeeperTest, WhatACursorNeedsStaysAndItsRecordsNeedNot) {
   EXPECT_LE(segments(), 3u);
   EXPECT_GE(checkpoints_->all().size(), 1u);
   const uint64_t until = barrier();
-  journal::ChangeSet set = must(journal::fold_epochs(volume_, EpochId{since}, EpochId{until}, journal::Fold::Cancel::kDrop));
+  journal::ChangeSet set = must(
+      journal::fold_epochs(volume_, EpochId{since}, EpochId{until}, journal::Fold::Cancel::kDrop));
   EXPECT_FALSE(set.gap);
   EXPECT_TRUE(set.files.count({9, 1}));
   EXPECT_TRUE(set.files.count({7, 1}));
@@ -93,7 +94,8 @@ TEST_F(HousekeeperTest, CursorsBetweenCheckpointsKeepTheirBoundary) {
   fill_segments(2);
   must(housekeeper_->pass());
   const uint64_t until = barrier();
-  journal::ChangeSet set = must(journal::fold_epochs(volume_, EpochId{middle}, EpochId{until}, journal::Fold::Cancel::kDrop));
+  journal::ChangeSet set = must(
+      journal::fold_epochs(volume_, EpochId{middle}, EpochId{until}, journal::Fold::Cancel::kDrop));
   EXPECT_FALSE(set.gap);
   EXPECT_TRUE(set.files.count({9, 1}));
 }
@@ -143,7 +145,8 @@ TEST_F(HousekeeperTest, QuotaTakesFirstWhatIsKeptThenExactness) {
   EXPECT_EQ(pressure(), Pressure::kExtents);
   EXPECT_LE(housekeeper_->status().bytes(), 8 * kSegment);
   const uint64_t until = barrier();
-  journal::ChangeSet set = must(journal::fold_epochs(volume_, EpochId{since}, EpochId{until}, journal::Fold::Cancel::kDrop));
+  journal::ChangeSet set = must(
+      journal::fold_epochs(volume_, EpochId{since}, EpochId{until}, journal::Fold::Cancel::kDrop));
   EXPECT_FALSE(set.gap);
   EXPECT_TRUE(set.files.at({7, 1}).data.touches({0, 1}));
   cursor("abc", until);
@@ -161,7 +164,9 @@ TEST_F(HousekeeperTest, QuotaTakesTheTreeInTheEnd) {
   }
   EXPECT_EQ(pressure(), Pressure::kTree);
   const uint64_t until = barrier();
-  EXPECT_TRUE(must(journal::fold_epochs(volume_, EpochId{since}, EpochId{until}, journal::Fold::Cancel::kDrop)).gap);
+  EXPECT_TRUE(must(journal::fold_epochs(volume_, EpochId{since}, EpochId{until},
+                                        journal::Fold::Cancel::kDrop))
+                  .gap);
   EXPECT_EQ(journal_->statistics().lost, 0u) << "whoever is told of the gap knows all behind it";
 }
 
@@ -205,7 +210,9 @@ TEST_F(HousekeeperTest, BlockingHoldsMutationsUntilThereIsRoom) {
   while (!housekeeper_->status().blocking) std::this_thread::yield();
   EXPECT_LE(pressure(), Pressure::kNear) << "nothing is given up instead";
   const uint64_t until = barrier();
-  EXPECT_FALSE(must(journal::fold_epochs(volume_, EpochId{since}, EpochId{until}, journal::Fold::Cancel::kDrop)).gap);
+  EXPECT_FALSE(must(journal::fold_epochs(volume_, EpochId{since}, EpochId{until},
+                                         journal::Fold::Cancel::kDrop))
+                   .gap);
   const uint64_t held_at = written;
   cursor("abc", until);
   while (written <= held_at + 1) std::this_thread::yield();

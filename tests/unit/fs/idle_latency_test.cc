@@ -56,7 +56,8 @@ TEST_F(WakeupTest, HoldsWhileRequestsComeAndLetsGoInCalm) {
 
 // One request an interval is not thick and fast, however long it goes on.
 TEST_F(WakeupTest, FewRequestsAreNoReason) {
-  fs::IdleLatency idle(fs::WakeupMode::kAdaptive, device_, {.begin = 20, .end = 10, .interval = 1ms});
+  fs::IdleLatency idle(fs::WakeupMode::kAdaptive, device_,
+                       {.begin = 20, .end = 10, .interval = 1ms});
   for (int i = 0; i < 50; ++i) {
     idle.arrived();
     std::this_thread::sleep_for(2ms);

@@ -29,8 +29,9 @@ TEST(MountOptions, JournalsBoundsAreAmountsWithAUnit) {
   EXPECT_EQ(none.keep.bytes, 256u << 20);
   EXPECT_EQ(none.keep.age_ns, UINT64_MAX);
   EXPECT_EQ(none.when_full, fs::WhenFull::kDegrade);
-  const auto some = parsed({"journal-quota=20G,when-full=block", "journal-keep=0,journal-keep-for=2h"})
-                        .housekeeping;
+  const auto some =
+      parsed({"journal-quota=20G,when-full=block", "journal-keep=0,journal-keep-for=2h"})
+          .housekeeping;
   EXPECT_EQ(some.quota_bytes, 20ull << 30);
   EXPECT_EQ(some.keep.bytes, 0u);
   EXPECT_EQ(some.keep.age_ns, 7200ull * 1'000'000'000);
@@ -49,10 +50,10 @@ TEST(MountOptions, WhatOthersMeanIsPassedOver) {
 }
 
 TEST(MountOptions, RefusedByName) {
-  for (const char* option : {"ro", "remount", "sync", "wakeup", "wakeup=sometimes", "transport=pigeon", "frob",
-                             "when-full=panic", "journal-quota=5", "journal-quota=-1G",
-                             "journal-quota=99999999999T", "journal-quota=", "journal-keep=1GB",
-                             "journal-keep-for=10", "journal-keep-for=5G"}) {
+  for (const char* option :
+       {"ro", "remount", "sync", "wakeup", "wakeup=sometimes", "transport=pigeon", "frob",
+        "when-full=panic", "journal-quota=5", "journal-quota=-1G", "journal-quota=99999999999T",
+        "journal-quota=", "journal-keep=1GB", "journal-keep-for=10", "journal-keep-for=5G"}) {
     auto refused = fs::parse_mount_options({std::string("rw,") + option});
     ASSERT_FALSE(refused.has_value()) << option;
     EXPECT_NE(refused.error().message().find(option), std::string::npos);

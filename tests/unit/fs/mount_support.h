@@ -34,7 +34,7 @@ class MountedJournalTest : public JournalTest {
   void keep(const fs::HousekeepingOptions& options) {
     housekeeper_.reset();
     housekeeper_ = std::make_unique<fs::Housekeeper>(volume_, backing_.get(), *journal_, *recorder_,
-                                                 *pins_, *checkpoints_, *settler_, options);
+                                                     *pins_, *checkpoints_, *settler_, options);
   }
 
   UniqueFd backing_;

@@ -142,8 +142,10 @@ class ModelTest : public PinsTest {
       if (HasFatalFailure()) return;
       ASSERT_FALSE(log.given_up());
       if (got.bytes != want.bytes) {
-        size_t at = size_t(std::mismatch(got.bytes.begin(), got.bytes.end(), want.bytes.begin(),
-                                         want.bytes.end()).first - got.bytes.begin());
+        size_t at = size_t(
+            std::mismatch(got.bytes.begin(), got.bytes.end(), want.bytes.begin(), want.bytes.end())
+                .first -
+            got.bytes.begin());
         FAIL() << "file " << id.inode << " differs at byte " << at << " of " << want.bytes.size();
       }
     }
@@ -183,15 +185,24 @@ class ModelTest::Mutator {
     t_.barrier_.enter(seat_);
     FilePtr file = pick();
     const uint64_t what = below(100);
-    if (!file) create();
-    else if (what < 10) forget(file);
-    else if (what < 50) write(*file);
-    else if (what < 60) truncate(*file);
-    else if (what < 72) allocate(*file);
-    else if (what < 80) attributes(*file);
-    else if (what < 85) link(*file);
-    else if (what < 94) unlink(*file);
-    else rename(*file);
+    if (!file)
+      create();
+    else if (what < 10)
+      forget(file);
+    else if (what < 50)
+      write(*file);
+    else if (what < 60)
+      truncate(*file);
+    else if (what < 72)
+      allocate(*file);
+    else if (what < 80)
+      attributes(*file);
+    else if (what < 85)
+      link(*file);
+    else if (what < 94)
+      unlink(*file);
+    else
+      rename(*file);
     t_.barrier_.leave(seat_);
   }
 
@@ -329,7 +340,7 @@ void ModelTest::run(int threads, int epochs) {
   pins_->restore({}, {}, EpochId{0});
   struct Relationship {
     uint64_t cursor = 0;
-    Snapshots target;      // at the cursor
+    Snapshots target;  // at the cursor
     std::shared_ptr<Pins::Pin> pin;
     std::unique_ptr<journal::PreImageReader> reader;
     uint64_t pinned = 0;
@@ -387,8 +398,7 @@ void ModelTest::run(int threads, int epochs) {
         pins_->unpin(r.pin);
         r.pin.reset();
         r.reader.reset();
-        pins_->cursors_are(
-            {EpochId{relationships[0].cursor}, EpochId{relationships[1].cursor}});
+        pins_->cursors_are({EpochId{relationships[0].cursor}, EpochId{relationships[1].cursor}});
       }
     }
   }

@@ -81,7 +81,8 @@ class PinsTest : public ::testing::Test {
     pins_->save(t);
     UniqueFd fd(::openat(dir_.get(), name.c_str(), O_RDWR));
     ASSERT_EQ(::fallocate(fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off_t(offset),
-                          off_t(length)), 0);
+                          off_t(length)),
+              0);
     pins_->dirty(t.id, t.data);
   }
   void unlink(const std::string& name) {

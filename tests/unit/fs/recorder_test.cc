@@ -197,9 +197,10 @@ TEST_F(Recording, ABarrierThatCannotDrainIsCalledOff) {
     auto late = recorder_->barrier(false, 20ms);
     ASSERT_FALSE(late);
     EXPECT_EQ(late.error().status, ExitStatus::kTimedOut);
-    EXPECT_NE(late.error().message().find(
-                  fmt::format("write of inode {} by pid 0", touched[0].id.inode)),
-              std::string::npos) << late.error().message();
+    EXPECT_NE(
+        late.error().message().find(fmt::format("write of inode {} by pid 0", touched[0].id.inode)),
+        std::string::npos)
+        << late.error().message();
     m.commit();
   }
   EXPECT_EQ(journal_->open_epoch(), EpochId{1});

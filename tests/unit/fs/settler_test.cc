@@ -101,7 +101,8 @@ TEST_F(SettlerTest, JournalIsSyncedWithinAboutASecondOfARecordAndThenNoMore) {
   std::this_thread::sleep_for(2200ms);
   EXPECT_TRUE(noted_.calls().empty());
   append();
-  for (int i = 0; (calls = noted_.calls()).empty() && i < 1000; ++i) std::this_thread::sleep_for(10ms);
+  for (int i = 0; (calls = noted_.calls()).empty() && i < 1000; ++i)
+    std::this_thread::sleep_for(10ms);
   EXPECT_EQ(calls, std::vector<std::string>{"segment-sync"});
   settler_->stop();
 }

@@ -184,8 +184,7 @@ TEST_F(FoldTest, CancelledNamesAreKeptOnRequest) {
   rename(kA, "b", "a");
   create(kB, "c");
   unlink(kB, "c");
-  EXPECT_EQ(names(fold(Fold::Cancel::kKeep)),
-            (Names{"a: 10 -> 10", "b: 0 -> 0", "c: 0 -> 0"}));
+  EXPECT_EQ(names(fold(Fold::Cancel::kKeep)), (Names{"a: 10 -> 10", "b: 0 -> 0", "c: 0 -> 0"}));
 }
 
 TEST_F(FoldTest, RenameCycleIsThreeNames) {

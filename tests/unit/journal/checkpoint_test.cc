@@ -16,7 +16,10 @@ class CheckpointTest : public ::testing::Test {
   }
 
   CheckpointInfo info() const {
-    return {.lineage = lineage_, .first = EpochId{3}, .last = EpochId{7}, .seal = Lsn{4711},
+    return {.lineage = lineage_,
+            .first = EpochId{3},
+            .last = EpochId{7},
+            .seal = Lsn{4711},
             .records = 99};
   }
   // Writes files_ and names_ and opens what was written.
@@ -74,7 +77,9 @@ TEST_F(CheckpointTest, GivesBackWhatWasPutIn) {
         auto expected = files_.find({inode, birth});
         auto found = c->find({inode, birth});
         ASSERT_EQ(found.has_value(), expected != files_.end());
-        if (found) { ASSERT_EQ(*found, expected->second); }
+        if (found) {
+          ASSERT_EQ(*found, expected->second);
+        }
       }
     }
   }
@@ -150,10 +155,9 @@ TEST(CheckpointName, IsParsedStrictly) {
   EpochId first, last;
   EXPECT_TRUE(parse_checkpoint_name(checkpoint_name(EpochId{1}, EpochId{UINT64_MAX}), first, last));
   EXPECT_EQ(last, EpochId{UINT64_MAX});
-  for (const char* bad : {"", "x", "0000000000000001-0000000000000002.new",
-                          "0000000000000002-0000000000000001", "1-2",
-                          "0000000000000000-0000000000000002",
-                          "000000000000000A-000000000000000B"}) {
+  for (const char* bad :
+       {"", "x", "0000000000000001-0000000000000002.new", "0000000000000002-0000000000000001",
+        "1-2", "0000000000000000-0000000000000002", "000000000000000A-000000000000000B"}) {
     EXPECT_FALSE(parse_checkpoint_name(bad, first, last)) << bad;
   }
 }

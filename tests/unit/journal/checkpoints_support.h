@@ -46,11 +46,13 @@ class CheckpointsTest : public JournalTest {
   // What a random life does besides: all may be left out but `check`.
   struct Life {
     std::function<void(const journal::Record&)> append;
-    std::function<void(const TreeModel::Snapshot& now, const std::vector<EpochId>& cursors)> before_a_seal;
+    std::function<void(const TreeModel::Snapshot& now, const std::vector<EpochId>& cursors)>
+        before_a_seal;
     std::function<void()> after_checkpoints;
     // Two states, and the epochs that they are of.
     std::function<void(const TreeModel::Snapshot& before, const TreeModel::Snapshot& after,
-                       uint64_t since, uint64_t until)> check;
+                       uint64_t since, uint64_t until)>
+        check;
   };
   // A random life of a tree, in which cursors move, and checkpoints are made and merged at
   // random.
@@ -81,12 +83,14 @@ class CheckpointsTest : public JournalTest {
       }
       for (EpochId since : cursors) {
         life.check(at_epoch.at(value(since)), at_epoch.at(epoch), value(since), epoch);
-        if (::testing::Test::HasFatalFailure()) FAIL() << "epochs " << value(since) << " to " << epoch;
+        if (::testing::Test::HasFatalFailure())
+          FAIL() << "epochs " << value(since) << " to " << epoch;
       }
     }
     kill();
   }
-  journal::ChangeSet fold(uint64_t since, uint64_t until, journal::Fold::Cancel cancel = journal::Fold::Cancel::kDrop) {
+  journal::ChangeSet fold(uint64_t since, uint64_t until,
+                          journal::Fold::Cancel cancel = journal::Fold::Cancel::kDrop) {
     return must(journal::fold_epochs(volume_, EpochId{since}, EpochId{until}, cancel));
   }
 

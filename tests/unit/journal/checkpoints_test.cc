@@ -179,7 +179,8 @@ TEST_F(CheckpointsTest, RemnantsOfACrashAreRemoved) {
   storage_.failing_label = "checkpoint-remove";
   EXPECT_FALSE(checkpoints().compact({}));
   storage_.failing_label.clear();
-  write_all(volume_.path() + "/checkpoints/" + checkpoint_name(EpochId{4}, EpochId{4}) + ".new", "x");
+  write_all(volume_.path() + "/checkpoints/" + checkpoint_name(EpochId{4}, EpochId{4}) + ".new",
+            "x");
   EXPECT_EQ(fold(0, 3).names.size(), 3u);
   checkpoints_.reset();
   checkpoints();
@@ -196,16 +197,17 @@ TEST_F(CheckpointsTest, RandomHistoriesFoldToTheirNetEffectWithoutTheirRecords) 
   Random random;
   for (int history = 0; history < 30 && !HasFatalFailure(); ++history) {
     live(random, {
-        .before_a_seal = [&](const auto&, const auto&) {
-          if (random.one_in(3)) fill_segment();
-        },
-        .after_checkpoints = [&] {
-          if (random.one_in(2)) let_records_go();
-        },
-        .check = [&](const auto& before, const auto& after, uint64_t since, uint64_t until) {
-          check(before, after, fold(since, until));
-        },
-    });
+                     .before_a_seal =
+                         [&](const auto&, const auto&) {
+                           if (random.one_in(3)) fill_segment();
+                         },
+                     .after_checkpoints =
+                         [&] {
+                           if (random.one_in(2)) let_records_go();
+                         },
+                     .check = [&](const auto& before, const auto& after, uint64_t since,
+                                  uint64_t until) { check(before, after, fold(since, until)); },
+                 });
   }
 }
 

@@ -111,8 +111,8 @@ TEST_F(Epochs, EveryFlippedBitIsNoticed) {
 TEST_F(Epochs, EntryAtAnotherPlaceIsDamage) {
   append(1, 3);
   const std::string bytes = read_all(file());
-  write_all(file(), bytes.substr(kEntry, kEntry) + bytes.substr(0, kEntry) +
-                        bytes.substr(2 * kEntry));
+  write_all(file(),
+            bytes.substr(kEntry, kEntry) + bytes.substr(0, kEntry) + bytes.substr(2 * kEntry));
   EXPECT_FALSE(at(1));
   EXPECT_FALSE(at(2));
 }

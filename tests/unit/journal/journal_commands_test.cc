@@ -7,8 +7,8 @@
 #include <sstream>
 #include <thread>
 
-#include "journal/commands/commands.h"
 #include "journal/changes/checkpoints.h"
+#include "journal/commands/commands.h"
 #include "journal/volume/cursors.h"
 #include "journal/volume/labels.h"
 #include "tests/unit/journal/journal_support.h"
@@ -79,10 +79,10 @@ TEST_F(JournalCommands, ListPrintsOneObjectForEachRecord) {
 
 TEST_F(JournalCommands, ListSelects) {
   const std::pair<Arguments, size_t> rows[] = {
-      {{"--epoch", "2"}, 3},          {{"--epoch", "..1"}, 2},    {{"--limit", "4"}, 4},
-      {{"--type", "write"}, 1},       {{"--type", "!seal"}, 3},   {{"--uid", "1000"}, 1},
-      {{"--pid", "4242"}, 1},         {{"--file", "6"}, 2},       {{"--since", "1h"}, 5},
-      {{"--path", "a*"}, 1},          {{"--path", "#6"}, 2},      {{"--until", "now"}, 5},
+      {{"--epoch", "2"}, 3},          {{"--epoch", "..1"}, 2},  {{"--limit", "4"}, 4},
+      {{"--type", "write"}, 1},       {{"--type", "!seal"}, 3}, {{"--uid", "1000"}, 1},
+      {{"--pid", "4242"}, 1},         {{"--file", "6"}, 2},     {{"--since", "1h"}, 5},
+      {{"--path", "a*"}, 1},          {{"--path", "#6"}, 2},    {{"--until", "now"}, 5},
       {{"--path", "/srv/data/a*"}, 1}};
   for (const auto& [options, count] : rows) {
     EXPECT_EQ(list(options), 0) << options[0] << " " << options[1];
@@ -341,8 +341,9 @@ TEST_F(JournalCommands, FollowPrintsWhatComes) {
 TEST_F(JournalCommands, FollowGoesOnAtItsCursor) {
   const std::string cursor = dir_ / "cursor";
   for (uint64_t i = 0; i < 10; ++i) append(write_of(7, i, i + 1));
-  EXPECT_EQ(on_journal("follow", {"--since", "1h", "--file", "7", "--limit", "4", "--cursor",
-                                  cursor}), 0);
+  EXPECT_EQ(
+      on_journal("follow", {"--since", "1h", "--file", "7", "--limit", "4", "--cursor", cursor}),
+      0);
   EXPECT_TRUE(said(" 3+1 ")) << out_;
   EXPECT_EQ(on_journal("follow", {"--file", "7", "--limit", "6", "--cursor", cursor}), 0);
   EXPECT_TRUE(said(" 4+1 ")) << out_;
@@ -368,8 +369,9 @@ TEST_F(JournalCommands, FollowResolvesNamesThatCameMeanwhile) {
   r.name2 = "moved";
   append(r);
   append(write_of(51));
-  EXPECT_EQ(on_journal("follow", {"--since", "1h", "--type", "write", "--file", "51", "--limit",
-                                  "2"}), 0);
+  EXPECT_EQ(
+      on_journal("follow", {"--since", "1h", "--type", "write", "--file", "51", "--limit", "2"}),
+      0);
   EXPECT_TRUE(said("  file\n")) << out_;
   EXPECT_TRUE(said("  dir/moved\n")) << out_;
 }
@@ -414,8 +416,9 @@ TEST_F(JournalCommands, VerifySaysWhereWhatIsLostAndWhatToDo) {
   close();
   poke_log(Lsn{64 + 20}, "damage");
   EXPECT_EQ(on_journal("verify"), 5);
-  for (const char* part : {"segments/0000000000000000.seg offset 64 (LSN 64)", "bad checksum",
-                           "lost: at most 1 records between the beginning and epoch 1", "to do: "}) {
+  for (const char* part :
+       {"segments/0000000000000000.seg offset 64 (LSN 64)", "bad checksum",
+        "lost: at most 1 records between the beginning and epoch 1", "to do: "}) {
     EXPECT_TRUE(said(part)) << part << " in " << out_;
   }
   EXPECT_EQ(on_journal("verify", {"--json"}), 5);
@@ -471,8 +474,9 @@ TEST_F(JournalCommands, VerifyNamesEveryFileThatIsDamaged) {
     EXPECT_TRUE(said(row.said)) << row.what << ": " << out_;
     EXPECT_TRUE(said("to do: ")) << row.what;
     std::filesystem::remove(at("checkpoints/0000000000000001-0000000000000002"));
-    std::filesystem::copy(saved, volume_.path(), std::filesystem::copy_options::recursive |
-                                                     std::filesystem::copy_options::overwrite_existing);
+    std::filesystem::copy(saved, volume_.path(),
+                          std::filesystem::copy_options::recursive |
+                              std::filesystem::copy_options::overwrite_existing);
     ASSERT_EQ(on_journal("verify"), 0) << row.what << out_;
   }
 }

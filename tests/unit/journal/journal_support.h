@@ -6,9 +6,9 @@
 #include <functional>
 #include <memory>
 
-#include "journal/volume/epochs.h"
 #include "journal/log/journal.h"
 #include "journal/log/reader.h"
+#include "journal/volume/epochs.h"
 #include "tests/unit/support.h"
 
 namespace epochfs::testing {
@@ -17,12 +17,12 @@ namespace epochfs::testing {
 // nothing: no test stops the machine, and the disk need not be waited for.
 class FailingStorage : public Storage {
  public:
-  std::atomic<bool> full{false};            // no room for segments
-  std::atomic<int> refused{0};              // so often
-  std::string failing_label;                // set while nobody calls
+  std::atomic<bool> full{false};  // no room for segments
+  std::atomic<int> refused{0};    // so often
+  std::string failing_label;      // set while nobody calls
   // Told of every call. Whatever thread.
   std::atomic<const std::function<void(std::string_view)>*> at_call{nullptr};
-  std::atomic<int> calls_until_failure{-1}; // counts all labelled calls; -1: never
+  std::atomic<int> calls_until_failure{-1};  // counts all labelled calls; -1: never
 
   Result<void> allocate(const char* label, int fd, uint64_t size, std::string_view what) override {
     EPOCHFS_DO(fate(label));
@@ -128,19 +128,24 @@ class JournalTest : public ::testing::Test {
     must(journal_->publish(sealed));
     return sealed;
   }
-  void fill_slot(const journal::Record& intent) { journal_->in_flight().claim()->fill({&intent, 1}); }
+  void fill_slot(const journal::Record& intent) {
+    journal_->in_flight().claim()->fill({&intent, 1});
+  }
 
   // All records but padding, in the order of the journal; damage_ gets the holes.
   std::deque<Kept> read(Lsn from = Lsn{0}) {
     std::deque<Kept> out;
     damage_.clear();
     Lsn last{};
-    must(journal::JournalReader(volume_).read_all(from, [&](const journal::Record& r) {
-      EXPECT_GT(r.lsn, last) << "records come in the order of their LSN";
-      last = r.lsn;
-      if (r.type != journal::RecordType::kPadding) out.emplace_back(r);
-      return true;
-    }, &damage_));
+    must(journal::JournalReader(volume_).read_all(
+        from,
+        [&](const journal::Record& r) {
+          EXPECT_GT(r.lsn, last) << "records come in the order of their LSN";
+          last = r.lsn;
+          if (r.type != journal::RecordType::kPadding) out.emplace_back(r);
+          return true;
+        },
+        &damage_));
     return out;
   }
   std::vector<uint64_t> inodes(const std::deque<Kept>& records) {
@@ -158,7 +163,8 @@ class JournalTest : public ::testing::Test {
   static std::vector<journal::GapReason> gaps(const std::deque<Kept>& records) {
     std::vector<journal::GapReason> out;
     for (const Kept& k : records) {
-      if (k.record.type == journal::RecordType::kGap) out.push_back(journal::GapReason(k.record.mode));
+      if (k.record.type == journal::RecordType::kGap)
+        out.push_back(journal::GapReason(k.record.mode));
     }
     return out;
   }

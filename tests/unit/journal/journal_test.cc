@@ -367,7 +367,8 @@ TEST_F(Appending, WhatIsNotSettledIsNotReleased) {
   must(journal_->note_settled(journal_->tail()));
   EXPECT_TRUE(must(journal_->release_up_to(sealed.epoch, {.bytes = 0})));
   EXPECT_EQ(must(list_segments(volume_.dir())).begin()->first, whole);
-  EXPECT_TRUE(must(journal_->release_up_to(sealed.epoch, {.bytes = 0}))) << "nobody waits for a mark";
+  EXPECT_TRUE(must(journal_->release_up_to(sealed.epoch, {.bytes = 0})))
+      << "nobody waits for a mark";
 }
 
 TEST_F(Appending, NothingIsReleasedBeforeAnythingIsSealed) {

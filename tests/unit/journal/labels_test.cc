@@ -38,7 +38,8 @@ TEST_F(Labels, AVolumeWithoutTheFolderHasNone) {
 }
 
 TEST_F(Labels, ComeBackAsTheyWere) {
-  const std::string texts[] = {"x",         "before the upgrade", " spaces ", "\\n, \"quoted\"",
+  const std::string texts[] = {"x",        "before the upgrade",
+                               " spaces ", "\\n, \"quoted\"",
                                "Größe 漢", std::string(kMaxLabelBytes, 'x')};
   uint64_t n = 0;
   for (const std::string& text : texts) {
@@ -50,16 +51,15 @@ TEST_F(Labels, ComeBackAsTheyWere) {
 }
 
 TEST_F(Labels, WhatIsNoTextIsRefused) {
-  const std::pair<std::string, const char*> refused[] = {
-      {"", "empty"},
-      {std::string(256, 'x'), "256 bytes"},
-      {"a\nb", "control"},
-      {"a\tb", "control"},
-      {"\x1b[31m", "control"},
-      {"\x7f", "control"},
-      {"a\xc2\x85", "control"},
-      {std::string("a\0b", 3), "control"},
-      {"\xff", "UTF-8"}};
+  const std::pair<std::string, const char*> refused[] = {{"", "empty"},
+                                                         {std::string(256, 'x'), "256 bytes"},
+                                                         {"a\nb", "control"},
+                                                         {"a\tb", "control"},
+                                                         {"\x1b[31m", "control"},
+                                                         {"\x7f", "control"},
+                                                         {"a\xc2\x85", "control"},
+                                                         {std::string("a\0b", 3), "control"},
+                                                         {"\xff", "UTF-8"}};
   for (const auto& [text, why] : refused) {
     auto checked = check_label(text);
     ASSERT_FALSE(checked) << why;

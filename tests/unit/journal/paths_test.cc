@@ -1,8 +1,8 @@
 // Paths: what was a file called when a record was made, whatever came before and after?
 #include <linux/fs.h>  // RENAME_EXCHANGE
 
-#include "journal/commands/query/log_query.h"
 #include "journal/commands/names/paths.h"
+#include "journal/commands/query/log_query.h"
 #include "tests/unit/journal/journal_support.h"
 
 namespace epochfs::testing {
@@ -46,7 +46,8 @@ class PathsTest : public JournalTest {
 
   journal::Path path(Lsn at) {
     if (!view_) view_ = std::make_unique<journal::LogView>(must(journal::LogView::open(volume_)));
-    if (!paths_) paths_ = std::make_unique<journal::PathResolver>(*view_, journal::PathResolver::Options{});
+    if (!paths_)
+      paths_ = std::make_unique<journal::PathResolver>(*view_, journal::PathResolver::Options{});
     const journal::Decoded d = view_->record_at(at);
     EXPECT_EQ(d.error, journal::DecodeError::kNone);
     return paths_->path_of(d.record);
@@ -207,8 +208,8 @@ TEST_F(PathsTest, AgreesWithAReplay) {
       create(file, directory_id(where[file].directory), where[file].name);
     } else if (random.one_in(4)) {
       const Place to{random.below(kDirectories + 1), "r" + std::to_string(step)};
-      rename(file, directory_id(where[file].directory), where[file].name, directory_id(to.directory),
-             to.name);
+      rename(file, directory_id(where[file].directory), where[file].name,
+             directory_id(to.directory), to.name);
       where[file] = to;
     } else if (random.one_in(20)) {  // a leaf, so that nothing comes to hold itself
       const uint64_t d = 5 + random.below(4);
@@ -234,13 +235,16 @@ TEST_F(PathsTest, GlobsAreRememberedOnlyForAsLongAsTheyHold) {
   journal::PathResolver paths(view, {.globs = globs});
   std::vector<bool> verdicts;
   std::vector<journal::Damage> damage;
-  journal::LogQuery(view, {}, view.end()).forward([&](const journal::RecordView& r) {
-    if (r.head.type == journal::RecordType::kWrite) {
-      auto quick = paths.matched(r.head);
-      verdicts.push_back(quick ? *quick : paths.path_of(r.decode().record).matched);
-    }
-    return true;
-  }, damage);
+  journal::LogQuery(view, {}, view.end())
+      .forward(
+          [&](const journal::RecordView& r) {
+            if (r.head.type == journal::RecordType::kWrite) {
+              auto quick = paths.matched(r.head);
+              verdicts.push_back(quick ? *quick : paths.path_of(r.decode().record).matched);
+            }
+            return true;
+          },
+          damage);
   EXPECT_EQ(verdicts, (std::vector<bool>{true, false}));
   EXPECT_FALSE(paths.path_of(view.record_at(second).record).matched);
 }

@@ -101,9 +101,7 @@ TEST_F(PreImages, NothingSavedNothingPutOver) {
   EXPECT_EQ(writer_->bytes(), 0u);
 }
 
-TEST_F(PreImages, LogLeavesNoFileBehind) {
-  EXPECT_TRUE(std::filesystem::is_empty(dir_.path()));
-}
+TEST_F(PreImages, LogLeavesNoFileBehind) { EXPECT_TRUE(std::filesystem::is_empty(dir_.path())); }
 
 TEST_F(PreImages, SavedBytesWin) {
   writer_->publish_data(kFile, 10, "abcdef");
@@ -170,8 +168,7 @@ TEST_F(PreImages, AttributesAboveTheirMaximumGiveUp) {
 
 TEST_F(PreImages, OtherFileIsNoLog) {
   write_all(dir_ / "f", std::string(8192, 'x'));
-  auto reader =
-      PreImageReader::open(UniqueFd(::open((dir_ / "f").c_str(), O_RDWR | O_CLOEXEC)));
+  auto reader = PreImageReader::open(UniqueFd(::open((dir_ / "f").c_str(), O_RDWR | O_CLOEXEC)));
   ASSERT_FALSE(reader);
   EXPECT_EQ(reader.error().status, ExitStatus::kCorrupt);
 }

@@ -34,8 +34,7 @@ TEST_F(Recovery, TornManifestEntryIsWrittenAgain) {
   const SealedEpoch second = seal_and_publish();
   kill();
   for (size_t size = 64; size < 128; size += 9) {
-    write_all(volume_.path() + "/epochs",
-              read_all(volume_.path() + "/epochs").substr(0, size));
+    write_all(volume_.path() + "/epochs", read_all(volume_.path() + "/epochs").substr(0, size));
     open();
     EXPECT_EQ(must(read_epochs(volume_.dir())).size(), 2u);
     EXPECT_EQ(must(read_last_epoch(volume_.dir())), second);
@@ -152,9 +151,9 @@ TEST_F(Recovery, EntryThatEndsWhereNoRecordCanEndIsRefused) {
   seal_and_publish();
   close();
   const std::string before = read_all(segment_file(0));
-  for (uint64_t seal : {value(lsns_[2]) + 8, value(lsns_[2]) + 4, kSegment + 8, uint64_t{1} << 63,
-                        (uint64_t{1} << 63) + kSegment, uint64_t(INT64_MAX) - 7,
-                        UINT64_MAX - 7, UINT64_MAX}) {
+  for (uint64_t seal :
+       {value(lsns_[2]) + 8, value(lsns_[2]) + 4, kSegment + 8, uint64_t{1} << 63,
+        (uint64_t{1} << 63) + kSegment, uint64_t(INT64_MAX) - 7, UINT64_MAX - 7, UINT64_MAX}) {
     put_entry({EpochId{1}, 1, Lsn{0}, Lsn{seal}, 1});
     auto result = try_open();
     if (seal == uint64_t(INT64_MAX) - 7) {  // the last position there is: nothing follows it
@@ -192,14 +191,14 @@ TEST_F(Recovery, SegmentNumberBeyondAllPositionsIsRefused) {
   append(1, 3);
   close();
   const std::string segment = read_all(segment_file(0));
-  for (uint64_t index : {uint64_t{1} << 47, uint64_t{1} << 48, (uint64_t{1} << 48) + 1,
-                         UINT64_MAX}) {
+  for (uint64_t index :
+       {uint64_t{1} << 47, uint64_t{1} << 48, (uint64_t{1} << 48) + 1, UINT64_MAX}) {
     for (const std::string& bytes : {segment, std::string()}) {
       write_all(segment_file(index), bytes);
       auto result = try_open();
       ASSERT_FALSE(result);
-      EXPECT_EQ(result.error().message(), "read segment " + segment_name(index) +
-                                              ": its number is larger than any can be");
+      EXPECT_EQ(result.error().message(),
+                "read segment " + segment_name(index) + ": its number is larger than any can be");
       std::filesystem::remove(segment_file(index));
     }
   }

@@ -35,8 +35,8 @@ TEST_F(Recovery, FailureAtEveryStorageCallIsRepeatable) {
     const Record unfinished = write_of(700);
     journal->in_flight().claim()->fill({&unfinished, 1});
     journal.reset();
-    poke(dir / "volume/segments/" + segment_name(value(hole) / kSegment),
-         value(hole) % kSegment, std::string(96, '\0'));
+    poke(dir / "volume/segments/" + segment_name(value(hole) / kSegment), value(hole) % kSegment,
+         std::string(96, '\0'));
 
     storage.calls_until_failure = failing;
     RecoveryReport report;
@@ -50,10 +50,13 @@ TEST_F(Recovery, FailureAtEveryStorageCallIsRepeatable) {
 
     std::map<uint64_t, int> times;
     std::vector<Damage> damage;
-    must(JournalReader(volume).read_all(Lsn{0}, [&](const Record& r) {
-      if (r.type == RecordType::kWrite) ++times[r.file.inode];
-      return true;
-    }, &damage));
+    must(JournalReader(volume).read_all(
+        Lsn{0},
+        [&](const Record& r) {
+          if (r.type == RecordType::kWrite) ++times[r.file.inode];
+          return true;
+        },
+        &damage));
     EXPECT_TRUE(damage.empty()) << failing;
     for (uint64_t i = 1; i <= 1500; ++i) ASSERT_GE(times[i], 1) << failing;
     auto epochs = must(read_epochs(volume.dir()));
@@ -263,16 +266,19 @@ TEST_F(Recovery, PowerLossNeverInventsLosesNothingSyncedAndIsNoticed) {
       size_t gaps = 0;
       EpochId newest{};
       std::map<Lsn, uint64_t> found;
-      must(JournalReader(volume).read_all(Lsn{0}, [&](const Record& r) {
-        if (r.type == RecordType::kPadding) return true;
-        EXPECT_GE(r.epoch, newest);
-        newest = r.epoch;
-        gaps += r.type == RecordType::kGap;
-        if (r.type != RecordType::kWrite) return true;
-        found[r.lsn] = r.file.inode;
-        EXPECT_TRUE(appended.count(r.lsn) && appended[r.lsn] == r.file.inode) << "invented";
-        return true;
-      }, &damage));
+      must(JournalReader(volume).read_all(
+          Lsn{0},
+          [&](const Record& r) {
+            if (r.type == RecordType::kPadding) return true;
+            EXPECT_GE(r.epoch, newest);
+            newest = r.epoch;
+            gaps += r.type == RecordType::kGap;
+            if (r.type != RecordType::kWrite) return true;
+            found[r.lsn] = r.file.inode;
+            EXPECT_TRUE(appended.count(r.lsn) && appended[r.lsn] == r.file.inode) << "invented";
+            return true;
+          },
+          &damage));
       EXPECT_TRUE(damage.empty());
       EXPECT_EQ(gaps, expected_gaps);
       for (const auto& [lsn, inode] : appended) {
@@ -289,10 +295,13 @@ TEST_F(Recovery, PowerLossNeverInventsLosesNothingSyncedAndIsNoticed) {
     std::erase_if(appended, [&](const auto& entry) { return entry.first >= synced; });
     std::vector<Lsn> lsns;
     std::set<Lsn> kept;
-    must(JournalReader(volume).read_all(Lsn{0}, [&](const Record& r) {
-      if (r.type == RecordType::kWrite) kept.insert(r.lsn);
-      return true;
-    }, nullptr));
+    must(JournalReader(volume).read_all(
+        Lsn{0},
+        [&](const Record& r) {
+          if (r.type == RecordType::kWrite) kept.insert(r.lsn);
+          return true;
+        },
+        nullptr));
     std::erase_if(appended, [&](const auto& entry) { return !kept.count(entry.first); });
     for (int i = 0; i < 1500; ++i) {
       Record r = write_of(++inode);

@@ -277,10 +277,13 @@ TEST_F(Recovery, TailAtEveryDistanceFromTheEndOfASegmentGoesOn) {
     ASSERT_NE(journal->append(large), Lsn{0});
     std::vector<Damage> damage;
     uint64_t found = 0;
-    must(JournalReader(volume).read_all(Lsn{0}, [&](const Record& r) {
-      found += r.type != RecordType::kPadding;
-      return true;
-    }, &damage));
+    must(JournalReader(volume).read_all(
+        Lsn{0},
+        [&](const Record& r) {
+          found += r.type != RecordType::kPadding;
+          return true;
+        },
+        &damage));
     EXPECT_EQ(found, n + 1) << left;
     EXPECT_TRUE(damage.empty()) << left;
     journal.reset();
@@ -373,9 +376,9 @@ TEST_F(Recovery, HolesOfAStoppedMachineAreFilled) {
   open();
   append_into(3);
   stop_machine();
-  poke_log(Lsn{2000}, std::string(5000, '\0'));         // in the middle
+  poke_log(Lsn{2000}, std::string(5000, '\0'));             // in the middle
   poke_log(Lsn{kSegment - 4096}, std::string(4096, '\0'));  // at a segment's end
-  poke(segment_file(2), 0, std::string(4096, '\0'));     // a header
+  poke(segment_file(2), 0, std::string(4096, '\0'));        // a header
   open();
   EXPECT_TRUE(report_.machine_stopped);
   EXPECT_EQ(gaps(read()), std::vector{GapReason::kMachineStopped});

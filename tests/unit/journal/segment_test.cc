@@ -2,9 +2,9 @@
 // part of what was written, with the damage named?
 #include <map>
 
-#include "journal/volume/epochs.h"
 #include "journal/log/log_view.h"
 #include "journal/log/reader.h"
+#include "journal/volume/epochs.h"
 #include "tests/unit/support.h"
 
 namespace epochfs::journal {
@@ -73,10 +73,13 @@ struct Scanned {
 
 Scanned scan(std::span<const std::byte> bytes, uint64_t base, Lsn from = Lsn{0}) {
   Scanned out;
-  scan_segment(bytes, base, from, [&](const Record& r) {
-    out.records.emplace_back(r.lsn, r);
-    return true;
-  }, &out.damage, out.end);
+  scan_segment(
+      bytes, base, from,
+      [&](const Record& r) {
+        out.records.emplace_back(r.lsn, r);
+        return true;
+      },
+      &out.damage, out.end);
   return out;
 }
 
@@ -150,9 +153,7 @@ TEST_F(Golden, FlippedBitBehindTheEndIsNoRecord) {
 }
 
 TEST_F(Golden, FlippedBitInTheHeaderIsNamed) {
-  auto check = [&] {
-    return check_segment_header(bytes(), lineage_, 3, kSegment, "0003.seg");
-  };
+  auto check = [&] { return check_segment_header(bytes(), lineage_, 3, kSegment, "0003.seg"); };
   ASSERT_OK(check());
   for (size_t bit = 0; bit < kSegmentHeaderBytes * 8; ++bit) {
     bytes()[bit / 8] ^= std::byte{1} << (bit % 8);
@@ -455,8 +456,9 @@ TEST_F(Reader, SegmentNumberBeyondAllPositionsIsRefused) {
   segment(0).add(numbered(++count_));
   segment(uint64_t{1} << 48).add(numbered(++count_));
   save();
-  const std::string message = "read segment 0001000000000000.seg: its number is larger than any "
-                              "can be";
+  const std::string message =
+      "read segment 0001000000000000.seg: its number is larger than any "
+      "can be";
   auto read = reader_.read(Lsn{0}, [](const Record&) { return true; });
   ASSERT_FALSE(read);
   EXPECT_EQ(read.error().message(), message);

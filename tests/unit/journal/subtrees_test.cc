@@ -51,11 +51,11 @@ class SubtreesTest : public CheckpointsTest {
   Subtrees choose() {
     return Subtrees::choose(checkpoints().all(), kRoot,
                             [&](const FileHandle& of) -> std::optional<Subtree> {
-      auto parent = parents_.find(id_in(of).inode);
-      if (parent == parents_.end()) return std::nullopt;
-      const FileId id{parent->second, 1};
-      return Subtree{id, handle_of(id)};
-    });
+                              auto parent = parents_.find(id_in(of).inode);
+                              if (parent == parents_.end()) return std::nullopt;
+                              const FileId id{parent->second, 1};
+                              return Subtree{id, handle_of(id)};
+                            });
   }
   static std::set<uint64_t> marks(const Subtrees& subtrees) {
     std::set<uint64_t> out;
@@ -245,22 +245,25 @@ TEST_F(SubtreesTest, RandomHistoriesWithMarksMissNothing) {
   Random random;
   size_t marked = 0;
   for (int history = 0; history < 40 && !HasFatalFailure(); ++history) {
-    live(random, {
-        .append = [&](const Record& r) { record(r); },
-        .before_a_seal = [&](const TreeModel::Snapshot& now, const std::vector<EpochId>& cursors) {
-          if (!random.one_in(3)) return;
-          parents_.clear();
-          for (const auto& [key, node] : now.names) {
-            if (node.directory) parents_[node.id.inode] = key.parent.inode;
-          }
-          const Subtrees subtrees = choose();
-          marked += subtrees.marked().size();
-          must(checkpoints().mark(subtrees, {.boundaries = cursors}));
-        },
-        .check = [&](const auto& before, const auto& after, uint64_t since, uint64_t until) {
-          check_marked(before, after, fold(since, until, Fold::Cancel::kKeep));
-        },
-    });
+    live(random,
+         {
+             .append = [&](const Record& r) { record(r); },
+             .before_a_seal =
+                 [&](const TreeModel::Snapshot& now, const std::vector<EpochId>& cursors) {
+                   if (!random.one_in(3)) return;
+                   parents_.clear();
+                   for (const auto& [key, node] : now.names) {
+                     if (node.directory) parents_[node.id.inode] = key.parent.inode;
+                   }
+                   const Subtrees subtrees = choose();
+                   marked += subtrees.marked().size();
+                   must(checkpoints().mark(subtrees, {.boundaries = cursors}));
+                 },
+             .check =
+                 [&](const auto& before, const auto& after, uint64_t since, uint64_t until) {
+                   check_marked(before, after, fold(since, until, Fold::Cancel::kKeep));
+                 },
+         });
   }
   EXPECT_GT(marked, 100u);
 }

@@ -49,8 +49,8 @@ TEST_F(Recovery, OnlyRecordsOfDataMakeSuspects) {
     must(journal_->note_settled(journal_->tail()));
     Record r;
     r.type = RecordType(type);
-    const bool none = r.type == RecordType::kPadding || r.type == RecordType::kSeal ||
-                      r.type == RecordType::kGap;
+    const bool none =
+        r.type == RecordType::kPadding || r.type == RecordType::kSeal || r.type == RecordType::kGap;
     if (none) continue;
     r.file = {7, 1};
     const bool data = r.type == RecordType::kWrite || r.type == RecordType::kTruncate ||

@@ -44,8 +44,8 @@ class TreeModel {
 
   // What a range's fold is compared with: every name, and each file's state.
   struct Snapshot {
-    std::map<journal::NameKey, Node> names;       // by the identity of the directory
-    std::map<uint64_t, Node> lives;      // of all files that have a name
+    std::map<journal::NameKey, Node> names;  // by the identity of the directory
+    std::map<uint64_t, Node> lives;          // of all files that have a name
   };
   Snapshot snapshot() const {
     Snapshot s;
@@ -115,7 +115,8 @@ class TreeModel {
     std::erase(directories_, node);
   }
 
-  journal::Record& record(std::deque<journal::Record>& out, journal::RecordType type, const NodePtr& node) {
+  journal::Record& record(std::deque<journal::Record>& out, journal::RecordType type,
+                          const NodePtr& node) {
     journal::Record& r = out.emplace_back();
     r.type = type;
     r.lsn = Lsn{++lsn_};
@@ -136,7 +137,9 @@ class TreeModel {
     node->names = 1;
     entries_[{dir->life, name}] = node;
     if (directory) directories_.push_back(node);
-    at(record(out, directory ? journal::RecordType::kMakeDirectory : journal::RecordType::kCreate, node), dir, name);
+    at(record(out, directory ? journal::RecordType::kMakeDirectory : journal::RecordType::kCreate,
+              node),
+       dir, name);
   }
   void temporary(Random& random, std::deque<journal::Record>& out) {
     NodePtr node = make(random, false);
@@ -157,15 +160,19 @@ class TreeModel {
     ++node->names;
     ++node->attributes;
     entries_[{dir->life, name}] = node;
-    at(record(out, first ? journal::RecordType::kCreate : journal::RecordType::kLink, node), dir, name);
+    at(record(out, first ? journal::RecordType::kCreate : journal::RecordType::kLink, node), dir,
+       name);
   }
   void unlink(Random& random, std::deque<journal::Record>& out) {
     NodePtr dir = any_directory(random);
     const std::string name = any_name(random);
     NodePtr node = lookup(dir, name);
     if (!node || (node->directory && !is_empty(node))) return;
-    at(record(out, node->directory ? journal::RecordType::kRemoveDirectory : journal::RecordType::kUnlink, node), dir,
-       name);
+    at(record(
+           out,
+           node->directory ? journal::RecordType::kRemoveDirectory : journal::RecordType::kUnlink,
+           node),
+       dir, name);
     entries_.erase({dir->life, name});
     // Somebody may have it open, and go on writing.
     if (!node->directory && random.one_in(3)) node->open = true;
@@ -186,7 +193,8 @@ class TreeModel {
     if (node == dir) return true;
     if (dir == root_) return false;
     for (const auto& [key, entry] : entries_) {
-      if (entry == dir) return contains(node, lives_.count(key.first) ? lives_.at(key.first) : root_);
+      if (entry == dir)
+        return contains(node, lives_.count(key.first) ? lives_.at(key.first) : root_);
     }
     return false;
   }
@@ -265,7 +273,8 @@ class TreeModel {
 };
 
 // Nothing is told that no record of the range tells.
-inline void check_excess(const std::deque<journal::Record>& records, const journal::ChangeSet& set) {
+inline void check_excess(const std::deque<journal::Record>& records,
+                         const journal::ChangeSet& set) {
   std::map<FileId, journal::ByteRanges> touched;
   for (const journal::Record& r : records) {
     for (const FileId& id : {r.file, r.parent, r.parent2, r.other}) touched[id];
@@ -282,7 +291,8 @@ inline void check_excess(const std::deque<journal::Record>& records, const journ
 }
 
 // The net-effect property, for one range.
-inline void check(const TreeModel::Snapshot& before, const TreeModel::Snapshot& after, const journal::ChangeSet& set) {
+inline void check(const TreeModel::Snapshot& before, const TreeModel::Snapshot& after,
+                  const journal::ChangeSet& set) {
   ASSERT_FALSE(set.gap);
   std::set<FileId> fresh_ids;
   for (const auto& [life, node] : after.lives) {

@@ -6,8 +6,8 @@
 
 #include <unordered_set>
 
-#include "journal/preimages/attributes.h"
 #include "journal/base/storage.h"
+#include "journal/preimages/attributes.h"
 #include "tests/unit/support.h"
 
 #include <capnp/serialize.h>
@@ -58,7 +58,8 @@ TEST(FileIdentity, HashesTellNeighboursApart) {
 // ---- escape ----
 
 TEST(Escape, PrintableTextStays) {
-  for (const char* text : {"", "plain name.txt", "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x8c\x8d"}) {
+  for (const char* text :
+       {"", "plain name.txt", "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x8c\x8d"}) {
     EXPECT_EQ(escape(text), text);
     EXPECT_TRUE(is_utf8(text));
   }
@@ -77,7 +78,9 @@ TEST(Escape, BytesThatAreNotUtf8AreShown) {
     EXPECT_FALSE(is_utf8(bad));
     for (char c : escape(bad)) EXPECT_LT(static_cast<unsigned char>(c), 0x80);
   }
-  EXPECT_EQ(escape("a\xff" "b"), "a\\xffb");
+  EXPECT_EQ(escape("a\xff"
+                   "b"),
+            "a\\xffb");
   EXPECT_EQ(escape("\xe2\x82"), "\\xe2\\x82");
 }
 

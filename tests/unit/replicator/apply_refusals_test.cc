@@ -28,12 +28,16 @@ TEST_F(ApplyTest, WhatAnotherHandChangedIsNotBuiltUpon) {
   now_.write(f, 0, std::string(100, 'f'));
   FileId g = now_.create(d, "g", 0100644);
   ASSERT_DONE(open());
-  struct Case { std::function<void()> meddle, change; };
+  struct Case {
+    std::function<void()> meddle, change;
+  };
   const std::vector<Case> cases = {
       {[&] { write_all(path() + "/f", "other bytes"); }, [&] { now_.write(f, 10, "x"); }},
       {[&] { std::filesystem::remove(path() + "/f"); }, [&] { now_.write(f, 10, "x"); }},
-      {[&] { std::filesystem::remove(path() + "/d/g"); }, [&] { now_.rename(d, "g", now_.root, "g"); }},
-      {[&] { std::filesystem::rename(path() + "/d", path() + "/e"); }, [&] { now_.rename(now_.root, "d", now_.root, "x"); }},
+      {[&] { std::filesystem::remove(path() + "/d/g"); },
+       [&] { now_.rename(d, "g", now_.root, "g"); }},
+      {[&] { std::filesystem::rename(path() + "/d", path() + "/e"); },
+       [&] { now_.rename(now_.root, "d", now_.root, "x"); }},
   };
   for (const Case& c : cases) {
     now_ = Model();
@@ -128,12 +132,12 @@ TEST_F(ApplyTest, TransfersThatAreNoTreeChangeNothing) {
   ship_everything();
   const FileId unknown{777, 777};
   const std::vector<std::vector<replicator::NameMessage>> bad = {
-      {{{now_.root, "a"}, {}}, {{b, "a"}, a}},            // a circle
-      {{{b, "b"}, b}},                                    // a directory in itself
-      {{{a, "again"}, now_.root}},                        // the root, with a name
-      {{{now_.root, "x"}, unknown}},                      // a file that nobody announced
-      {{{unknown, "x"}, f}},                              // a directory that nobody announced
-      {{{f, "x"}, b}, {{now_.root, "y"}, b}},             // two names of a directory
+      {{{now_.root, "a"}, {}}, {{b, "a"}, a}},  // a circle
+      {{{b, "b"}, b}},                          // a directory in itself
+      {{{a, "again"}, now_.root}},              // the root, with a name
+      {{{now_.root, "x"}, unknown}},            // a file that nobody announced
+      {{{unknown, "x"}, f}},                    // a directory that nobody announced
+      {{{f, "x"}, b}, {{now_.root, "y"}, b}},   // two names of a directory
       {{{now_.root, "b2"}, b}, {{now_.root, "b3"}, b}},
   };
   for (const auto& names : bad) {
@@ -175,8 +179,10 @@ TEST_F(ApplyTest, MadeUpTransfersNeitherEscapeNorWedge) {
       node.fresh = random.one_in(3);
       if (journal::is_regular(node.file.attributes.mode)) {
         node.file.data = std::string(random.below(30'000), char(random.u64()));
-        node.content = node.fresh ? replicator::Content::kWhole : replicator::Content(random.below(3));
-        if (node.content != replicator::Content::kNone) node.ranges.add({0, random.below(node.file.data.size() + 1)});
+        node.content =
+            node.fresh ? replicator::Content::kWhole : replicator::Content(random.below(3));
+        if (node.content != replicator::Content::kNone)
+          node.ranges.add({0, random.below(node.file.data.size() + 1)});
       }
       node.file.attributes.size = node.file.data.size();
       spec.nodes.push_back(node);
@@ -188,7 +194,8 @@ TEST_F(ApplyTest, MadeUpTransfersNeitherEscapeNorWedge) {
     for (uint64_t n = random.below(4); n > 0; --n) spec.listed.push_back({1 + random.below(11), 1});
     if (auto begun = target_->begin(spec.plan); begun) {
       [[maybe_unused]] auto sent = send_all(*target_->stage(), spec);
-      if (random.one_in(4)) [[maybe_unused]] auto gone = send_forgotten(*target_->stage(), {{1 + random.below(11), 1}});
+      if (random.one_in(4)) [[maybe_unused]]
+        auto gone = send_forgotten(*target_->stage(), {{1 + random.below(11), 1}});
       auto done = target_->commit(spec.plan);
       committed += done.has_value();
     }
@@ -228,7 +235,8 @@ TEST_F(ApplyTest, ALostTargetIsNeitherFilledNorEmptied) {
   auto expect_lost = [&](const char* what) {
     auto opened = open();
     ASSERT_FALSE(opened.has_value()) << what;
-    EXPECT_EQ(opened.error().kind, replicator::Refusal::Kind::kTargetLost) << what << ": " << reason(opened);
+    EXPECT_EQ(opened.error().kind, replicator::Refusal::Kind::kTargetLost)
+        << what << ": " << reason(opened);
   };
   // While a session is open.
   std::filesystem::rename(path(), folder_ / "elsewhere");
@@ -281,7 +289,8 @@ TEST_F(ApplyTest, RemovingTheStageLeavesTheData) {
   now_.write(now_.create(now_.root, "f", 0100644), 0, "data");
   ASSERT_DONE(open());
   ship_everything();
-  EXPECT_EQ(replicator::remove_stage(storage_, options_).error().kind, replicator::Refusal::Kind::kBusy);
+  EXPECT_EQ(replicator::remove_stage(storage_, options_).error().kind,
+            replicator::Refusal::Kind::kBusy);
   target_.reset();
   ASSERT_DONE(replicator::remove_stage(storage_, options_));
   EXPECT_FALSE(std::filesystem::exists(stage()));

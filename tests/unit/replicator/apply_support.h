@@ -53,9 +53,11 @@ class ApplyTest : public ::testing::Test {
     EXPECT_EQ(target_->state().barrier_ns, epoch * 1'000'000'007);
     EXPECT_EQ(compare(model, path()), "");
   }
-  bool exists(const std::string& name) { return ::access((path() + "/" + name).c_str(), F_OK) == 0; }
+  bool exists(const std::string& name) {
+    return ::access((path() + "/" + name).c_str(), F_OK) == 0;
+  }
   struct stat stat_of(const std::string& name) {
-    struct stat s{};
+    struct stat s {};
     ::lstat((path() + "/" + name).c_str(), &s);
     return s;
   }

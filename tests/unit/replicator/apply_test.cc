@@ -19,8 +19,10 @@ TEST_F(ApplyTest, RandomHistoriesComeOutAsTheModelSays) {
   ship_everything();
   for (int epoch = 0; epoch < 120 && !HasFailure(); ++epoch) {
     operations.run(1 + random.below(40));
-    SendOptions o{.piece = 1 + random.below(9000), .holes = random.one_in(2),
-                  .compressed = random.one_in(2), .batch = 1 + random.below(40)};
+    SendOptions o{.piece = 1 + random.below(9000),
+                  .holes = random.one_in(2),
+                  .compressed = random.one_in(2),
+                  .batch = 1 + random.below(40)};
     random.one_in(12) ? ship_everything(o) : ship_changes(o);
     if (random.one_in(10)) ASSERT_DONE(open());
   }
@@ -73,7 +75,8 @@ TEST_F(ApplyTest, TheSameOverRpc) {
   kj::WaitScope wait(loop);
   std::vector<uint64_t> committed;
   rpc::Session::Client session = replicator::serve_session(
-      std::move(target_), [&](const replicator::RecoveryPoint& point) { committed.push_back(point.cursor); });
+      std::move(target_),
+      [&](const replicator::RecoveryPoint& point) { committed.push_back(point.cursor); });
   Operations operations(now_, random);
   for (uint64_t epoch = 1; epoch <= 12; ++epoch) {
     operations.run(40);
@@ -129,7 +132,8 @@ TEST_F(ApplyTest, NamesThatChangePlaces) {
   FileId a = now_.create(now_.root, "a", 0040755), b = now_.create(now_.root, "b", 0040755);
   now_.write(now_.create(a, "in-a", 0100644), 0, "A");
   now_.write(now_.create(b, "in-b", 0100644), 0, "B");
-  for (const char* name : {"1", "2", "3"}) now_.write(now_.create(now_.root, name, 0100600), 0, name);
+  for (const char* name : {"1", "2", "3"})
+    now_.write(now_.create(now_.root, name, 0100600), 0, name);
   ASSERT_DONE(open());
   ship_everything();
   now_.exchange(now_.root, "a", now_.root, "b");
@@ -230,7 +234,8 @@ TEST_F(ApplyTest, ADirectoryGoesAndWhatWasInItStays) {
   now_.remove_tree(now_.root, "d");
   TransferSpec spec = changes(shipped_, now_);
   // The names below what goes need not be said.
-  std::erase_if(spec.names, [&](const replicator::NameMessage& n) { return n.entry.parent == e && !n.child; });
+  std::erase_if(spec.names,
+                [&](const replicator::NameMessage& n) { return n.entry.parent == e && !n.child; });
   ship(spec);
   EXPECT_EQ(stat_of("f").st_ino, inode);
 }
@@ -328,7 +333,8 @@ TEST_F(ApplyTest, LargeRangesAndSmallOnes) {
   for (int i = 0; i < 20; ++i) {
     now_.write(f, random.below(3 << 20), std::string(1 + random.below(5000), char(i)));
     now_.write(f, random.below(3 << 20), std::string(1 + random.below(700'000), char(i + 100)));
-    SendOptions o{.piece = 1 + random.below(1 << 20), .holes = true, .compressed = random.one_in(2)};
+    SendOptions o{
+        .piece = 1 + random.below(1 << 20), .holes = true, .compressed = random.one_in(2)};
     ship(changes(shipped_, now_, 1 + random.below(100'000)), o);
   }
 }
@@ -343,15 +349,17 @@ TEST_F(ApplyTest, AttributesAreExact) {
   now_.at(f).attributes.mtime = {-5, 1};
   now_.at(f).xattrs["user.big"] = std::string(2000, 'v');
   // An ACL: user::rwx user:7:r-- group::r-x mask::r-x other::r-x
-  const unsigned char acl[] = {2, 0, 0, 0, 1, 0, 7, 0, 0xff, 0xff, 0xff, 0xff, 2, 0, 4, 0, 7, 0, 0, 0,
-                               4, 0, 5, 0, 0xff, 0xff, 0xff, 0xff, 0x10, 0, 5, 0, 0xff, 0xff, 0xff, 0xff,
-                               0x20, 0, 5, 0, 0xff, 0xff, 0xff, 0xff};
+  const unsigned char acl[] = {2,    0,    0,    0,    1,    0,    7,    0,    0xff, 0xff, 0xff,
+                               0xff, 2,    0,    4,    0,    7,    0,    0,    0,    4,    0,
+                               5,    0,    0xff, 0xff, 0xff, 0xff, 0x10, 0,    5,    0,    0xff,
+                               0xff, 0xff, 0xff, 0x20, 0,    5,    0,    0xff, 0xff, 0xff, 0xff};
   const std::string acl_bytes(reinterpret_cast<const char*>(acl), sizeof acl);
   now_.at(f).xattrs["system.posix_acl_access"] = acl_bytes;
   now_.at(d).xattrs["system.posix_acl_default"] = acl_bytes;
   // A capability, which chown and writing take away.
   const unsigned char capability[] = {1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
-  now_.at(f).xattrs["security.capability"] = std::string(reinterpret_cast<const char*>(capability), sizeof capability);
+  now_.at(f).xattrs["security.capability"] =
+      std::string(reinterpret_cast<const char*>(capability), sizeof capability);
   now_.create(d, "inherits nothing", 0100600);
   ASSERT_DONE(open());
   TransferSpec spec = everything(now_);
@@ -376,9 +384,12 @@ TEST_F(ApplyTest, AttributesAreExact) {
 
 // So few that each is synced by itself, if it can be.
 TEST_F(ApplyTest, AttributesOfFewFilesOfAnyType) {
-  std::vector<FileId> files = {now_.root, now_.create(now_.root, "fifo", 0010600),
-                               now_.create(now_.root, "device", 0020600), now_.symlink(now_.root, "link", "x"),
-                               now_.create(now_.root, "file", 0100600), now_.create(now_.root, "dir", 0040700)};
+  std::vector<FileId> files = {now_.root,
+                               now_.create(now_.root, "fifo", 0010600),
+                               now_.create(now_.root, "device", 0020600),
+                               now_.symlink(now_.root, "link", "x"),
+                               now_.create(now_.root, "file", 0100600),
+                               now_.create(now_.root, "dir", 0040700)};
   ASSERT_DONE(open());
   ship_everything();
   for (FileId id : files) {

@@ -14,11 +14,12 @@ class IndexTest : public ::testing::Test {
   }
   std::vector<std::pair<std::string, FileId>> children(replicator::Index& index, FileId parent) {
     std::vector<std::pair<std::string, FileId>> out;
-    must(index.for_each_child(parent, [&](const replicator::EntryName& e, FileId child) -> Result<void> {
-      EXPECT_EQ(e.parent, parent);
-      out.emplace_back(e.name, child);
-      return {};
-    }));
+    must(index.for_each_child(parent,
+                              [&](const replicator::EntryName& e, FileId child) -> Result<void> {
+                                EXPECT_EQ(e.parent, parent);
+                                out.emplace_back(e.name, child);
+                                return {};
+                              }));
     return out;
   }
 
@@ -44,7 +45,8 @@ TEST_F(IndexTest, NamesAndLinksSayTheSame) {
 TEST_F(IndexTest, ChildrenAreThoseOfOneDirectoryInOrder) {
   auto index = open();
   for (uint64_t i = 0; i < 600; ++i) {  // more than a batch of a scan
-    must(index->put_name({kDir, std::string(200, char('a' + i % 26)) + std::to_string(i)}, {100 + i, 1}));
+    must(index->put_name({kDir, std::string(200, char('a' + i % 26)) + std::to_string(i)},
+                         {100 + i, 1}));
     must(index->put_name({{1, UINT64_MAX}, std::to_string(i)}, kFile));
     must(index->put_name({kOther, std::to_string(i)}, kFile));
   }
@@ -87,8 +89,15 @@ TEST_F(IndexTest, WhatWasNotCommittedIsGone) {
 
 TEST_F(IndexTest, StagedNodesComeBackAsTheyWere) {
   replicator::StagedNode node;
-  node.attributes = {.mode = 0100644, .uid = 1, .gid = 2, .links = 3, .rdev = 4, .size = 5,
-                     .atime = {-1, 2}, .mtime = {3, 4}, .ctime = {5, 6}};
+  node.attributes = {.mode = 0100644,
+                     .uid = 1,
+                     .gid = 2,
+                     .links = 3,
+                     .rdev = 4,
+                     .size = 5,
+                     .atime = {-1, 2},
+                     .mtime = {3, 4},
+                     .ctime = {5, 6}};
   node.version = 77;
   node.received = 3;
   node.content = replicator::Content::kWhole;
@@ -109,20 +118,26 @@ TEST_F(IndexTest, StagedNodesComeBackAsTheyWere) {
 
 TEST_F(IndexTest, RangesComeInOrderOfTheirOffsets) {
   auto index = open();
-  must(index->put_range(kFile, uint64_t(1) << 40, {.kind = replicator::RangeKind::kHole, .length = 9}));
+  must(index->put_range(kFile, uint64_t(1) << 40,
+                        {.kind = replicator::RangeKind::kHole, .length = 9}));
   must(index->put_range(kFile, 70'000, {.kind = replicator::RangeKind::kFile, .length = 4}));
-  must(index->put_range(kFile, 255, {.kind = replicator::RangeKind::kInline, .length = 3, .bytes = "abc"}));
+  must(index->put_range(kFile, 255,
+                        {.kind = replicator::RangeKind::kInline, .length = 3, .bytes = "abc"}));
   must(index->put_range(kOther, 1, {.kind = replicator::RangeKind::kHole, .length = 1}));
   std::vector<uint64_t> offsets;
-  must(index->for_each_range(kFile, [&](uint64_t offset, const replicator::StagedRange& r) -> Result<void> {
-    offsets.push_back(offset);
-    if (r.kind == replicator::RangeKind::kInline) { EXPECT_EQ(r.bytes, "abc"); }
-    return {};
-  }));
+  must(index->for_each_range(
+      kFile, [&](uint64_t offset, const replicator::StagedRange& r) -> Result<void> {
+        offsets.push_back(offset);
+        if (r.kind == replicator::RangeKind::kInline) {
+          EXPECT_EQ(r.bytes, "abc");
+        }
+        return {};
+      }));
   EXPECT_EQ(offsets, (std::vector<uint64_t>{255, 70'000, uint64_t(1) << 40}));
   must(index->remove_ranges(kFile));
   size_t left = 0;
-  must(index->for_each_range(kOther, [&](uint64_t, const replicator::StagedRange&) { return ++left, Result<void>{}; }));
+  must(index->for_each_range(
+      kOther, [&](uint64_t, const replicator::StagedRange&) { return ++left, Result<void>{}; }));
   EXPECT_EQ(left, 1u);
 }
 
@@ -130,7 +145,8 @@ TEST_F(IndexTest, TheMapGrowsWithWhatIsInIt) {
   auto index = open(1 << 20);
   for (uint64_t i = 0; i < 40'000; ++i) {
     must(index->make_room(4));
-    must(index->put_name({{1 + i % 50, 1}, std::string(100, 'n') + std::to_string(i)}, {100 + i, 1}));
+    must(index->put_name({{1 + i % 50, 1}, std::string(100, 'n') + std::to_string(i)},
+                         {100 + i, 1}));
   }
   must(index->commit());
   EXPECT_EQ(must(index->count_names()), 40'000u);

@@ -25,19 +25,22 @@ class StageTest : public ::testing::Test {
     stage_.reset();
     index_.reset();
     folders_ = replicator::Folders();
-    folders_ = must(folders(replicator::Folders::open(storage_, folder_ / "target", kRelationship, false)));
+    folders_ = must(
+        folders(replicator::Folders::open(storage_, folder_ / "target", kRelationship, false)));
     index_ = must(replicator::Index::open(folders_.index.get(), size_t(1) << 30));
-    stage_ = std::make_unique<replicator::Stage>(storage_, *index_, folders_,
-                                     [this](FileId id, const replicator::IndexedNode&) -> Result<bool> {
-      return intact_.count(id) != 0;
-    });
+    stage_ = std::make_unique<replicator::Stage>(
+        storage_, *index_, folders_,
+        [this](FileId id, const replicator::IndexedNode&) -> Result<bool> {
+          return intact_.count(id) != 0;
+        });
     must(stage_->sweep());
   }
   static Result<replicator::Folders> folders(replicator::Outcome<replicator::Folders> f) {
     return f ? Result<replicator::Folders>(std::move(*f)) : tl::unexpected(f.error().error);
   }
 
-  static NodeSpec node(FileId id, std::string data, replicator::Content content, uint64_t version = 0) {
+  static NodeSpec node(FileId id, std::string data, replicator::Content content,
+                       uint64_t version = 0) {
     NodeSpec n{.id = id, .content = content, .version = version};
     n.file.attributes.mode = 0100640;
     n.file.attributes.size = data.size();
@@ -59,17 +62,24 @@ class StageTest : public ::testing::Test {
     return needs.empty() ? 0 : needs[0].resume_at;
   }
   Result<void> send(const BlockSpec& b) { return send_blocks(*stage_, {b}); }
-  std::string incoming(FileId id) { return read_all(stage_path() + "/incoming/" + replicator::stage_name(id)); }
+  std::string incoming(FileId id) {
+    return read_all(stage_path() + "/incoming/" + replicator::stage_name(id));
+  }
   std::string stage_path() const { return folder_ / ".epochfs-" + kRelationship; }
   size_t entries(const std::string& folder) {
     size_t n = 0;
-    for ([[maybe_unused]] const auto& e : std::filesystem::directory_iterator(stage_path() + folder)) ++n;
+    for ([[maybe_unused]] const auto& e :
+         std::filesystem::directory_iterator(stage_path() + folder))
+      ++n;
     return n;
   }
   void put_in_index(const NodeSpec& n) {
     const replicator::FixedAttributes& a = n.file.attributes;
-    must(index_->put_node(n.id, {.mode = a.mode, .size = a.size, .version = n.version,
-                                 .mtime = a.mtime, .ctime = a.ctime}));
+    must(index_->put_node(n.id, {.mode = a.mode,
+                                 .size = a.size,
+                                 .version = n.version,
+                                 .mtime = a.mtime,
+                                 .ctime = a.ctime}));
     intact_.insert(n.id);
   }
 
@@ -244,7 +254,8 @@ TEST_F(StageTest, SmallRangesStayInTheIndexAndLargeOnesInExtents) {
     kinds.push_back(r.kind);
     return {};
   }));
-  EXPECT_EQ(kinds, (std::vector{replicator::RangeKind::kInline, replicator::RangeKind::kFile, replicator::RangeKind::kHole}));
+  EXPECT_EQ(kinds, (std::vector{replicator::RangeKind::kInline, replicator::RangeKind::kFile,
+                                replicator::RangeKind::kHole}));
 }
 
 TEST_F(StageTest, RangesOfAFileThatNobodyHasEndInUnknownState) {
@@ -275,7 +286,8 @@ TEST_F(StageTest, ManyFilesAtOnceTakeFewDescriptors) {
   };
   const size_t before = descriptors();
   std::vector<NodeSpec> nodes;
-  for (uint64_t i = 0; i < 300; ++i) nodes.push_back(node({100 + i, 1}, bytes(3000, char(i)), replicator::Content::kWhole, 1));
+  for (uint64_t i = 0; i < 300; ++i)
+    nodes.push_back(node({100 + i, 1}, bytes(3000, char(i)), replicator::Content::kWhole, 1));
   must(send_nodes(*stage_, nodes));
   for (uint64_t at = 0; at < 3000; at += 1000) {
     for (const NodeSpec& n : nodes) ASSERT_OK(send(block(n, at, 1000)));
@@ -292,15 +304,20 @@ TEST_F(StageTest, FilesOfAllTypesAreMadeAtOnce) {
     n.file.symlink_target = std::move(target);
     return n;
   };
-  must(send_nodes(*stage_, {special({20, 1}, 0120777, "../../etc/passwd"), special({21, 1}, 0010600),
-                            special({22, 1}, 0020600, "", uint64_t(1) << 32 | 3), special({23, 1}, 0040755),
-                            node({24, 1}, "", replicator::Content::kWhole)}));
+  must(send_nodes(*stage_,
+                  {special({20, 1}, 0120777, "../../etc/passwd"), special({21, 1}, 0010600),
+                   special({22, 1}, 0020600, "", uint64_t(1) << 32 | 3), special({23, 1}, 0040755),
+                   node({24, 1}, "", replicator::Content::kWhole)}));
   EXPECT_EQ(entries("/incoming"), 4u);  // all but the directory
-  EXPECT_EQ(std::filesystem::read_symlink(stage_path() + "/incoming/" + replicator::stage_name({20, 1})), "../../etc/passwd");
+  EXPECT_EQ(
+      std::filesystem::read_symlink(stage_path() + "/incoming/" + replicator::stage_name({20, 1})),
+      "../../etc/passwd");
   // Again, and with other attributes.
   auto again = special({20, 1}, 0120777, "elsewhere");
   must(send_nodes(*stage_, {again}));
-  EXPECT_EQ(std::filesystem::read_symlink(stage_path() + "/incoming/" + replicator::stage_name({20, 1})), "elsewhere");
+  EXPECT_EQ(
+      std::filesystem::read_symlink(stage_path() + "/incoming/" + replicator::stage_name({20, 1})),
+      "elsewhere");
 }
 
 // ---- malformed calls ----
@@ -326,7 +343,10 @@ class MalformedTest : public StageTest {
 };
 
 TEST_F(MalformedTest, Nodes) {
-  struct Case { const char* why; std::function<void(NodeSpec&)> spoil; };
+  struct Case {
+    const char* why;
+    std::function<void(NodeSpec&)> spoil;
+  };
   const std::vector<Case> cases = {
       {"no file identity", [](NodeSpec& n) { n.id = {}; }},
       {"no known type", [](NodeSpec& n) { n.file.attributes.mode = 0644; }},
@@ -339,19 +359,29 @@ TEST_F(MalformedTest, Nodes) {
       {"xattr", [](NodeSpec& n) { n.file.xattrs[""] = "x"; }},
       {"xattr", [](NodeSpec& n) { n.file.xattrs[std::string(256, 'x')] = "x"; }},
       {"too long", [](NodeSpec& n) { n.file.xattrs["user.x"] = std::string(65537, 'x'); }},
-      {"symbolic link", [](NodeSpec& n) { n.file.attributes.mode = 0120777; n.content = replicator::Content::kNone; }},
-      {"symbolic link", [](NodeSpec& n) {
+      {"symbolic link",
+       [](NodeSpec& n) {
+         n.file.attributes.mode = 0120777;
+         n.content = replicator::Content::kNone;
+       }},
+      {"symbolic link",
+       [](NodeSpec& n) {
          n.file.attributes.mode = 0120777;
          n.content = replicator::Content::kNone;
          n.file.symlink_target = std::string(4096, 'x');
        }},
-      {"device", [](NodeSpec& n) {
+      {"device",
+       [](NodeSpec& n) {
          n.file.attributes.mode = 0060600;
          n.content = replicator::Content::kNone;
          n.file.attributes.rdev = uint64_t(4096) << 32;
        }},
       {"no regular file", [](NodeSpec& n) { n.file.attributes.mode = 0040755; }},
-      {"fresh", [](NodeSpec& n) { n.content = replicator::Content::kRanges; n.fresh = true; }},
+      {"fresh",
+       [](NodeSpec& n) {
+         n.content = replicator::Content::kRanges;
+         n.fresh = true;
+       }},
   };
   for (const Case& c : cases) {
     auto good = node(kB, bytes(10), replicator::Content::kWhole), bad = good;
@@ -359,7 +389,8 @@ TEST_F(MalformedTest, Nodes) {
     c.spoil(bad);
     refused(send_nodes(*stage_, {good, bad}), c.why);
   }
-  std::vector<NodeSpec> many(rpc::MAX_NODES_IN_BATCH + 1, node(kB, "", replicator::Content::kWhole));
+  std::vector<NodeSpec> many(rpc::MAX_NODES_IN_BATCH + 1,
+                             node(kB, "", replicator::Content::kWhole));
   refused(send_nodes(*stage_, many), "too many");
 }
 
@@ -374,11 +405,19 @@ TEST_F(MalformedTest, Blocks) {
   refused(send_blocks(*stage_, spoiled([](BlockSpec& b) { b.id = {}; })), "no file identity");
   refused(send_blocks(*stage_, spoiled([](BlockSpec& b) { b.bytes = ""; })), "empty");
   refused(send_blocks(*stage_, spoiled([](BlockSpec& b) { b.offset = 4500; })), "it ends at");
-  refused(send_blocks(*stage_, spoiled([](BlockSpec& b) { b.offset = UINT64_MAX - 10; })), "beyond every file");
-  refused(send_blocks(*stage_, spoiled([](BlockSpec& b) { b.offset = INT64_MAX; })), "beyond every file");
+  refused(send_blocks(*stage_, spoiled([](BlockSpec& b) { b.offset = UINT64_MAX - 10; })),
+          "beyond every file");
+  refused(send_blocks(*stage_, spoiled([](BlockSpec& b) { b.offset = INT64_MAX; })),
+          "beyond every file");
   refused(send_blocks(*stage_, spoiled([](BlockSpec& b) { b.offset = 1500; })), "which follows");
-  refused(send_blocks(*stage_, spoiled([](BlockSpec& b) { b.offset = 0; b.hole = true; })), "which follows");
-  refused(send_blocks(*stage_, spoiled([](BlockSpec& b) { b.bytes.assign(rpc::MAX_BLOCK_BYTES + 1, 'x'); })), "too many");
+  refused(send_blocks(*stage_, spoiled([](BlockSpec& b) {
+            b.offset = 0;
+            b.hole = true;
+          })),
+          "which follows");
+  refused(send_blocks(*stage_,
+                      spoiled([](BlockSpec& b) { b.bytes.assign(rpc::MAX_BLOCK_BYTES + 1, 'x'); })),
+          "too many");
 }
 
 TEST_F(MalformedTest, CompressedBlocks) {
@@ -396,8 +435,11 @@ TEST_F(MalformedTest, CompressedBlocks) {
   refused(with([](rpc::Block::Builder b) { b.setLength(999); }), "LZ4");
   refused(with([](rpc::Block::Builder b) { b.setLength(1001); }), "LZ4");
   refused(with([](rpc::Block::Builder b) { b.getPayload().setLz4(bytes_of("")); }), "LZ4");
-  refused(with([](rpc::Block::Builder b) { b.getPayload().setLz4(bytes_of("\xff\xff\xff\xff\xff")); }), "LZ4");
-  refused(with([](rpc::Block::Builder b) { b.getPayload().setRaw(bytes_of("short")); }), "as many as it says");
+  refused(
+      with([](rpc::Block::Builder b) { b.getPayload().setLz4(bytes_of("\xff\xff\xff\xff\xff")); }),
+      "LZ4");
+  refused(with([](rpc::Block::Builder b) { b.getPayload().setRaw(bytes_of("short")); }),
+          "as many as it says");
   Random random;
   for (int i = 0; i < 2000; ++i) {  // whatever comes: no more than a refusal
     std::string junk(random.below(300), '\0');
@@ -419,8 +461,8 @@ TEST_F(MalformedTest, ACallThatWouldDecodeToTooMuch) {
 }
 
 TEST_F(MalformedTest, Names) {
-  for (std::string name : {std::string(), std::string("."), std::string(".."), std::string("a/b"), std::string("/"),
-                           std::string("a\0b", 3), std::string(256, 'x')}) {
+  for (std::string name : {std::string(), std::string("."), std::string(".."), std::string("a/b"),
+                           std::string("/"), std::string("a\0b", 3), std::string(256, 'x')}) {
     refused(send_names(*stage_, {{{kRoot, "good"}, kA}, {{kRoot, name}, kA}}), "not a file name");
   }
   refused(send_names(*stage_, {{{kRoot, "good"}, kA}, {{FileId{}, "x"}, kA}}), "no file identity");

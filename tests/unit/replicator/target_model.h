@@ -14,8 +14,8 @@
 #include <string>
 #include <vector>
 
-#include "journal/preimages/attributes.h"
 #include "journal/changes/byte_ranges.h"
+#include "journal/preimages/attributes.h"
 #include "tests/unit/support.h"
 
 namespace epochfs::testing {
@@ -36,13 +36,15 @@ struct ModelFile {
 struct Model {
   std::map<FileId, ModelFile> files;
   FileId root{2, 1};
-  uint64_t lsn = 1;        // of the newest mutation
+  uint64_t lsn = 1;  // of the newest mutation
   uint64_t next_inode = 100;
 
   Model() { make(root, 0040755); }
 
   ModelFile& at(FileId id) { return files.at(id); }
-  replicator::Timestamp now() { return {int64_t(1'700'000'000 + lsn), int64_t(lsn * 7919 % 1'000'000'000)}; }
+  replicator::Timestamp now() {
+    return {int64_t(1'700'000'000 + lsn), int64_t(lsn * 7919 % 1'000'000'000)};
+  }
   void touch(FileId id) { at(id).attributes.mtime = at(id).attributes.ctime = now(); }
 
   ModelFile& make(FileId id, uint32_t mode) {
@@ -155,7 +157,8 @@ class Comparison {
     if (!root) return "cannot open " + path_;
     compare(root.get(), ".", model_.root, "");
     for (const auto& [id, inode] : inodes_) {
-      if (!seen_inodes_.insert(inode).second) differ("", "two files share " + replicator::describe(id));
+      if (!seen_inodes_.insert(inode).second)
+        differ("", "two files share " + replicator::describe(id));
     }
     return differences_;
   }
@@ -166,7 +169,8 @@ class Comparison {
   }
   template <typename A, typename B>
   void equal(const std::string& path, const char* what, A is, B should) {
-    if (is != A(should)) differ(path, fmt_text(what, std::to_string(is), std::to_string(A(should))));
+    if (is != A(should))
+      differ(path, fmt_text(what, std::to_string(is), std::to_string(A(should))));
   }
   static std::string fmt_text(const char* what, const std::string& is, const std::string& should) {
     return std::string(what) + " is " + is + ", should be " + should;
@@ -194,7 +198,8 @@ class Comparison {
       return;
     }
     if (S_ISCHR(s.st_mode)) {
-      equal(path, "device", s.st_rdev, makedev(unsigned(want.attributes.rdev >> 32), unsigned(want.attributes.rdev)));
+      equal(path, "device", s.st_rdev,
+            makedev(unsigned(want.attributes.rdev >> 32), unsigned(want.attributes.rdev)));
     }
     UniqueFd fd(::openat(dir, name, O_PATH | O_NOFOLLOW));
     compare_xattrs(fd.get(), want, path);
@@ -207,8 +212,9 @@ class Comparison {
     bytes.resize(must(pread_full(fd.get(), bytes.data(), bytes.size(), 0, path)));
     if (bytes == want.data) return;
     auto at = std::mismatch(bytes.begin(), bytes.end(), want.data.begin(), want.data.end());
-    differ(path, "has other bytes, first at " + std::to_string(at.first - bytes.begin()) + ", size " +
-                     std::to_string(bytes.size()) + " for " + std::to_string(want.data.size()));
+    differ(path, "has other bytes, first at " + std::to_string(at.first - bytes.begin()) +
+                     ", size " + std::to_string(bytes.size()) + " for " +
+                     std::to_string(want.data.size()));
   }
 
   void compare_xattrs(int fd, const ModelFile& want, const std::string& path) {
@@ -224,7 +230,8 @@ class Comparison {
     if (is != want.xattrs) differ(path, "has other xattrs");
   }
 
-  void compare_directory(int parent, const char* name, const ModelFile& want, const std::string& path) {
+  void compare_directory(int parent, const char* name, const ModelFile& want,
+                         const std::string& path) {
     int fd = ::openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     if (fd < 0) return differ(path, "cannot open");
     compare_xattrs(fd, want, path);
@@ -282,7 +289,9 @@ class Operations {
     return out;
   }
   template <typename T>
-  const T& any(const std::vector<T>& v) { return v[random_.below(v.size())]; }
+  const T& any(const std::vector<T>& v) {
+    return v[random_.below(v.size())];
+  }
   FileId any_directory() {
     std::vector<FileId> out;
     for (const auto& [id, f] : m_.files) {
@@ -308,7 +317,8 @@ class Operations {
     if (random_.one_in(4)) return out;  // zeros, which may become holes
     uint64_t seed = random_.u64();
     const bool dull = random_.one_in(2);
-    for (size_t i = 0; i < size; ++i) out[i] = dull ? char(seed + i / 700) : char((seed = seed * 6364136223846793005ull + 1) >> 56);
+    for (size_t i = 0; i < size; ++i)
+      out[i] = dull ? char(seed + i / 700) : char((seed = seed * 6364136223846793005ull + 1) >> 56);
     return out;
   }
 
@@ -318,11 +328,15 @@ class Operations {
       return random_.one_in(3) ? make_directory() : random_.one_in(4) ? link() : create();
     }
     switch (random_.below(16)) {
-      case 0: case 1: case 2: return create();
+      case 0:
+      case 1:
+      case 2: return create();
       case 3: return make_directory();
-      case 4: case 5: return write();
+      case 4:
+      case 5: return write();
       case 6: return resize();
-      case 7: case 8: return rename();
+      case 7:
+      case 8: return rename();
       case 9: return exchange();
       case 10: return link();
       case 11: return unlink();
@@ -342,7 +356,8 @@ class Operations {
       m_.unlink(dir, name);  // another file under the same name
     }
     FileId id = m_.create(dir, name, 0100000 | (random_.one_in(8) ? 04755 : 0644));
-    if (!random_.one_in(4)) m_.write(id, random_.one_in(5) ? random_.below(9000) : 0, bytes(random_.below(max_bytes_)));
+    if (!random_.one_in(4))
+      m_.write(id, random_.one_in(5) ? random_.below(9000) : 0, bytes(random_.below(max_bytes_)));
   }
   void make_directory() {
     FileId dir = any_directory();
@@ -352,7 +367,8 @@ class Operations {
   void write() {
     FileId id = any_regular();
     if (!id) return;
-    m_.write(id, random_.below(m_.at(id).data.size() + 5000), bytes(1 + random_.below(random_.one_in(4) ? max_bytes_ : 300)));
+    m_.write(id, random_.below(m_.at(id).data.size() + 5000),
+             bytes(1 + random_.below(random_.one_in(4) ? max_bytes_ : 300)));
   }
   void resize() {
     FileId id = any_regular();
@@ -368,7 +384,8 @@ class Operations {
     if (m_.at(id).is_dir() && m_.is_below(to, id)) return;
     if (!vacant(to, name)) {
       const ModelFile& there = m_.at(m_.at(to).children[name]);
-      if (there.is_dir() != m_.at(id).is_dir() || (there.is_dir() && !there.children.empty())) return;
+      if (there.is_dir() != m_.at(id).is_dir() || (there.is_dir() && !there.children.empty()))
+        return;
       if (there.is_dir() && m_.is_below(from.first, m_.at(to).children[name])) return;
     }
     m_.rename(from.first, from.second, to, name);
@@ -402,7 +419,8 @@ class Operations {
     auto all = places(true, false);
     if (all.empty()) return;
     Place p = any(all);
-    if (size_of(m_.at(p.first).children[p.second]) < 6 || random_.one_in(6)) m_.remove_tree(p.first, p.second);
+    if (size_of(m_.at(p.first).children[p.second]) < 6 || random_.one_in(6))
+      m_.remove_tree(p.first, p.second);
   }
   void attributes() {
     auto all = places(true, true);
@@ -413,16 +431,21 @@ class Operations {
     f.attributes.ctime = m_.now();
     switch (random_.below(4)) {
       case 0:
-        if (!is_link(f)) f.attributes.mode = (f.attributes.mode & 0170000) | uint32_t(random_.below(010000));
+        if (!is_link(f))
+          f.attributes.mode = (f.attributes.mode & 0170000) | uint32_t(random_.below(010000));
         break;
       case 1:
         f.attributes.uid = uint32_t(random_.below(2000));
         f.attributes.gid = uint32_t(random_.below(2000));
         break;
-      case 2: f.attributes.mtime = {int64_t(random_.below(2'000'000'000)), int64_t(random_.below(1'000'000'000))}; break;
+      case 2:
+        f.attributes.mtime = {int64_t(random_.below(2'000'000'000)),
+                              int64_t(random_.below(1'000'000'000))};
+        break;
       case 3:
         if (is_link(f)) break;
-        if (f.is_dir() || f.is_reg()) f.xattrs["user.x" + std::to_string(random_.below(3))] = bytes(random_.below(100));
+        if (f.is_dir() || f.is_reg())
+          f.xattrs["user.x" + std::to_string(random_.below(3))] = bytes(random_.below(100));
         if (random_.one_in(2)) f.xattrs.erase("user.x" + std::to_string(random_.below(3)));
         f.xattrs["trusted.y"] = std::to_string(random_.below(100));
     }
@@ -441,7 +464,9 @@ class Operations {
       case 0: m_.symlink(dir, name, "../" + any_name()); break;
       case 1: m_.symlink(dir, name, "/etc/passwd"); break;
       case 2: m_.create(dir, name, 0010640); break;
-      case 3: m_.at(m_.create(dir, name, 0020600)).attributes.rdev = uint64_t(1) << 32 | random_.below(10);
+      case 3:
+        m_.at(m_.create(dir, name, 0020600)).attributes.rdev =
+            uint64_t(1) << 32 | random_.below(10);
     }
   }
   // A file system gives an inode number away again within one tick of its clock:

@@ -29,10 +29,11 @@ struct TransferSpec {
   std::vector<FileId> listed;
 };
 
-inline NodeSpec node_spec(const Model& m, FileId id, replicator::Content content, uint64_t version) {
+inline NodeSpec node_spec(const Model& m, FileId id, replicator::Content content,
+                          uint64_t version) {
   const ModelFile& f = m.files.at(id);
-  NodeSpec spec{.id = id, .file = f, .links = uint32_t(m.links(id)), .content = content,
-                .version = version};
+  NodeSpec spec{
+      .id = id, .file = f, .links = uint32_t(m.links(id)), .content = content, .version = version};
   spec.file.attributes.size = f.is_reg() ? f.data.size() : f.symlink_target.size();
   if (content == replicator::Content::kWhole) spec.ranges.add({0, f.data.size()});
   return spec;
@@ -61,7 +62,9 @@ inline TransferSpec changes(const Model& base, const Model& now, uint64_t grain 
     auto old = base.files.find(id);
     const bool fresh = old == base.files.end() || old->second.born != f.born;
     if (fresh) {
-      out.nodes.push_back(node_spec(now, id, f.is_reg() ? replicator::Content::kWhole : replicator::Content::kNone, f.version));
+      out.nodes.push_back(
+          node_spec(now, id, f.is_reg() ? replicator::Content::kWhole : replicator::Content::kNone,
+                    f.version));
       out.nodes.back().fresh = true;
     } else if (f.is_reg() && f.version != old->second.version) {
       out.nodes.push_back(node_spec(now, id, replicator::Content::kRanges, f.version));
@@ -82,8 +85,8 @@ inline TransferSpec changes(const Model& base, const Model& now, uint64_t grain 
   for (const auto& [entry, change] : names) {
     auto file = now.files.find(change.second);
     auto old = base.files.find(change.second);
-    bool another = file != now.files.end() && old != base.files.end() &&
-                   file->second.born != old->second.born;
+    bool another =
+        file != now.files.end() && old != base.files.end() && file->second.born != old->second.born;
     if (change.first != change.second || another) out.names.push_back({entry, change.second});
   }
   return out;
@@ -95,7 +98,8 @@ inline TransferSpec everything(const Model& now) {
   out.plan.root = now.root;
   out.plan.full = true;
   for (const auto& [id, f] : now.files) {
-    out.nodes.push_back(node_spec(now, id, f.is_reg() ? replicator::Content::kWhole : replicator::Content::kNone, 0));
+    out.nodes.push_back(node_spec(
+        now, id, f.is_reg() ? replicator::Content::kWhole : replicator::Content::kNone, 0));
     if (f.is_dir()) out.listed.push_back(id);
     for (const auto& [name, child] : f.children) out.names.push_back({{id, name}, child});
   }
@@ -107,7 +111,9 @@ inline TransferSpec everything(const Model& now) {
 inline capnp::Data::Reader bytes_of(std::string_view s) {
   return {reinterpret_cast<const capnp::byte*>(s.data()), s.size()};
 }
-inline void set(rpc::FileId::Builder out, FileId id) { journal::set_file_id(out, id.inode, id.birth_ns); }
+inline void set(rpc::FileId::Builder out, FileId id) {
+  journal::set_file_id(out, id.inode, id.birth_ns);
+}
 inline void set(rpc::Time::Builder out, replicator::Timestamp t) {
   out.setSeconds(t.seconds);
   out.setNanos(uint32_t(t.nanos));
@@ -187,7 +193,8 @@ inline std::vector<BlockSpec> blocks_of(const NodeSpec& spec, uint64_t piece, bo
   std::vector<BlockSpec> out;
   spec.ranges.for_each([&](ByteRange r) {
     for (uint64_t at = r.begin; at < r.end; at += piece) {
-      BlockSpec b{.id = spec.id, .offset = at,
+      BlockSpec b{.id = spec.id,
+                  .offset = at,
                   .bytes = spec.file.data.substr(at, std::min(piece, r.end - at))};
       b.hole = holes && b.bytes.find_first_not_of('\0') == std::string::npos;
       b.compressed = compressed && !b.hole;
@@ -203,7 +210,8 @@ class Message {
  public:
   template <typename Spec, typename F>
   Message(const std::vector<Spec>& specs, F write) {
-    auto list = builder_.initRoot<capnp::AnyPointer>().initAs<capnp::List<T>>(unsigned(specs.size()));
+    auto list =
+        builder_.initRoot<capnp::AnyPointer>().initAs<capnp::List<T>>(unsigned(specs.size()));
     for (unsigned i = 0; i < specs.size(); ++i) write(list[i], specs[i]);
   }
   typename capnp::List<T>::Reader reader() {
@@ -217,7 +225,8 @@ class Message {
 // ---- driving a target ----
 
 // The calls of a transfer, to a Stage without RPC.
-inline Result<std::vector<replicator::Need>> send_nodes(replicator::Stage& stage, const std::vector<NodeSpec>& nodes) {
+inline Result<std::vector<replicator::Need>> send_nodes(replicator::Stage& stage,
+                                                        const std::vector<NodeSpec>& nodes) {
   Message<rpc::Node> message(nodes, write_node);
   EPOCHFS_TRY(auto parsed, replicator::parse_nodes(message.reader()));
   return stage.nodes(std::move(parsed));
@@ -227,13 +236,15 @@ inline Result<void> send_blocks(replicator::Stage& stage, const std::vector<Bloc
   EPOCHFS_TRY(auto parsed, replicator::parse_blocks(message.reader()));
   return stage.blocks(parsed.blocks);
 }
-inline Result<void> send_names(replicator::Stage& stage, const std::vector<replicator::NameMessage>& names) {
+inline Result<void> send_names(replicator::Stage& stage,
+                               const std::vector<replicator::NameMessage>& names) {
   Message<rpc::Name> message(names, write_name);
   EPOCHFS_TRY(auto parsed, replicator::parse_names(message.reader()));
   return stage.names(parsed);
 }
 inline Result<void> send_listed(replicator::Stage& stage, const std::vector<FileId>& directories) {
-  Message<rpc::FileId> message(directories, [](rpc::FileId::Builder out, FileId id) { set(out, id); });
+  Message<rpc::FileId> message(directories,
+                               [](rpc::FileId::Builder out, FileId id) { set(out, id); });
   EPOCHFS_TRY(auto parsed, replicator::parse_files(message.reader()));
   return stage.listed(parsed);
 }
@@ -258,7 +269,8 @@ struct Sent {
 };
 
 // All of a transfer but its commit, as a well-behaved source would send it.
-inline Result<Sent> send_files(replicator::Stage& stage, const std::vector<NodeSpec>& nodes, const SendOptions& o = {}) {
+inline Result<Sent> send_files(replicator::Stage& stage, const std::vector<NodeSpec>& nodes,
+                               const SendOptions& o = {}) {
   Sent sent;
   for (size_t at = 0; at < nodes.size(); at += o.batch) {
     std::vector<NodeSpec> batch(nodes.begin() + long(at),
@@ -273,8 +285,9 @@ inline Result<Sent> send_files(replicator::Stage& stage, const std::vector<NodeS
         wanted.push_back(std::move(b));
       }
       for (size_t first = 0; first < wanted.size(); first += o.batch) {
-        std::vector<BlockSpec> some(wanted.begin() + long(first),
-                                    wanted.begin() + long(std::min(first + o.batch, wanted.size())));
+        std::vector<BlockSpec> some(
+            wanted.begin() + long(first),
+            wanted.begin() + long(std::min(first + o.batch, wanted.size())));
         for (const BlockSpec& b : some) sent.bytes += b.hole ? 0 : b.bytes.size();
         sent.blocks += some.size();
         EPOCHFS_DO(send_blocks(stage, some));
@@ -288,17 +301,20 @@ inline Result<Sent> send_files(replicator::Stage& stage, const std::vector<NodeS
   return sent;
 }
 
-inline Result<Sent> send_all(replicator::Stage& stage, const TransferSpec& spec, const SendOptions& o = {}) {
+inline Result<Sent> send_all(replicator::Stage& stage, const TransferSpec& spec,
+                             const SendOptions& o = {}) {
   EPOCHFS_TRY(Sent sent, send_files(stage, spec.nodes, o));
   for (size_t at = 0; at < spec.names.size() && sent.complete; at += 1000) {
-    EPOCHFS_DO(send_names(stage, {spec.names.begin() + long(at),
-                                  spec.names.begin() + long(std::min(at + 1000, spec.names.size()))}));
+    EPOCHFS_DO(
+        send_names(stage, {spec.names.begin() + long(at),
+                           spec.names.begin() + long(std::min(at + 1000, spec.names.size()))}));
   }
   if (spec.plan.full && sent.complete) EPOCHFS_DO(send_listed(stage, spec.listed));
   return sent;
 }
 
-inline replicator::Outcome<Sent> transfer(replicator::Target& target, const TransferSpec& spec, const SendOptions& o = {}) {
+inline replicator::Outcome<Sent> transfer(replicator::Target& target, const TransferSpec& spec,
+                                          const SendOptions& o = {}) {
   EPOCHFS_DO(target.begin(spec.plan));
   EPOCHFS_TRY(Sent sent, send_all(*target.stage(), spec, o));
   if (sent.complete) EPOCHFS_DO(target.commit(spec.plan));
@@ -310,18 +326,24 @@ std::string reason(const replicator::Outcome<T>& outcome) {
   return outcome ? "ok" : outcome.error().error.message();
 }
 
-#define ASSERT_DONE(expression)                                                 \
-  do {                                                                          \
-    auto&& outcome_ = (expression);                                             \
-    ASSERT_TRUE(outcome_.has_value()) << ::epochfs::testing::reason(outcome_);  \
+#define ASSERT_DONE(expression)                                                \
+  do {                                                                         \
+    auto&& outcome_ = (expression);                                            \
+    ASSERT_TRUE(outcome_.has_value()) << ::epochfs::testing::reason(outcome_); \
   } while (0)
 
 // Storage that syncs nothing, what the tests do in plenty, but what could be synced.
 class LazyStorage : public Storage {
  public:
-  Result<void> sync_data(const char* label, int fd, std::string_view) override { return sync(label, fd); }
-  Result<void> sync_directory(const char* label, int fd, std::string_view) override { return sync(label, fd); }
-  Result<void> sync_filesystem(const char* label, int fd, std::string_view) override { return sync(label, fd); }
+  Result<void> sync_data(const char* label, int fd, std::string_view) override {
+    return sync(label, fd);
+  }
+  Result<void> sync_directory(const char* label, int fd, std::string_view) override {
+    return sync(label, fd);
+  }
+  Result<void> sync_filesystem(const char* label, int fd, std::string_view) override {
+    return sync(label, fd);
+  }
 
  protected:
   Result<void> sync(const char* label, int fd) {
