@@ -541,7 +541,8 @@ class JournalCrash : public ::testing::Test {
   static std::set<std::string> labels_in_source(const std::string& calls) {
     std::set<std::string> out;
     const std::regex call("(" + calls + ")\\(\\s*\"([^\"]+)\"");
-    for (const auto& file : std::filesystem::directory_iterator(EPOCHFS_SOURCE "/journal")) {
+    for (const auto& file :
+         std::filesystem::recursive_directory_iterator(EPOCHFS_SOURCE "/journal")) {
       if (file.path().extension() != ".cc") continue;
       const std::string text = read_all(file.path());
       for (std::sregex_iterator at(text.begin(), text.end(), call), end; at != end; ++at) {
