@@ -543,7 +543,10 @@ class JournalCrash : public ::testing::Test {
     const std::regex call("(" + calls + ")\\(\\s*\"([^\"]+)\"");
     for (const auto& file :
          std::filesystem::recursive_directory_iterator(EPOCHFS_SOURCE "/journal")) {
-      if (file.path().extension() != ".cc") continue;
+      // Commands only read; the one file that they write is none of a volume.
+      if (file.path().extension() != ".cc" ||
+          file.path().string().find("/commands/") != std::string::npos)
+        continue;
       const std::string text = read_all(file.path());
       for (std::sregex_iterator at(text.begin(), text.end(), call), end; at != end; ++at) {
         out.insert((*at)[2]);
