@@ -1,12 +1,14 @@
 // `epochfs journal epochs`: one line, or one JSON object, for each epoch.
-#include <capnp/compat/json.h>
 #include <capnp/message.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <iterator>
 
+#include "journal/commands/json_line.h"
 #include "journal/commands/opened_journal.h"
+#include "journal/commands/output.h"
+#include "journal/commands/query/filter.h"
 #include "journal/commands/query/net_effect.h"
 #include "journal/commands/query/time_text.h"
 #include "journal/commands/subcommands.h"
@@ -126,7 +128,7 @@ void print_line(const Row& row, const CursorMap& cursors, LocalTime& time, std::
   out += '\n';
 }
 
-void print_json(const Row& row, const CursorMap& cursors, const capnp::JsonCodec& codec,
+void print_json(const Row& row, const CursorMap& cursors, const JsonLine<rpc::JournalEpoch>& json,
                 std::string& out) {
   capnp::MallocMessageBuilder message;
   auto e = message.initRoot<rpc::JournalEpoch>();
@@ -151,18 +153,15 @@ void print_json(const Row& row, const CursorMap& cursors, const capnp::JsonCodec
     list[i++].setReplicated(at.epoch >= row.epoch.epoch);
   }
   if (!row.label.empty()) e.setLabel(row.label);
-  const kj::String text = codec.encode(e);
-  out.append(text.begin(), text.size());
-  out += '\n';
+  json.append(e, out);
 }
 
 void print(const std::vector<Row>& rows, const CursorMap& cursors, bool json) {
-  capnp::JsonCodec codec;
-  codec.handleByAnnotation<rpc::JournalEpoch>();
+  const JsonLine<rpc::JournalEpoch> line;
   LocalTime time;
   Output out;
   for (const Row& row : rows) {
-    json ? print_json(row, cursors, codec, out.text()) : print_line(row, cursors, time, out.text());
+    json ? print_json(row, cursors, line, out.text()) : print_line(row, cursors, time, out.text());
     out.line_done();
   }
 }

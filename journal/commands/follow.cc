@@ -15,8 +15,10 @@
 #include <cstdio>
 
 #include "journal/commands/opened_journal.h"
+#include "journal/commands/output.h"
 #include "journal/commands/query/cursor_file.h"
 #include "journal/commands/query/selection.h"
+#include "journal/commands/record_text.h"
 #include "journal/commands/subcommands.h"
 
 namespace epochfs::journal {

@@ -4,7 +4,9 @@
 #include <cstdio>
 
 #include "journal/commands/opened_journal.h"
+#include "journal/commands/output.h"
 #include "journal/commands/query/selection.h"
+#include "journal/commands/record_text.h"
 #include "journal/commands/subcommands.h"
 #include "journal/commands/summary.h"
 

@@ -43,10 +43,4 @@ ExitStatus tell_damage(const Volume& volume, const std::vector<Damage>& damage, 
   return ExitStatus::kCorrupt;
 }
 
-bool Output::flush() {
-  const bool written = std::fwrite(text_.data(), 1, text_.size(), stdout) == text_.size();
-  text_.clear();
-  return std::fflush(stdout) == 0 && written;
-}
-
 }  // namespace epochfs::journal

@@ -2,7 +2,12 @@
 // over journals have in common? Nothing here takes a lock or writes a byte.
 #pragma once
 
-#include "journal/commands/query/filter.h"
+#include <string>
+#include <vector>
+
+#include "journal/control/command_line.h"
+#include "journal/log/reader.h"
+#include "journal/volume/volume.h"
 
 namespace epochfs::journal {
 
@@ -25,22 +30,5 @@ void add_journal_argument(boost::program_options::options_description& options);
 
 // Tells stderr, one line each, and returns kCorrupt if there is any.
 ExitStatus tell_damage(const Volume& volume, const std::vector<Damage>& damage, ExitStatus other);
-
-// What a command prints, gathered: a system call for many lines.
-class Output {
- public:
-  ~Output() { flush(); }
-  std::string& text() { return text_; }
-  // After each line.
-  void line_done() {
-    if (text_.size() >= kMaxGathered) flush();
-  }
-  // Returns when all is with the kernel. False: nobody reads it any more, or no room.
-  bool flush();
-
- private:
-  static constexpr size_t kMaxGathered = 64 << 10;
-  std::string text_;
-};
 
 }  // namespace epochfs::journal

@@ -6,6 +6,9 @@
 
 #include <iterator>
 
+#include "journal/commands/json_line.h"
+#include "schema/control.capnp.h"
+
 namespace epochfs::journal {
 namespace {
 
@@ -35,12 +38,6 @@ std::string offset_length(const ByteRange& range) {
 
 }  // namespace
 
-ShownRecord show(const Record& record, PathResolver& paths) {
-  ShownRecord shown{record, paths.path_of(record), {}};
-  if (record.parent2) shown.new_path = paths.new_path_of(record);
-  return shown;
-}
-
 std::string detail_of(const Record& r) {
   switch (r.type) {
     case RecordType::kCreate:
@@ -58,9 +55,9 @@ std::string detail_of(const Record& r) {
   }
 }
 
-RecordText::RecordText(Programs programs) : programs_(std::move(programs)) {
-  codec_.handleByAnnotation<rpc::JournalEntry>();
-}
+RecordText::RecordText(Programs programs)
+    : json_(std::make_unique<JsonLine<rpc::JournalEntry>>()), programs_(std::move(programs)) {}
+RecordText::~RecordText() = default;
 
 void RecordText::line(const ShownRecord& shown, std::string& out) {
   const Record& r = shown.record;
@@ -118,9 +115,7 @@ void RecordText::json(const ShownRecord& shown, std::string& out) {
     e.setNewPath(escape(shown.new_path.shown()));
     if (!is_utf8(shown.new_path.text)) e.setNewPathBase64(data_of(shown.new_path.text));
   }
-  const kj::String text = codec_.encode(e);
-  out.append(text.begin(), text.size());
-  out += '\n';
+  json_->append(e, out);
 }
 
 void RecordText::all(const ShownRecord& shown, std::string& out) {

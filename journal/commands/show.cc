@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "journal/commands/opened_journal.h"
+#include "journal/commands/output.h"
 #include "journal/commands/record_text.h"
 #include "journal/commands/subcommands.h"
 

@@ -1,5 +1,4 @@
 // `epochfs journal stat`: sizes and counts of a journal, as a whole.
-#include <capnp/compat/json.h>
 #include <capnp/message.h>
 #include <dirent.h>
 #include <fcntl.h>
@@ -9,7 +8,10 @@
 #include <iterator>
 
 #include "journal/changes/checkpoints.h"
+#include "journal/commands/json_line.h"
 #include "journal/commands/opened_journal.h"
+#include "journal/commands/output.h"
+#include "journal/commands/query/log_query.h"
 #include "journal/commands/query/time_text.h"
 #include "journal/commands/subcommands.h"
 #include "journal/log/in_flight.h"
@@ -186,11 +188,7 @@ void print_json(const Volume& volume, const LogView& view, const Stat& s, std::s
   o.setPreImageBytes(s.preimage_bytes);
   o.setCheckpoints(s.checkpoints);
   o.setCheckpointBytes(s.checkpoint_bytes);
-  capnp::JsonCodec codec;
-  codec.handleByAnnotation<rpc::JournalStat>();
-  const kj::String text = codec.encode(o);
-  out.append(text.begin(), text.size());
-  out += '\n';
+  JsonLine<rpc::JournalStat>().append(o, out);
 }
 
 }  // namespace

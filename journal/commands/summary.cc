@@ -7,6 +7,9 @@
 #include <iterator>
 #include <vector>
 
+#include "journal/commands/json_line.h"
+#include "schema/control.capnp.h"
+
 namespace epochfs::journal {
 namespace {
 
@@ -64,10 +67,9 @@ void Summary::print(bool json, bool reverse, uint64_t limit, std::string& out) c
   });
   if (reverse) std::reverse(sorted.begin(), sorted.end());
   if (sorted.size() > limit) sorted.resize(limit);
-  capnp::JsonCodec codec;
-  codec.handleByAnnotation<rpc::JournalSummary>();
+  const JsonLine<rpc::JournalSummary> line;
   LocalTime time;
-  for (const auto* row : sorted) json ? print_json(*row, codec, out) : print_line(*row, time, out);
+  for (const auto* row : sorted) json ? print_json(*row, line, out) : print_line(*row, time, out);
 }
 
 void Summary::print_line(const Rows::value_type& row, LocalTime& time, std::string& out) const {
@@ -81,7 +83,7 @@ void Summary::print_line(const Rows::value_type& row, LocalTime& time, std::stri
   }
 }
 
-void Summary::print_json(const Rows::value_type& row, const capnp::JsonCodec& codec,
+void Summary::print_json(const Rows::value_type& row, const JsonLine<rpc::JournalSummary>& json,
                          std::string& out) const {
   capnp::MallocMessageBuilder message;
   auto s = message.initRoot<rpc::JournalSummary>();
@@ -99,9 +101,7 @@ void Summary::print_json(const Rows::value_type& row, const capnp::JsonCodec& co
   s.setBytes(row.second.bytes);
   s.setFirstTimeNs(row.second.first_ns);
   s.setLastTimeNs(row.second.last_ns);
-  const kj::String text = codec.encode(s);
-  out.append(text.begin(), text.size());
-  out += '\n';
+  json.append(s, out);
 }
 
 }  // namespace epochfs::journal

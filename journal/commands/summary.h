@@ -7,7 +7,14 @@
 
 #include "journal/commands/record_text.h"
 
+namespace epochfs::rpc {
+struct JournalSummary;
+}
+
 namespace epochfs::journal {
+
+template <typename Message>
+class JsonLine;
 
 enum class SummaryBy { kPath, kWriter, kType };
 Result<SummaryBy> parse_summary(const std::string& text);
@@ -28,7 +35,7 @@ class Summary {
   using Rows = std::unordered_map<std::string, Row>;
   std::string key_of(const ShownRecord& shown) const;
   void print_line(const Rows::value_type& row, LocalTime& time, std::string& out) const;
-  void print_json(const Rows::value_type& row, const capnp::JsonCodec& codec,
+  void print_json(const Rows::value_type& row, const JsonLine<rpc::JournalSummary>& json,
                   std::string& out) const;
 
   SummaryBy by_;

@@ -1,11 +1,13 @@
 // `epochfs journal verify`: is every byte as it should be, and if not, what now?
-#include <capnp/compat/json.h>
 #include <capnp/message.h>
 #include <fmt/format.h>
 
 #include <iterator>
 
 #include "journal/commands/checks/checks.h"
+#include "journal/commands/json_line.h"
+#include "journal/commands/opened_journal.h"
+#include "journal/commands/output.h"
 #include "journal/commands/subcommands.h"
 #include "journal/log/in_flight.h"
 #include "schema/control.capnp.h"
@@ -33,7 +35,7 @@ void print_text(const Finding& f, std::string& out) {
                  f.remedy);
 }
 
-void print_json(const Finding& f, const capnp::JsonCodec& codec, std::string& out) {
+void print_json(const Finding& f, const JsonLine<rpc::JournalFinding>& json, std::string& out) {
   capnp::MallocMessageBuilder message;
   auto o = message.initRoot<rpc::JournalFinding>();
   o.setFile(f.file);
@@ -44,19 +46,17 @@ void print_json(const Finding& f, const capnp::JsonCodec& codec, std::string& ou
   o.setProblem(f.problem);
   o.setLost(f.lost);
   o.setRemedy(f.remedy);
-  const kj::String text = codec.encode(o);
-  out.append(text.begin(), text.size());
-  out += '\n';
+  json.append(o, out);
 }
 
 // Prints what it is told.
 class Report {
  public:
-  explicit Report(bool json) : json_(json) { codec_.handleByAnnotation<rpc::JournalFinding>(); }
+  explicit Report(bool json) : json_(json) {}
 
   void tell(const Finding& f) {
     damage_ += f.severity == Finding::Severity::kDamage;
-    json_ ? print_json(f, codec_, out_.text()) : print_text(f, out_.text());
+    json_ ? print_json(f, line_, out_.text()) : print_text(f, out_.text());
     out_.line_done();
   }
   void count(const char* what, const Checked& checked) {
@@ -73,7 +73,7 @@ class Report {
 
  private:
   const bool json_;
-  capnp::JsonCodec codec_;
+  const JsonLine<rpc::JournalFinding> line_;
   uint64_t damage_ = 0;
   Output out_;
 };

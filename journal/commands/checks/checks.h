@@ -4,12 +4,14 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "journal/commands/opened_journal.h"
+#include "journal/log/log_view.h"
 #include "journal/volume/epochs.h"
+#include "journal/volume/volume.h"
 
 namespace epochfs::journal {
 

@@ -146,4 +146,10 @@ Path PathResolver::finished(Known known) const {
   return std::move(known.path);
 }
 
+ShownRecord show(const Record& record, PathResolver& paths) {
+  ShownRecord shown{record, paths.path_of(record), {}};
+  if (record.parent2) shown.new_path = paths.new_path_of(record);
+  return shown;
+}
+
 }  // namespace epochfs::journal

@@ -13,7 +13,7 @@
 
 #include "journal/commands/names/backing_names.h"
 #include "journal/commands/names/name_history.h"
-#include "journal/commands/query/filter.h"
+#include "journal/commands/names/path_globs.h"
 
 namespace epochfs::journal {
 
@@ -83,6 +83,14 @@ class PathResolver {
   std::unordered_map<FileId, Known> known_;
   std::vector<uint64_t> verdicts_;  // empty without globs
 };
+
+// A record, and where what it speaks of was.
+struct ShownRecord {
+  const Record& record;
+  Path path;
+  Path new_path;  // of a rename
+};
+ShownRecord show(const Record& record, PathResolver& paths);
 
 // Whether the record's name operands are names of files, so that parent/name is a path.
 inline bool has_names(const Record& record) { return bool(record.parent); }

@@ -1,7 +1,6 @@
 #include "journal/commands/query/filter.h"
 
 #include <fmt/format.h>
-#include <fnmatch.h>
 
 #include <algorithm>
 #include <boost/algorithm/string.hpp>
@@ -101,18 +100,6 @@ Result<TypeSet> parse_types(const std::string& text) {
         fmt::format("option --type: \"{}\" leaves no operation; name one without !", text));
   }
   return wanted & ~unwanted;
-}
-
-void PathGlobs::add(std::string glob) {
-  boost::trim_if(glob, boost::is_any_of("/"));
-  globs_.emplace_back(glob, glob.empty() ? "*" : glob + "/*");
-}
-
-bool PathGlobs::match(const std::string& path) const {
-  return std::any_of(globs_.begin(), globs_.end(), [&](const auto& glob) {
-    return ::fnmatch(glob.first.c_str(), path.c_str(), 0) == 0 ||
-           ::fnmatch(glob.second.c_str(), path.c_str(), 0) == 0;
-  });
 }
 
 void RecordFilter::add_options(po::options_description& options) {

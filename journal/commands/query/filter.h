@@ -6,6 +6,7 @@
 #include <bitset>
 #include <vector>
 
+#include "journal/commands/names/path_globs.h"
 #include "journal/commands/query/log_query.h"
 #include "journal/control/command_line.h"
 
@@ -23,18 +24,6 @@ Result<EpochRange> parse_epochs(const std::string& text);
 using TypeSet = std::bitset<kLastRecordType + 1>;
 // "create,write": those; "!write": all but those. Padding is never in it.
 Result<TypeSet> parse_types(const std::string& text);
-
-// Globs as of find -path: * and ? match / too. What lies below a match matches.
-class PathGlobs {
- public:
-  // Leading and trailing slashes do not count: paths are relative to the volume's root.
-  void add(std::string glob);
-  bool empty() const { return globs_.empty(); }
-  bool match(const std::string& path) const;
-
- private:
-  std::vector<std::pair<std::string, std::string>> globs_;  // itself, and what is below
-};
 
 class RecordFilter {
  public:

@@ -2,7 +2,8 @@
 // and paths together, the cheap questions first.
 #pragma once
 
-#include "journal/commands/record_text.h"
+#include "journal/commands/names/paths.h"
+#include "journal/commands/query/filter.h"
 
 namespace epochfs::journal {
 
