@@ -1,0 +1,135 @@
+// The manifest: is every entry whole, do epochs follow each other, and does the log agree?
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include "journal/commands/checks/checks.h"
+
+namespace epochfs::journal {
+namespace {
+
+constexpr uint64_t kEntryBytes = 64;
+
+constexpr const char* kRemakeManifest =
+    "unmount, move the file away and mount again: it is made anew from the log; epochs whose "
+    "segments were released are not in it then, and relationships compare source and target";
+
+struct ManifestCheck {
+  const LogCheck& log;
+  Left left;
+  const Tell& tell;
+
+  void wrong(const SealedEpoch& e, std::string problem) const {
+    tell({.file = kEpochsFile,
+          .offset = (value(e.epoch) - 1) * kEntryBytes,
+          .lsn = e.seal,
+          .bytes = kEntryBytes,
+          .problem = std::move(problem),
+          .lost = fmt::format("where epoch {} begins or ends", value(e.epoch)),
+          .remedy = kRemakeManifest});
+  }
+  void entry(const SealedEpoch& e, const SealedEpoch* before) const;
+  void against_log(const SealedEpoch& e) const;
+};
+
+void ManifestCheck::entry(const SealedEpoch& e, const SealedEpoch* before) const {
+  if (before && e.begin != before->seal) {
+    wrong(e, fmt::format("epoch {} begins at LSN {}, the one before it ends at {}", value(e.epoch),
+                         value(e.begin), value(before->seal)));
+  }
+  if (e.seal < e.begin) {
+    wrong(e,
+          fmt::format("epoch {} ends at LSN {}, before it begins", value(e.epoch), value(e.seal)));
+  }
+  // What was released can no longer be compared.
+  const bool sealed_meanwhile = left == Left::kLive && e.seal > log.settled;
+  if (e.seal >= log.oldest && !log.damaged && !sealed_meanwhile) against_log(e);
+}
+
+void ManifestCheck::against_log(const SealedEpoch& e) const {
+  auto found = log.epochs.find(value(e.epoch));
+  const bool empty = found == log.epochs.end();
+  const bool sealed = !empty && found->second.seal.has_value();
+  if (sealed && *found->second.seal != e.seal) {
+    wrong(e, fmt::format("the seal of epoch {} is at LSN {}, not at {}", value(e.epoch),
+                         value(*found->second.seal), value(e.seal)));
+  }
+  if (sealed && found->second.barrier_ns != e.barrier_ns) {
+    wrong(e, fmt::format("the barrier of epoch {} has another time than its seal", value(e.epoch)));
+  }
+  if (!sealed && e.seal >= log.end) {
+    wrong(e, fmt::format("epoch {} ends at LSN {}, behind the end of the log", value(e.epoch),
+                         value(e.seal)));
+  } else if (!sealed) {
+    tell({.severity = Finding::Severity::kNote,
+          .file = kEpochsFile,
+          .offset = (value(e.epoch) - 1) * kEntryBytes,
+          .lsn = e.seal,
+          .bytes = kEntryBytes,
+          .problem = fmt::format("epoch {} has no seal record: there was no room, or it was lost",
+                                 value(e.epoch)),
+          .lost = "nothing that the gap behind it does not say",
+          .remedy = "nothing"});
+    return;
+  }
+  // Losses for want of room count as changes; a gap stands for them.
+  const bool whole = !empty && e.begin >= log.oldest && !found->second.gap;
+  if (sealed && whole && found->second.records != e.records) {
+    wrong(e, fmt::format("epoch {} should hold {} records, and holds {}", value(e.epoch), e.records,
+                         found->second.records));
+  }
+}
+
+}  // namespace
+
+Result<Checked> check_manifest(const Volume& volume, const LogCheck& log, Left left,
+                               const Tell& tell) {
+  const bool live = left == Left::kLive;
+  Checked checked;
+  UniqueFd fd(::openat(volume.dir(), kEpochsFile, O_RDONLY | O_CLOEXEC));
+  if (!fd && errno != ENOENT) return fail_errno("open epoch manifest");
+  if (!fd) {
+    if (log.checked.entries > 0 && !live) {
+      tell({.file = kEpochsFile,
+            .problem = "the file is missing",
+            .lost = "the list of epochs",
+            .remedy = "mount the volume: it is made anew from the log"});
+    }
+    return checked;
+  }
+  struct stat st;
+  if (::fstat(fd.get(), &st) != 0) return fail_errno("stat epoch manifest");
+  checked.files = 1;
+  const uint64_t count = uint64_t(st.st_size) / kEntryBytes;
+  if (st.st_size % kEntryBytes && !live) {
+    tell({.severity = Finding::Severity::kNote,
+          .file = kEpochsFile,
+          .offset = count * kEntryBytes,
+          .bytes = uint64_t(st.st_size) % kEntryBytes,
+          .problem = "the file ends within an entry: power was lost while it was written",
+          .lost = "nothing that the log does not say",
+          .remedy = "mount: it is written again"});
+  }
+  const ManifestCheck check{log, left, tell};
+  std::optional<SealedEpoch> before;
+  EPOCHFS_TRY(EpochId first, first_kept_epoch(fd.get()));
+  for (uint64_t n = value(first); n <= count; ++n) {
+    EPOCHFS_TRY(auto e, read_epoch_entry(fd.get(), EpochId{n}));
+    if (e) {
+      ++checked.entries;
+      check.entry(*e, before ? &*before : nullptr);
+    } else if (n < count || !live) {
+      tell({.severity = n < count ? Finding::Severity::kDamage : Finding::Severity::kNote,
+            .file = kEpochsFile,
+            .offset = (n - 1) * kEntryBytes,
+            .bytes = kEntryBytes,
+            .problem = fmt::format("the entry of epoch {} is damaged", n),
+            .lost = n < count ? "where that epoch begins and ends, until the log is asked"
+                              : "nothing, if power was lost while it was written",
+            .remedy = n < count ? kRemakeManifest : "mount: it is written again"});
+    }
+    before = e;
+  }
+  return checked;
+}
+
+}  // namespace epochfs::journal
