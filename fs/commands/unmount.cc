@@ -18,7 +18,7 @@ Error busy(const std::string& path, dev_t device) {
   for (const std::string& mount : mounts_below(path, kHoldersShown)) {
     who.push_back("the mount of " + mount);
   }
-  if (who.empty()) who.push_back("nobody that can be seen from here");
+  if (who.empty()) who.emplace_back("nobody that can be seen from here");
   return {.what = fmt::format("unmount {}: it is in use by {}", path, fmt::join(who, ", ")),
           .code = EBUSY};
 }
