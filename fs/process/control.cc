@@ -13,6 +13,7 @@
 #include <optional>
 #include <thread>
 
+#include "journal/control/failure.h"
 #include "journal/control/unix_rpc.h"
 #include "journal/volume/labels.h"
 #include "schema/control.capnp.h"
@@ -35,11 +36,6 @@ std::thread quiet_thread(std::function<void()> body) {
   std::thread thread(std::move(body));
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return thread;
-}
-
-void fill(rpc::Failure::Builder out, const Error& error) {
-  out.setMessage(error.message());
-  out.setStatus(static_cast<uint8_t>(error.status));
 }
 
 void fill(capnp::List<capnp::Text>::Builder out, const std::vector<std::string>& values) {
@@ -297,10 +293,10 @@ kj::Promise<void> ControlServer::MountServer::barrier(BarrierContext context) {
       },
       [context](Result<Cut>& done) mutable {
         auto results = context.getResults();
-        if (!done) return fill(results.initFailure(), done.error());
+        if (!done) return write_failure(results.initFailure(), done.error());
         results.setEpoch(value(done->epoch));
         results.setBarrierTimeNs(done->barrier_ns);
-        if (!done->labelled) fill(results.initFailure(), done->labelled.error());
+        if (!done->labelled) write_failure(results.initFailure(), done->labelled.error());
       });
 }
 
@@ -316,7 +312,7 @@ kj::Promise<void> ControlServer::MountServer::barrierAndPin(BarrierAndPinContext
       },
       [context](Result<Cut>& done) mutable {
         auto results = context.getResults();
-        if (!done) return fill(results.initFailure(), done.error());
+        if (!done) return write_failure(results.initFailure(), done.error());
         results.setEpoch(value(done->epoch));
         results.setBarrierTimeNs(done->barrier_ns);
         if (done->pin) results.setPin(kj::heap<PinnedEpochServer>(std::move(done->pin)));

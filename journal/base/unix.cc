@@ -5,15 +5,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <ctime>
 
 namespace epochfs {
-
-uint64_t now_ns() {
-  timespec t;
-  clock_gettime(CLOCK_REALTIME, &t);
-  return uint64_t(t.tv_sec) * 1'000'000'000 + uint64_t(t.tv_nsec);
-}
 
 std::string proc_path(int fd) { return fmt::format("/proc/self/fd/{}", fd); }
 

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <utility>
 
+#include "journal/base/clock.h"
 #include "journal/base/result.h"
 #include "journal/base/types.h"
 
@@ -38,9 +39,6 @@ class UniqueFd {
  private:
   int fd_ = -1;
 };
-
-// Wall clock, ns since 1970.
-uint64_t now_ns();
 
 // "/proc/self/fd/N": the path of an open file for calls that take no descriptor.
 std::string proc_path(int fd);

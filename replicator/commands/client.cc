@@ -34,9 +34,4 @@ Result<std::unique_ptr<DaemonClient>> DaemonClient::connect(const std::string& s
   return self;
 }
 
-Result<void> outcome_of(rpc::Failure::Reader failure) {
-  if (!failure.hasMessage() || failure.getMessage().size() == 0) return {};
-  return fail(std::string(failure.getMessage()), 0, static_cast<ExitStatus>(failure.getStatus()));
-}
-
 }  // namespace epochfs::replicator

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "journal/control/failure.h"
 #include "journal/control/unix_rpc.h"
 #include "schema/control.capnp.h"
 
@@ -44,7 +45,5 @@ class DaemonClient {
   std::unique_ptr<UnixRpcClient> connection_;
   rpc::Daemon::Client daemon_;
 };
-
-Result<void> outcome_of(rpc::Failure::Reader failure);
 
 }  // namespace epochfs::replicator

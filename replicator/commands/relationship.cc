@@ -116,7 +116,7 @@ Result<ExitStatus> create(const Arguments& arguments) {
   auto request = client->daemon().createRequest();
   write_relationship(r, request.initRelationship());
   EPOCHFS_TRY(auto reply, client->call(request.send()));
-  EPOCHFS_DO(outcome_of(reply.getFailure()));
+  EPOCHFS_DO(read_failure(reply.getFailure()));
   std::cout << reply.getId().cStr() << std::endl;
   return ExitStatus::kOk;
 }
@@ -254,7 +254,7 @@ Result<ExitStatus> authorize(const Arguments& arguments) {
   request.setId(on.id);
   request.setReplaceContents(on.values.count("replace-contents") > 0);
   EPOCHFS_TRY(auto reply, on.client->call(request.send()));
-  EPOCHFS_DO(outcome_of(reply.getFailure()));
+  EPOCHFS_DO(read_failure(reply.getFailure()));
   return ExitStatus::kOk;
 }
 
@@ -266,7 +266,7 @@ Result<ExitStatus> decline(const Arguments& arguments) {
   auto request = on.client->daemon().declineRequest();
   request.setId(on.id);
   EPOCHFS_TRY(auto reply, on.client->call(request.send()));
-  EPOCHFS_DO(outcome_of(reply.getFailure()));
+  EPOCHFS_DO(read_failure(reply.getFailure()));
   return ExitStatus::kOk;
 }
 
@@ -282,7 +282,7 @@ Result<ExitStatus> set_enabled(const Arguments& arguments, bool enabled) {
   request.setId(on.id);
   request.setEnabled(enabled);
   EPOCHFS_TRY(auto reply, on.client->call(request.send()));
-  EPOCHFS_DO(outcome_of(reply.getFailure()));
+  EPOCHFS_DO(read_failure(reply.getFailure()));
   return ExitStatus::kOk;
 }
 
@@ -326,7 +326,7 @@ Result<ExitStatus> edit(const Arguments& arguments) {
     change.setIntervalMs(interval_ms);
   }
   EPOCHFS_TRY(auto reply, on.client->call(request.send()));
-  EPOCHFS_DO(outcome_of(reply.getFailure()));
+  EPOCHFS_DO(read_failure(reply.getFailure()));
   return ExitStatus::kOk;
 }
 
@@ -338,7 +338,7 @@ Result<ExitStatus> replicate(const Arguments& arguments) {
   auto request = on.client->daemon().replicateRequest();
   request.setId(on.id);
   EPOCHFS_TRY(auto reply, on.client->call(request.send()));
-  EPOCHFS_DO(outcome_of(reply.getFailure()));
+  EPOCHFS_DO(read_failure(reply.getFailure()));
   return ExitStatus::kOk;
 }
 
@@ -362,7 +362,7 @@ Result<ExitStatus> remove(const Arguments& arguments) {
   auto request = on.client->daemon().removeRequest();
   request.setId(on.id);
   EPOCHFS_TRY(auto reply, on.client->call(request.send()));
-  EPOCHFS_DO(outcome_of(reply.getFailure()));
+  EPOCHFS_DO(read_failure(reply.getFailure()));
   if (reply.getWarning().size() > 0) std::cerr << "epochfs: " << reply.getWarning().cStr() << "\n";
   return ExitStatus::kOk;
 }

@@ -67,7 +67,7 @@ Result<ExitStatus> show_once(DaemonClient& client, const std::string& id, bool j
   auto request = client.daemon().statusRequest();
   request.setId(id);
   EPOCHFS_TRY(auto reply, client.call(request.send()));
-  EPOCHFS_DO(outcome_of(reply.getFailure()));
+  EPOCHFS_DO(read_failure(reply.getFailure()));
   bool well = true;
   for (auto s : reply.getStatuses()) {
     if (json) {
@@ -151,7 +151,7 @@ Result<ExitStatus> wait(const Arguments& arguments) {
   request.setIdle(values.count("idle") > 0);
   request.setTimeoutMs(uint64_t(std::ceil(timeout * 1000)));  // 0 is no limit
   EPOCHFS_TRY(auto reply, client->call(request.send()));
-  EPOCHFS_DO(outcome_of(reply.getFailure()));
+  EPOCHFS_DO(read_failure(reply.getFailure()));
   return ExitStatus::kOk;
 }
 

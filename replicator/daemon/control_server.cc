@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "journal/control/failure.h"
 #include "journal/control/unix_rpc.h"
 #include "journal/volume/cursors.h"
 #include "journal/volume/volume.h"
@@ -14,11 +15,6 @@ namespace {
 
 constexpr auto kEndTimeout = 5 * kj::SECONDS;
 constexpr auto kMountTimeout = 1 * kj::SECONDS;
-
-void write_failure(rpc::Failure::Builder out, const Error& e) {
-  out.setMessage(e.message());
-  out.setStatus(static_cast<uint8_t>(e.status));
-}
 
 tl::unexpected<Error> usage(std::string what) {
   return fail(std::move(what), 0, ExitStatus::kUsage);

@@ -4,16 +4,12 @@
 #include <fmt/format.h>
 
 #include "journal/changes/fold_epochs.h"
+#include "journal/control/failure.h"
 
 namespace epochfs::replicator {
 namespace {
 
 constexpr uint32_t kBarrierTimeoutMs = 10'000;
-
-Result<void> outcome_of(rpc::Failure::Reader failure) {
-  if (!failure.hasMessage() || failure.getMessage().size() == 0) return {};
-  return fail(std::string(failure.getMessage()), 0, static_cast<ExitStatus>(failure.getStatus()));
-}
 
 // The descriptor that came with a capability, duplicated.
 Result<UniqueFd> take_fd(Interruptible& loop, capnp::Capability::Client capability,
@@ -53,7 +49,7 @@ Result<EpochId> VolumeLink::barrier(Interruptible& loop) {
   request.setOnlyIfChanged(true);
   request.setTimeoutMs(kBarrierTimeoutMs);
   auto reply = loop.wait(request.send());
-  EPOCHFS_DO(outcome_of(reply.getFailure()));
+  EPOCHFS_DO(read_failure(reply.getFailure()));
   return EpochId{reply.getEpoch()};
 }
 
@@ -63,7 +59,7 @@ Result<PinnedEpoch> VolumeLink::pin(Interruptible& loop, EpochId since) {
   request.setOnlyIfChanged(true);
   request.setTimeoutMs(kBarrierTimeoutMs);
   auto reply = loop.wait(request.send());
-  EPOCHFS_DO(outcome_of(reply.getFailure()));
+  EPOCHFS_DO(read_failure(reply.getFailure()));
   PinnedEpoch pinned;
   pinned.epoch = EpochId{reply.getEpoch()};
   pinned.barrier_time_ns = reply.getBarrierTimeNs();
