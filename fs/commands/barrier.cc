@@ -14,7 +14,6 @@
 namespace epochfs::fs {
 namespace {
 
-namespace po = boost::program_options;
 using namespace std::chrono_literals;
 using std::chrono::seconds;
 
@@ -48,18 +47,15 @@ struct Request {
   seconds timeout{}, hook_timeout{};
 };
 
-Result<Request> read_request(const po::variables_map& values) {
-  auto text = [&](const char* name) {
-    return values.count(name) ? std::optional(values[name].as<std::string>()) : std::nullopt;
-  };
-  Request request{.dir = values["dir"].as<std::string>(),
-                  .label = text("label").value_or(""),
-                  .before = text("before"),
-                  .after = text("after")};
-  if (text("label")) EPOCHFS_DO(journal::check_label(request.label));
+Result<Request> read_request(const Parsed& given) {
+  Request request{.dir = given.text("dir"),
+                  .label = given.maybe_text("label").value_or(""),
+                  .before = given.maybe_text("before"),
+                  .after = given.maybe_text("after")};
+  if (given.has("label")) EPOCHFS_DO(journal::check_label(request.label));
   for (auto [name, into] :
        {std::pair{"timeout", &request.timeout}, std::pair{"hook-timeout", &request.hook_timeout}}) {
-    const uint64_t number = values[name].as<Number>().value;
+    const uint64_t number = given.number(name);
     if (number == 0 || number > kMaxTimeoutSeconds) {
       return fail(fmt::format("--{} {}: from 1 to {} seconds", name, number, kMaxTimeoutSeconds), 0,
                   ExitStatus::kUsage);
@@ -162,19 +158,16 @@ class HookedBarrier {
 };
 
 Result<int> run(const Arguments& arguments) {
-  po::options_description options;
-  options.add_options()("dir", po::value<std::string>()->required())(
-      "label", po::value<std::string>()->value_name("TEXT"),
-      "what to call the epoch; at most 255 bytes, no control characters")(
-      "before", po::value<std::string>()->value_name("COMMAND"), "to run before the cut")(
-      "after", po::value<std::string>()->value_name("COMMAND"), "to run in the end, in any case")(
-      "hook-timeout", po::value<Number>()->value_name("SECONDS")->default_value(Number{60}, "60"),
-      "how long each of the two may take")(
-      "timeout", po::value<Number>()->value_name("SECONDS")->default_value(Number{10}, "10"),
-      "how long operations under way may hold the barrier up");
-  EPOCHFS_TRY(Parsed parsed, parse_command(kHelp, options, {"dir"}, arguments));
+  Options options;
+  options.argument("dir")
+      .text("label", "TEXT", "what to call the epoch; at most 255 bytes, no control characters")
+      .text("before", "COMMAND", "to run before the cut")
+      .text("after", "COMMAND", "to run in the end, in any case")
+      .number("hook-timeout", "SECONDS", "how long each of the two may take", 60)
+      .number("timeout", "SECONDS", "how long operations under way may hold the barrier up", 10);
+  EPOCHFS_TRY(Parsed parsed, parse_command(kHelp, options, arguments));
   if (parsed.help_shown) return 0;
-  EPOCHFS_TRY(Request request, read_request(parsed.values));
+  EPOCHFS_TRY(Request request, read_request(parsed));
   EPOCHFS_TRY(auto client, MountClient::connect("cut epoch of", request.dir));
   if (!request.before && !request.after) {
     const Cut done = cut(*client, request, -1);

@@ -14,8 +14,6 @@
 namespace epochfs::fs {
 namespace {
 
-namespace po = boost::program_options;
-
 const CommandHelp kHelp{
     "epochfs mount DIR [--backing PATH] [--state PATH] [--journal PATH] [-o OPTIONS] "
     "[--foreground]",
@@ -33,49 +31,43 @@ struct CommandLine {
 };
 
 Result<CommandLine> parse(const Arguments& arguments) {
-  using Values = std::vector<std::string>;
-  po::options_description options;
-  options.add_options()("dir", po::value<std::string>()->required())(
-      "backing", po::value<std::string>()->value_name("PATH")->default_value("", "DIR"),
-      "directory that holds the data")(
-      "state", po::value<std::string>()->value_name("PATH")->default_value(default_state_dir()),
-      "state directory, where journals are")(
-      "journal", po::value<std::string>()->value_name("PATH")->default_value("", "in the state"),
-      "journal folder; made if it is not there")(
-      "options,o", po::value<Values>()->value_name("OPTIONS")->composing()->default_value({}, ""),
-      "mount options, with commas between them: nosuid, nodev, noexec;\n"
-      "writeback: the kernel gathers small writes;\n"
-      "wakeup=adaptive|always|never: idle cores are kept from halting;\n"
-      "transport=io_uring|device: how requests come, where the kernel has both;\n"
-      "journal-quota, when-full, journal-keep, journal-keep-for: as below")(
-      "journal-quota", po::value<std::string>()->value_name("SIZE"),
-      "what journal, checkpoints and pre-images may take up together (20G; 0: no bound)")(
-      "when-full", po::value<std::string>()->value_name("degrade|block"),
-      "what gives way there: how exactly changes are told, or the applications")(
-      "journal-keep", po::value<std::string>()->value_name("SIZE"),
-      "records that nobody needs any more are kept to be looked at: so much of them (256M),")(
-      "journal-keep-for", po::value<std::string>()->value_name("TIME"),
-      "and for so long (12h, 30d; for ever)")("foreground,f", po::bool_switch(),
-                                              "stay, instead of going to the background");
-  EPOCHFS_TRY(Parsed parsed, parse_command(kHelp, options, {"dir"}, arguments));
+  Options options;
+  options.argument("dir")
+      .text("backing", "PATH", "directory that holds the data", "", "DIR")
+      .text("state", "PATH", "state directory, where journals are", default_state_dir())
+      .text("journal", "PATH", "journal folder; made if it is not there", "", "in the state")
+      .texts("options,o", "OPTIONS",
+             "mount options, with commas between them: nosuid, nodev, noexec;\n"
+             "writeback: the kernel gathers small writes;\n"
+             "wakeup=adaptive|always|never: idle cores are kept from halting;\n"
+             "transport=io_uring|device: how requests come, where the kernel has both;\n"
+             "journal-quota, when-full, journal-keep, journal-keep-for: as below")
+      .text("journal-quota", "SIZE",
+            "what journal, checkpoints and pre-images may take up together (20G; 0: no bound)")
+      .text("when-full", "degrade|block",
+            "what gives way there: how exactly changes are told, or the applications")
+      .text("journal-keep", "SIZE",
+            "records that nobody needs any more are kept to be looked at: so much of them (256M),")
+      .text("journal-keep-for", "TIME", "and for so long (12h, 30d; for ever)")
+      .flag("foreground,f", "stay, instead of going to the background");
+  EPOCHFS_TRY(Parsed parsed, parse_command(kHelp, options, arguments));
   CommandLine line;
   line.help_shown = parsed.help_shown;
   if (line.help_shown) return line;
-  auto text = [&](const char* name) { return parsed.values[name].as<std::string>(); };
   // The process changes to another directory.
   auto path = [&](const char* name) {
-    const std::string given = text(name);
+    const std::string given = parsed.text(name);
     return given.empty() ? given : std::filesystem::absolute(given).lexically_normal().string();
   };
-  line.foreground = parsed.values["foreground"].as<bool>();
-  line.request = {.dir = text("dir"),
-                  .backing = text("backing"),
+  line.foreground = parsed.has("foreground");
+  line.request = {.dir = parsed.text("dir"),
+                  .backing = parsed.text("backing"),
                   .state = path("state"),
                   .journal = path("journal")};
   // The same as -o NAME=VALUE, which /etc/fstab takes.
-  Values given = parsed.values["options"].as<Values>();
+  std::vector<std::string> given = parsed.texts("options");
   for (const char* name : {"journal-quota", "when-full", "journal-keep", "journal-keep-for"}) {
-    if (parsed.values.count(name)) given.push_back(fmt::format("{}={}", name, text(name)));
+    if (parsed.has(name)) given.push_back(fmt::format("{}={}", name, parsed.text(name)));
   }
   EPOCHFS_TRY(line.request.options, parse_mount_options(given));
   return line;

@@ -13,8 +13,6 @@
 namespace epochfs::fs {
 namespace {
 
-namespace po = boost::program_options;
-
 const CommandHelp kHelp{
     "epochfs status DIR [--json]",
     "Shows how the mount of DIR fares, and which abilities of the kernel are in force. Of\n"
@@ -87,16 +85,15 @@ void print_lines(rpc::MountInfo::Reader m) {
 }
 
 Result<ExitStatus> run(const Arguments& arguments) {
-  po::options_description options;
-  options.add_options()("dir", po::value<std::string>()->required())("json", "as a JSON object");
-  EPOCHFS_TRY(Parsed parsed, parse_command(kHelp, options, {"dir"}, arguments));
+  EPOCHFS_TRY(
+      Parsed parsed,
+      parse_command(kHelp, Options().argument("dir").flag("json", "as a JSON object"), arguments));
   if (parsed.help_shown) return ExitStatus::kOk;
-  EPOCHFS_TRY(auto client,
-              MountClient::connect("show status of", parsed.values["dir"].as<std::string>()));
+  EPOCHFS_TRY(auto client, MountClient::connect("show status of", parsed.text("dir")));
   EPOCHFS_TRY(auto answer,
               client->wait(client->mount().infoRequest().send(), std::chrono::seconds(10)));
   auto info = answer.getInfo();
-  if (parsed.values.count("json")) {
+  if (parsed.has("json")) {
     std::cout << capnp::JsonCodec().encode(info).cStr() << std::endl;
   } else {
     print_lines(info);

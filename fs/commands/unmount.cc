@@ -56,18 +56,15 @@ Result<void> unmount(const std::string& dir) {
 }  // namespace
 
 int unmount_command(const Arguments& arguments) {
-  namespace po = boost::program_options;
   const CommandHelp help{
       "epochfs unmount DIR",
       "Unmounts an epochfs file system and waits until its process has written everything and\n"
       "ended. While something uses the mount, it stays, and whoever holds it is named.\n"
       "Exit status: 0 unmounted, 1 failed, 2 usage, 8 the process did not end."};
-  po::options_description options;
-  options.add_options()("dir", po::value<std::string>()->required());
-  auto parsed = parse_command(help, options, {"dir"}, arguments);
+  auto parsed = parse_command(help, Options().argument("dir"), arguments);
   if (!parsed) return report(parsed.error());
   if (parsed->help_shown) return int(ExitStatus::kOk);
-  auto done = unmount(parsed->values["dir"].as<std::string>());
+  auto done = unmount(parsed->text("dir"));
   return done ? int(ExitStatus::kOk) : report(done.error());
 }
 

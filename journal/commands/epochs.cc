@@ -20,8 +20,6 @@
 namespace epochfs::journal {
 namespace {
 
-namespace po = boost::program_options;
-
 const CommandHelp kHelp = {
     "epochfs journal epochs DIR-or-journal [--epoch A..B] [--limit N] [--no-net] [--reverse] "
     "[--json]",
@@ -169,29 +167,28 @@ void print(const std::vector<Row>& rows, const CursorMap& cursors, bool json) {
 }  // namespace
 
 Result<ExitStatus> journal_epochs(const Arguments& arguments) {
-  po::options_description options;
-  options.add_options()("epoch", po::value<std::string>()->value_name("A..B"),
-                        "only these; also A.., ..B and A")(
-      "limit", po::value<Number>()->value_name("N"), "only the newest N of them")(
-      "no-net", "leave the net figures out, and read no records")("reverse", "newest first")(
-      "json", "one JSON object a line");
-  add_journal_argument(options);
-  EPOCHFS_TRY(auto parsed, parse_command(kHelp, options, {kJournalArgument}, arguments));
+  Options options;
+  options.text("epoch", "A..B", "only these; also A.., ..B and A")
+      .number("limit", "N", "only the newest N of them")
+      .flag("no-net", "leave the net figures out, and read no records")
+      .flag("reverse", "newest first")
+      .flag("json", "one JSON object a line")
+      .argument(kJournalArgument);
+  EPOCHFS_TRY(auto parsed, parse_command(kHelp, options, arguments));
   if (parsed.help_shown) return ExitStatus::kOk;
-  const auto& values = parsed.values;
   EpochRange range;
-  if (values.count("epoch")) {
-    EPOCHFS_TRY(range, parse_epochs(values["epoch"].as<std::string>()));
+  if (auto epochs = parsed.maybe_text("epoch")) {
+    EPOCHFS_TRY(range, parse_epochs(*epochs));
   }
-  const uint64_t limit = values.count("limit") ? values["limit"].as<Number>().value : UINT64_MAX;
-  EPOCHFS_TRY(auto journal, open_journal(values[kJournalArgument].as<std::string>()));
+  const uint64_t limit = parsed.maybe_number("limit").value_or(UINT64_MAX);
+  EPOCHFS_TRY(auto journal, open_journal(parsed.text(kJournalArgument)));
   EPOCHFS_TRY(CursorMap cursors, read_cursors(journal.volume.dir()));
   EPOCHFS_TRY(auto rows, choose(journal.volume, range, limit));
   std::vector<Damage> damage;
-  EPOCHFS_DO(add_records(journal.volume, rows, !values.count("no-net"), damage));
+  EPOCHFS_DO(add_records(journal.volume, rows, !parsed.has("no-net"), damage));
   EPOCHFS_DO(add_labels(journal.volume, rows));
-  if (values.count("reverse")) std::reverse(rows.begin(), rows.end());
-  print(rows, cursors, values.count("json") > 0);
+  if (parsed.has("reverse")) std::reverse(rows.begin(), rows.end());
+  print(rows, cursors, parsed.has("json"));
   return tell_damage(journal.volume, damage, rows.empty() ? ExitStatus::kNoMatch : ExitStatus::kOk);
 }
 

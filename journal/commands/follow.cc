@@ -24,7 +24,6 @@
 namespace epochfs::journal {
 namespace {
 
-namespace po = boost::program_options;
 using Clock = std::chrono::steady_clock;
 
 constexpr int kFirstWaitMs = 20, kLongestWaitMs = 250;
@@ -254,31 +253,27 @@ Result<Lsn> where_to_begin(const LogView& view, const RecordFilter& filter, bool
 }  // namespace
 
 Result<ExitStatus> journal_follow(const Arguments& arguments) {
-  po::options_description options;
+  Options options;
   RecordFilter::add_options(options);
-  options.add_options()("cursor", po::value<std::string>()->value_name("FILE"),
-                        "go on where FILE says, and keep it")(
-      "limit", po::value<Number>()->value_name("N"), "end after N lines")("json",
-                                                                          "one JSON object a line");
-  add_journal_argument(options);
-  EPOCHFS_TRY(auto parsed, parse_command(kHelp, options, {kJournalArgument}, arguments));
+  options.text("cursor", "FILE", "go on where FILE says, and keep it")
+      .number("limit", "N", "end after N lines")
+      .flag("json", "one JSON object a line")
+      .argument(kJournalArgument);
+  EPOCHFS_TRY(auto parsed, parse_command(kHelp, options, arguments));
   if (parsed.help_shown) return ExitStatus::kOk;
-  const auto& values = parsed.values;
-  EPOCHFS_TRY([[maybe_unused]] RecordFilter checked, RecordFilter::parse(values, {}, now_ns()));
-  EPOCHFS_TRY(auto journal, open_journal(values[kJournalArgument].as<std::string>()));
-  EPOCHFS_TRY(RecordFilter filter, RecordFilter::parse(values, journal.roots, now_ns()));
+  EPOCHFS_TRY([[maybe_unused]] RecordFilter checked, RecordFilter::parse(parsed, {}, now_ns()));
+  EPOCHFS_TRY(auto journal, open_journal(parsed.text(kJournalArgument)));
+  EPOCHFS_TRY(RecordFilter filter, RecordFilter::parse(parsed, journal.roots, now_ns()));
 
   std::optional<CursorFile> cursor;
-  if (values.count("cursor")) {
-    EPOCHFS_TRY(cursor, CursorFile::open(values["cursor"].as<std::string>(),
-                                         journal.volume.info().lineage));
+  if (auto file = parsed.maybe_text("cursor")) {
+    EPOCHFS_TRY(cursor, CursorFile::open(*file, journal.volume.info().lineage));
   }
   EPOCHFS_TRY(LogView view, LogView::open(journal.volume));
   EPOCHFS_TRY(bool mounted, journal.mounted());
-  Follower follower(view, filter, values.count("json") > 0,
-                    values.count("limit") ? values["limit"].as<Number>().value : UINT64_MAX,
-                    mounted);
-  const bool bounded = values.count("since") || values.count("epoch");
+  Follower follower(view, filter, parsed.has("json"),
+                    parsed.maybe_number("limit").value_or(UINT64_MAX), mounted);
+  const bool bounded = parsed.has("since") || parsed.has("epoch");
   EPOCHFS_TRY(Lsn begin, where_to_begin(view, filter, bounded, cursor ? &*cursor : nullptr));
   follower.begin_at(begin);
   EPOCHFS_DO(follow(follower, journal.volume, cursor ? &*cursor : nullptr));

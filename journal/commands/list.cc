@@ -13,8 +13,6 @@
 namespace epochfs::journal {
 namespace {
 
-namespace po = boost::program_options;
-
 const CommandHelp kHelp = {
     "epochfs journal list DIR-or-journal [FILTERS] [--reverse] [--limit N] [--summary BY] [--json]",
     "Prints the records of a journal, oldest first, one on a line: LSN, local time, epoch,\n"
@@ -28,22 +26,22 @@ const CommandHelp kHelp = {
     "Exit status: 0 listed, 1 failed, 2 usage, 4 no record matched, 5 damage was stepped over.",
 };
 
-struct Options {
+struct Wanted {
   RecordFilter filter;
   bool json = false, reverse = false, paths = true;
   uint64_t limit = UINT64_MAX;
   std::optional<SummaryBy> summary;
 };
 
-Result<Options> parse(const po::variables_map& values, const std::vector<std::string>& roots) {
-  Options o;
-  EPOCHFS_TRY(o.filter, RecordFilter::parse(values, roots, now_ns()));
-  o.json = values.count("json") > 0;
-  o.reverse = values.count("reverse") > 0;
-  o.paths = values.count("no-paths") == 0;
-  if (values.count("limit")) o.limit = values["limit"].as<Number>().value;
-  if (values.count("summary")) {
-    EPOCHFS_TRY(o.summary, parse_summary(values["summary"].as<std::string>()));
+Result<Wanted> parse(const Parsed& given, const std::vector<std::string>& roots) {
+  Wanted o;
+  EPOCHFS_TRY(o.filter, RecordFilter::parse(given, roots, now_ns()));
+  o.json = given.has("json");
+  o.reverse = given.has("reverse");
+  o.paths = !given.has("no-paths");
+  o.limit = given.maybe_number("limit").value_or(UINT64_MAX);
+  if (auto by = given.maybe_text("summary")) {
+    EPOCHFS_TRY(o.summary, parse_summary(*by));
   }
   if (!o.paths && !o.filter.globs().empty()) {
     return fail("options --path and --no-paths exclude each other; leave one of them out", 0,
@@ -58,7 +56,7 @@ void visit(const LogQuery& query, bool reverse, F&& f, std::vector<Damage>& dama
 }
 
 // Returns how many were printed.
-uint64_t print_records(const LogQuery& query, const Options& options, PathResolver& paths,
+uint64_t print_records(const LogQuery& query, const Wanted& options, PathResolver& paths,
                        bool mounted, std::vector<Damage>& damage) {
   Selection selection(options.filter, paths);
   RecordText text{Programs(mounted)};
@@ -79,7 +77,7 @@ uint64_t print_records(const LogQuery& query, const Options& options, PathResolv
   return printed;
 }
 
-bool print_summary(const LogQuery& query, const Options& options, PathResolver& paths,
+bool print_summary(const LogQuery& query, const Wanted& options, PathResolver& paths,
                    std::vector<Damage>& damage) {
   Selection selection(options.filter, paths);
   Summary summary(*options.summary);
@@ -99,21 +97,21 @@ bool print_summary(const LogQuery& query, const Options& options, PathResolver& 
 }  // namespace
 
 Result<ExitStatus> journal_list(const Arguments& arguments) {
-  po::options_description options;
+  Options options;
   RecordFilter::add_options(options);
-  options.add_options()("limit", po::value<Number>()->value_name("N"), "at most N lines")(
-      "reverse", "newest first; of a summary: the smallest counts first")(
-      "summary", po::value<std::string>()->value_name("BY"),
-      "count instead, by path, writer or type: records, bytes written, time of the newest")(
-      "no-paths", "print names behind the inode of their directory, and resolve nothing")(
-      "json", "one JSON object a line");
-  add_journal_argument(options);
-  EPOCHFS_TRY(auto parsed, parse_command(kHelp, options, {kJournalArgument}, arguments));
+  options.number("limit", "N", "at most N lines")
+      .flag("reverse", "newest first; of a summary: the smallest counts first")
+      .text("summary", "BY",
+            "count instead, by path, writer or type: records, bytes written, time of the newest")
+      .flag("no-paths", "print names behind the inode of their directory, and resolve nothing")
+      .flag("json", "one JSON object a line")
+      .argument(kJournalArgument);
+  EPOCHFS_TRY(auto parsed, parse_command(kHelp, options, arguments));
   if (parsed.help_shown) return ExitStatus::kOk;
   // Before anything is opened: a wrong option is wrong of every journal.
-  EPOCHFS_TRY([[maybe_unused]] Options checked, parse(parsed.values, {}));
-  EPOCHFS_TRY(auto journal, open_journal(parsed.values[kJournalArgument].as<std::string>()));
-  EPOCHFS_TRY(Options o, parse(parsed.values, journal.roots));
+  EPOCHFS_TRY([[maybe_unused]] Wanted checked, parse(parsed, {}));
+  EPOCHFS_TRY(auto journal, open_journal(parsed.text(kJournalArgument)));
+  EPOCHFS_TRY(Wanted o, parse(parsed, journal.roots));
 
   EPOCHFS_TRY(LogView view, LogView::open(journal.volume));
   EPOCHFS_TRY(bool mounted, journal.mounted());

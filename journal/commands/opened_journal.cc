@@ -9,8 +9,6 @@
 
 namespace epochfs::journal {
 
-namespace po = boost::program_options;
-
 Result<bool> OpenedJournal::mounted() const {
   EPOCHFS_TRY(bool unlocked, volume.wait_unlocked(0));
   return !unlocked;
@@ -27,10 +25,6 @@ Result<OpenedJournal> open_journal(const std::string& dir_or_journal) {
   }
   out.roots.push_back(out.volume.info().backing_path);
   return out;
-}
-
-void add_journal_argument(po::options_description& options) {
-  options.add_options()(kJournalArgument, po::value<std::string>()->required(), "");
 }
 
 ExitStatus tell_damage(const Volume& volume, const std::vector<Damage>& damage, ExitStatus other) {

@@ -26,7 +26,6 @@ Result<OpenedJournal> open_journal(const std::string& dir_or_journal);
 
 // The bare argument of every command, under the name that open_journal() is asked with.
 constexpr const char* kJournalArgument = "journal";
-void add_journal_argument(boost::program_options::options_description& options);
 
 // Tells stderr, one line each, and returns kCorrupt if there is any.
 ExitStatus tell_damage(const Volume& volume, const std::vector<Damage>& damage, ExitStatus other);

@@ -9,8 +9,6 @@
 namespace epochfs::journal {
 namespace {
 
-namespace po = boost::program_options;
-
 const CommandHelp kHelp = {
     "epochfs journal show DIR-or-journal LSN [--json]",
     "Prints all that the record at this LSN says, one field a line; with --json one object,\n"
@@ -48,13 +46,12 @@ tl::unexpected<Error> no_record(const LogView& view, Lsn at) {
 }  // namespace
 
 Result<ExitStatus> journal_show(const Arguments& arguments) {
-  po::options_description options;
-  add_journal_argument(options);
-  options.add_options()("lsn", po::value<Number>()->required(), "")("json", "one JSON object");
-  EPOCHFS_TRY(auto parsed, parse_command(kHelp, options, {kJournalArgument, "lsn"}, arguments));
+  Options options;
+  options.argument(kJournalArgument).number_argument("lsn").flag("json", "one JSON object");
+  EPOCHFS_TRY(auto parsed, parse_command(kHelp, options, arguments));
   if (parsed.help_shown) return ExitStatus::kOk;
-  EPOCHFS_TRY(auto journal, open_journal(parsed.values[kJournalArgument].as<std::string>()));
-  const Lsn at{parsed.values["lsn"].as<Number>().value};
+  EPOCHFS_TRY(auto journal, open_journal(parsed.text(kJournalArgument)));
+  const Lsn at{parsed.number("lsn")};
   EPOCHFS_TRY(LogView view, LogView::open(journal.volume));
   const Decoded d = view.record_at(at);
   if (d.error != DecodeError::kNone || d.record.type == RecordType::kPadding) {
@@ -65,7 +62,7 @@ Result<ExitStatus> journal_show(const Arguments& arguments) {
   RecordText text{Programs(mounted)};
   Output out;
   const ShownRecord shown = show(d.record, paths);
-  parsed.values.count("json") ? text.json(shown, out.text()) : text.all(shown, out.text());
+  parsed.has("json") ? text.json(shown, out.text()) : text.all(shown, out.text());
   return ExitStatus::kOk;
 }
 

@@ -21,8 +21,6 @@
 namespace epochfs::journal {
 namespace {
 
-namespace po = boost::program_options;
-
 const CommandHelp kHelp = {
     "epochfs journal stat DIR-or-journal [--json]",
     "Prints sizes, the oldest and the newest record, records by operation, the open epoch, and\n"
@@ -194,17 +192,16 @@ void print_json(const Volume& volume, const LogView& view, const Stat& s, std::s
 }  // namespace
 
 Result<ExitStatus> journal_stat(const Arguments& arguments) {
-  po::options_description options;
-  options.add_options()("json", "one JSON object");
-  add_journal_argument(options);
-  EPOCHFS_TRY(auto parsed, parse_command(kHelp, options, {kJournalArgument}, arguments));
+  Options options;
+  options.argument(kJournalArgument).flag("json", "one JSON object");
+  EPOCHFS_TRY(auto parsed, parse_command(kHelp, options, arguments));
   if (parsed.help_shown) return ExitStatus::kOk;
-  EPOCHFS_TRY(auto journal, open_journal(parsed.values[kJournalArgument].as<std::string>()));
+  EPOCHFS_TRY(auto journal, open_journal(parsed.text(kJournalArgument)));
   EPOCHFS_TRY(LogView view, LogView::open(journal.volume));
   std::vector<Damage> damage;
   EPOCHFS_TRY(Stat stat, measure(journal, view, damage));
   Output out;
-  const bool json = parsed.values.count("json") > 0;
+  const bool json = parsed.has("json");
   json ? print_json(journal.volume, view, stat, out.text())
        : print_text(journal.volume, view, stat, out.text());
   return tell_damage(journal.volume, damage, ExitStatus::kOk);

@@ -15,8 +15,6 @@
 namespace epochfs::journal {
 namespace {
 
-namespace po = boost::program_options;
-
 const CommandHelp kHelp = {
     "epochfs journal verify DIR-or-journal [--json]",
     "Checks every checksum and every invariant of a journal: segments, records and their order,\n"
@@ -112,13 +110,12 @@ Result<ExitStatus> verify(const OpenedJournal& journal, bool json) {
 }  // namespace
 
 Result<ExitStatus> journal_verify(const Arguments& arguments) {
-  po::options_description options;
-  options.add_options()("json", "one JSON object for each finding");
-  add_journal_argument(options);
-  EPOCHFS_TRY(auto parsed, parse_command(kHelp, options, {kJournalArgument}, arguments));
+  Options options;
+  options.argument(kJournalArgument).flag("json", "one JSON object for each finding");
+  EPOCHFS_TRY(auto parsed, parse_command(kHelp, options, arguments));
   if (parsed.help_shown) return ExitStatus::kOk;
-  const bool json = parsed.values.count("json") > 0;
-  auto journal = open_journal(parsed.values[kJournalArgument].as<std::string>());
+  const bool json = parsed.has("json");
+  auto journal = open_journal(parsed.text(kJournalArgument));
   if (journal) return verify(*journal, json);
   if (journal.error().status != ExitStatus::kCorrupt) return tl::unexpected(journal.error());
   Report report(json);

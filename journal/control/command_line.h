@@ -1,8 +1,11 @@
-// CommandLine: how does every epochfs command read its options, print its help
-// and refuse what it does not know? A thin layer over Boost.Program_options.
+// CommandLine: how does every epochfs command read its options, print its help and refuse what it
+// does not know? Boost's Program_options does the work, behind this header, since including it
+// costs a second for each file.
 #pragma once
 
-#include <boost/program_options.hpp>
+#include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,25 +20,79 @@ struct CommandHelp {
   std::string description;  // what it does, what it prints, its exit statuses
 };
 
-// Parses, or ends the command: --help prints help to stdout and exits 0; an
-// unknown option, a missing or surplus argument is an error of status kUsage
-// that names it. positional: names of options that take bare arguments, in
-// order; the last one takes all that remain when `last_takes_all`.
-struct Parsed {
-  boost::program_options::variables_map values;
-  bool help_shown = false;  // then the command is done, status kOk
-};
-Result<Parsed> parse_command(const CommandHelp& help,
-                             const boost::program_options::options_description& options,
-                             const std::vector<std::string>& positional, const Arguments& arguments,
-                             bool last_takes_all = false);
+// The options and bare arguments that one command takes. A name is "json" or, with a short form,
+// "foreground,f". An option is given at most once, except texts().
+class Options {
+ public:
+  Options();
+  Options(Options&&) noexcept;
+  Options& operator=(Options&&) noexcept;
+  ~Options();
 
-// An option's number: digits only. Boost's own reading of an unsigned number takes
-// -1 for the largest one.
-struct Number {
-  uint64_t value = 0;
+  // An option without a value.
+  Options& flag(const char* name, const char* help);
+  // Options with one. `value` is what --help calls it: "--label TEXT". Without a default they may
+  // be absent.
+  Options& text(const char* name, const char* value, const std::string& help);
+  Options& text(const char* name, const char* value, const std::string& help,
+                const std::string& otherwise);
+  // The same, where --help shows something else than the default's value: "(=in the state)".
+  Options& text(const char* name, const char* value, const std::string& help,
+                const std::string& otherwise, const std::string& shown);
+  Options& required_text(const char* name, const char* value, const std::string& help);
+  // May be given several times.
+  Options& texts(const char* name, const char* value, const std::string& help);
+  // Digits only; a sign or a unit is an error.
+  Options& number(const char* name, const char* value, const std::string& help);
+  Options& number(const char* name, const char* value, const std::string& help, uint64_t otherwise);
+  Options& decimal(const char* name, const char* value, const std::string& help);
+
+  // Bare arguments, in order. They have no line in --help: the usage names them.
+  Options& argument(const char* name);  // must be there
+  Options& optional_argument(const char* name);
+  Options& number_argument(const char* name);  // must be there, digits only
+  Options& arguments(const char* name);  // all that remain, at least one; the last of these calls
+
+ private:
+  friend struct Parser;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
 };
-void validate(boost::any& out, const std::vector<std::string>& texts, Number*, int);
+
+// What was given.
+class Parsed {
+ public:
+  Parsed();
+  Parsed(Parsed&&) noexcept;
+  Parsed& operator=(Parsed&&) noexcept;
+  ~Parsed();
+
+  // --help was asked for and has been printed: the command is done, status kOk.
+  bool help_shown = false;
+
+  // Whether it was given, or has a default.
+  bool has(const char* name) const;
+  // Each of these aborts where the command has no such option, or where it was not given and has no
+  // default.
+  const std::string& text(const char* name) const;
+  uint64_t number(const char* name) const;
+  double decimal(const char* name) const;
+  // nullopt where it was not given.
+  std::optional<std::string> maybe_text(const char* name) const;
+  std::optional<uint64_t> maybe_number(const char* name) const;
+  // All values; empty where it was not given.
+  std::vector<std::string> texts(const char* name) const;
+
+ private:
+  friend struct Parser;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Parses, or ends the command: --help prints help to stdout; an unknown option, a missing or
+// surplus argument or a malformed value is an error of status kUsage that names it.
+Result<Parsed> parse_command(const CommandHelp& help, const Options& options,
+                             const Arguments& arguments);
 
 // Prints "epochfs: message" to stderr and returns the exit status.
 int report(const Error& error);

@@ -4,16 +4,13 @@
 
 namespace epochfs::replicator {
 
-namespace po = boost::program_options;
-
-void add_control_option(po::options_description& options) {
-  options.add_options()("control", po::value<std::string>()->value_name("SOCKET"),
-                        "the daemon's control socket (EPOCHFS_CONTROL, or "
-                        "/run/epochfs/control.sock)");
+void add_control_option(Options& options) {
+  options.text("control", "SOCKET",
+               "the daemon's control socket (EPOCHFS_CONTROL, or /run/epochfs/control.sock)");
 }
 
-std::string control_socket(const po::variables_map& values) {
-  if (values.count("control")) return values["control"].as<std::string>();
+std::string control_socket(const Parsed& given) {
+  if (auto socket = given.maybe_text("control")) return *socket;
   const char* from_environment = std::getenv("EPOCHFS_CONTROL");
   return from_environment && *from_environment ? from_environment : kDefaultControlSocket;
 }

@@ -3,10 +3,10 @@
 
 #include <kj/async-io.h>
 
-#include <boost/program_options.hpp>
 #include <memory>
 #include <string>
 
+#include "journal/control/command_line.h"
 #include "journal/control/failure.h"
 #include "journal/control/unix_rpc.h"
 #include "schema/control.capnp.h"
@@ -16,8 +16,8 @@ namespace epochfs::replicator {
 constexpr const char* kDefaultControlSocket = "/run/epochfs/control.sock";
 
 // Adds --control SOCKET, which EPOCHFS_CONTROL can give too.
-void add_control_option(boost::program_options::options_description& options);
-std::string control_socket(const boost::program_options::variables_map& values);
+void add_control_option(Options& options);
+std::string control_socket(const Parsed& given);
 
 class DaemonClient {
  public:

@@ -20,9 +20,6 @@
 namespace epochfs::replicator {
 namespace {
 
-namespace po = boost::program_options;
-using Strings = std::vector<std::string>;
-
 Result<std::string> absolute(const std::string& path) {
   if (path.starts_with("/")) return path;
   char cwd[PATH_MAX];
@@ -30,9 +27,9 @@ Result<std::string> absolute(const std::string& path) {
   return std::string(cwd) + "/" + path;
 }
 
-// A port that was given, checked: Boost would wrap 65536 around to 0.
-Result<uint16_t> port_of(const po::variables_map& values) {
-  long port = values["port"].as<long>();
+// A port that was given, checked.
+Result<uint16_t> port_of(const Parsed& given) {
+  const uint64_t port = given.number("port");
   if (port < 1 || port > 65535) {
     return fail(
         fmt::format("option --port: {} is out of range; a port is a number from 1 to 65535", port),
@@ -41,14 +38,14 @@ Result<uint16_t> port_of(const po::variables_map& values) {
   return static_cast<uint16_t>(port);
 }
 
-void add_interval_option(po::options_description& options) {
-  options.add_options()("interval", po::value<double>()->value_name("SECONDS"),
-                        "from one epoch to the next, while there are changes, 0.1 to 86400 (1)");
+void add_interval_option(Options& options) {
+  options.decimal("interval", "SECONDS",
+                  "from one epoch to the next, while there are changes, 0.1 to 86400 (1)");
 }
 
 // The interval that was given, in milliseconds.
-Result<uint32_t> interval_of(const po::variables_map& values) {
-  const double ms = values["interval"].as<double>() * 1000;
+Result<uint32_t> interval_of(const Parsed& given) {
+  const double ms = given.decimal("interval") * 1000;
   if (!(ms >= kMinIntervalMs && ms <= kMaxIntervalMs)) {
     return fail(fmt::format("option --interval: {:g} is out of range; give a number of seconds "
                             "from {:g} to {:g}",
@@ -58,10 +55,9 @@ Result<uint32_t> interval_of(const po::variables_map& values) {
   return static_cast<uint32_t>(std::lround(ms));
 }
 
-Result<std::vector<BlackoutWindow>> windows_of(const po::variables_map& values) {
+Result<std::vector<BlackoutWindow>> windows_of(const Parsed& given) {
   std::vector<BlackoutWindow> windows;
-  if (!values.count("blackout")) return windows;
-  for (const auto& text : values["blackout"].as<Strings>()) {
+  for (const auto& text : given.texts("blackout")) {
     if (text == "none") continue;
     EPOCHFS_TRY(BlackoutWindow window, parse_blackout(text));
     windows.push_back(window);
@@ -79,40 +75,34 @@ const CommandHelp kCreateHelp = {
     "Prints the id of the new relationship."};
 
 Result<ExitStatus> create(const Arguments& arguments) {
-  po::options_description options;
-  options.add_options()("source", po::value<std::string>()->required()->value_name("DIR"),
-                        "directory that is mounted with epochfs")(
-      "target-address", po::value<std::string>()->required()->value_name("HOST"),
-      "IPv4 or IPv6 address, or name, of the target host")(
-      "port", po::value<long>()->default_value(kDefaultPort)->value_name("N"),
-      "port of its daemon")("target", po::value<std::string>()->required()->value_name("DIR"),
-                            "directory on the target host; must exist there and be empty")(
-      "disabled", "create it switched off")(
-      "blackout", po::value<Strings>()->composing()->value_name("WINDOW"),
-      "hours in which no data moves, such as \"SUN,MON 22:00-06:00\"; up to 10 times")(
-      "time-zone", po::value<std::string>()->value_name("ZONE"),
-      "of the windows, such as Europe/Berlin (this host's)");
+  Options options;
+  options.required_text("source", "DIR", "directory that is mounted with epochfs")
+      .required_text("target-address", "HOST", "IPv4 or IPv6 address, or name, of the target host")
+      .number("port", "N", "port of its daemon", kDefaultPort)
+      .required_text("target", "DIR", "directory on the target host; must exist there and be empty")
+      .flag("disabled", "create it switched off")
+      .texts("blackout", "WINDOW",
+             "hours in which no data moves, such as \"SUN,MON 22:00-06:00\"; up to 10 times")
+      .text("time-zone", "ZONE", "of the windows, such as Europe/Berlin (this host's)");
   add_interval_option(options);
   add_control_option(options);
-  EPOCHFS_TRY(auto parsed, parse_command(kCreateHelp, options, {}, arguments));
-  if (parsed.help_shown) return ExitStatus::kOk;
-  const auto& values = parsed.values;
+  EPOCHFS_TRY(auto given, parse_command(kCreateHelp, options, arguments));
+  if (given.help_shown) return ExitStatus::kOk;
 
   Relationship r;
-  EPOCHFS_TRY(r.source_directory, absolute(values["source"].as<std::string>()));
-  r.target_directory = values["target"].as<std::string>();
-  r.peer = values["target-address"].as<std::string>();
-  EPOCHFS_TRY(r.port, port_of(values));
-  r.enabled = !values.count("disabled");
-  if (values.count("interval")) {
-    EPOCHFS_TRY(r.interval_ms, interval_of(values));
+  EPOCHFS_TRY(r.source_directory, absolute(given.text("source")));
+  r.target_directory = given.text("target");
+  r.peer = given.text("target-address");
+  EPOCHFS_TRY(r.port, port_of(given));
+  r.enabled = !given.has("disabled");
+  if (given.has("interval")) {
+    EPOCHFS_TRY(r.interval_ms, interval_of(given));
   }
-  EPOCHFS_TRY(r.windows, windows_of(values));
-  r.time_zone =
-      values.count("time-zone") ? values["time-zone"].as<std::string>() : local_time_zone();
+  EPOCHFS_TRY(r.windows, windows_of(given));
+  r.time_zone = given.has("time-zone") ? given.text("time-zone") : local_time_zone();
   EPOCHFS_TRY(r.blackouts, BlackoutSchedule::make(r.windows, r.time_zone));
 
-  EPOCHFS_TRY(auto client, DaemonClient::connect(control_socket(values)));
+  EPOCHFS_TRY(auto client, DaemonClient::connect(control_socket(given)));
   auto request = client->daemon().createRequest();
   write_relationship(r, request.initRelationship());
   EPOCHFS_TRY(auto reply, client->call(request.send()));
@@ -168,15 +158,15 @@ Result<ExitStatus> list(const Arguments& arguments) {
   const CommandHelp help = {"epochfs relationship list [--json]",
                             "Lists the relationships of this host, as source and as target.\n"
                             "Exit status 4: there are none."};
-  po::options_description options;
-  options.add_options()("json", "one JSON object a line");
+  Options options;
+  options.flag("json", "one JSON object a line");
   add_control_option(options);
-  EPOCHFS_TRY(auto parsed, parse_command(help, options, {}, arguments));
+  EPOCHFS_TRY(auto parsed, parse_command(help, options, arguments));
   if (parsed.help_shown) return ExitStatus::kOk;
-  EPOCHFS_TRY(auto client, DaemonClient::connect(control_socket(parsed.values)));
+  EPOCHFS_TRY(auto client, DaemonClient::connect(control_socket(parsed)));
   EPOCHFS_TRY(auto reply, client->call(client->daemon().listRequest().send()));
   auto all = reply.getRelationships();
-  if (parsed.values.count("json")) {
+  if (parsed.has("json")) {
     for (auto r : all) print_json(r);
   } else if (all.size() > 0) {
     fmt::print("{:<14}{:<8}{:<12}{:<26}{}\n", "ID", "ROLE", "DECISION", "PEER", "SOURCE -> TARGET");
@@ -195,14 +185,13 @@ Result<ExitStatus> list(const Arguments& arguments) {
 Result<ExitStatus> show(const Arguments& arguments) {
   const CommandHelp help = {"epochfs relationship show ID [--json]",
                             "Shows one relationship. The id may be shortened."};
-  po::options_description options;
-  options.add_options()("json", "as one JSON object")("id", po::value<std::string>()->required(),
-                                                      "");
+  Options options;
+  options.argument("id").flag("json", "as one JSON object");
   add_control_option(options);
-  EPOCHFS_TRY(auto parsed, parse_command(help, options, {"id"}, arguments));
+  EPOCHFS_TRY(auto parsed, parse_command(help, options, arguments));
   if (parsed.help_shown) return ExitStatus::kOk;
-  const std::string id = parsed.values["id"].as<std::string>();
-  EPOCHFS_TRY(auto client, DaemonClient::connect(control_socket(parsed.values)));
+  const std::string id = parsed.text("id");
+  EPOCHFS_TRY(auto client, DaemonClient::connect(control_socket(parsed)));
   EPOCHFS_TRY(auto reply, client->call(client->daemon().listRequest().send()));
   kj::Maybe<rpc::Relationship::Reader> found;
   for (auto r : reply.getRelationships()) {
@@ -213,7 +202,7 @@ Result<ExitStatus> show(const Arguments& arguments) {
     found = r;
   }
   KJ_IF_MAYBE (r, found) {
-    parsed.values.count("json") ? print_json(*r) : print_whole(*r);
+    parsed.has("json") ? print_json(*r) : print_whole(*r);
     return ExitStatus::kOk;
   }
   return fail("no relationship \"" + id + "\"; see: epochfs relationship list", 0,
@@ -223,36 +212,34 @@ Result<ExitStatus> show(const Arguments& arguments) {
 // ---- decisions and changes ----
 
 struct OnId {
-  po::variables_map values;
+  Parsed given;
   std::string id;
   std::unique_ptr<DaemonClient> client;  // null: help was shown
 };
 
-Result<OnId> on_id(const CommandHelp& help, po::options_description options,
-                   const Arguments& arguments) {
-  options.add_options()("id", po::value<std::string>()->required(), "");
+Result<OnId> on_id(const CommandHelp& help, Options options, const Arguments& arguments) {
+  options.argument("id");
   add_control_option(options);
-  EPOCHFS_TRY(auto parsed, parse_command(help, options, {"id"}, arguments));
   OnId out;
-  out.values = parsed.values;
-  if (parsed.help_shown) return out;
-  out.id = parsed.values["id"].as<std::string>();
-  EPOCHFS_TRY(out.client, DaemonClient::connect(control_socket(parsed.values)));
+  EPOCHFS_TRY(out.given, parse_command(help, options, arguments));
+  if (out.given.help_shown) return out;
+  out.id = out.given.text("id");
+  EPOCHFS_TRY(out.client, DaemonClient::connect(control_socket(out.given)));
   return out;
 }
 
 Result<ExitStatus> authorize(const Arguments& arguments) {
-  po::options_description options;
-  options.add_options()("replace-contents",
-                        "accept although the target directory is not empty: what is in it will "
-                        "be DELETED when the first epoch is applied");
+  Options options;
+  options.flag("replace-contents",
+               "accept although the target directory is not empty: what is in it will "
+               "be DELETED when the first epoch is applied");
   EPOCHFS_TRY(OnId on, on_id({"epochfs relationship authorize ID [--replace-contents]",
                               "Accepts, on the target host, that a source keeps a replica here."},
-                             options, arguments));
+                             std::move(options), arguments));
   if (!on.client) return ExitStatus::kOk;
   auto request = on.client->daemon().authorizeRequest();
   request.setId(on.id);
-  request.setReplaceContents(on.values.count("replace-contents") > 0);
+  request.setReplaceContents(on.given.has("replace-contents"));
   EPOCHFS_TRY(auto reply, on.client->call(request.send()));
   EPOCHFS_DO(read_failure(reply.getFailure()));
   return ExitStatus::kOk;
@@ -261,7 +248,7 @@ Result<ExitStatus> authorize(const Arguments& arguments) {
 Result<ExitStatus> decline(const Arguments& arguments) {
   EPOCHFS_TRY(OnId on, on_id({"epochfs relationship decline ID",
                               "Refuses, on the target host, a relationship that was asked for."},
-                             {}, arguments));
+                             Options(), arguments));
   if (!on.client) return ExitStatus::kOk;
   auto request = on.client->daemon().declineRequest();
   request.setId(on.id);
@@ -276,7 +263,7 @@ Result<ExitStatus> set_enabled(const Arguments& arguments, bool enabled) {
           ? CommandHelp{"epochfs relationship enable ID", "Lets a relationship move data again."}
           : CommandHelp{"epochfs relationship disable ID",
                         "Stops a relationship from moving data. No progress is lost."};
-  EPOCHFS_TRY(OnId on, on_id(help, {}, arguments));
+  EPOCHFS_TRY(OnId on, on_id(help, Options(), arguments));
   if (!on.client) return ExitStatus::kOk;
   auto request = on.client->daemon().enableRequest();
   request.setId(on.id);
@@ -287,42 +274,38 @@ Result<ExitStatus> set_enabled(const Arguments& arguments, bool enabled) {
 }
 
 Result<ExitStatus> edit(const Arguments& arguments) {
-  po::options_description options;
-  options.add_options()("target-address", po::value<std::string>()->value_name("HOST"),
-                        "new address of the target host")(
-      "port", po::value<long>()->value_name("N"), "new port of its daemon")(
-      "blackout", po::value<Strings>()->composing()->value_name("WINDOW"),
-      "all windows anew; \"none\" for none")(
-      "time-zone", po::value<std::string>()->value_name("ZONE"), "of the windows");
+  Options options;
+  options.text("target-address", "HOST", "new address of the target host")
+      .number("port", "N", "new port of its daemon")
+      .texts("blackout", "WINDOW", "all windows anew; \"none\" for none")
+      .text("time-zone", "ZONE", "of the windows");
   add_interval_option(options);
   EPOCHFS_TRY(OnId on,
               on_id({"epochfs relationship edit ID [OPTIONS]",
                      "Changes address, port, blackout windows, time zone or interval on the "
                      "source host.\nSource and target directory are fixed."},
-                    options, arguments));
+                    std::move(options), arguments));
   if (!on.client) return ExitStatus::kOk;
   auto request = on.client->daemon().editRequest();
   request.setId(on.id);
   auto change = request.initChange();
-  if (on.values.count("target-address")) {
-    change.setTargetAddress(on.values["target-address"].as<std::string>());
-  }
-  if (on.values.count("port")) {
-    EPOCHFS_TRY(uint16_t port, port_of(on.values));
+  if (auto address = on.given.maybe_text("target-address")) change.setTargetAddress(*address);
+  if (on.given.has("port")) {
+    EPOCHFS_TRY(uint16_t port, port_of(on.given));
     change.setPort(port);
   }
-  if (on.values.count("blackout")) {
+  if (on.given.has("blackout")) {
     Relationship windows;
-    EPOCHFS_TRY(windows.windows, windows_of(on.values));
+    EPOCHFS_TRY(windows.windows, windows_of(on.given));
     capnp::MallocMessageBuilder message;
     auto builder = message.initRoot<rpc::Relationship>();
     write_relationship(windows, builder);
     change.setSetBlackouts(true);
     change.setBlackouts(builder.getBlackouts());
   }
-  if (on.values.count("time-zone")) change.setTimeZone(on.values["time-zone"].as<std::string>());
-  if (on.values.count("interval")) {
-    EPOCHFS_TRY(uint32_t interval_ms, interval_of(on.values));
+  if (auto zone = on.given.maybe_text("time-zone")) change.setTimeZone(*zone);
+  if (on.given.has("interval")) {
+    EPOCHFS_TRY(uint32_t interval_ms, interval_of(on.given));
     change.setIntervalMs(interval_ms);
   }
   EPOCHFS_TRY(auto reply, on.client->call(request.send()));
@@ -333,7 +316,7 @@ Result<ExitStatus> edit(const Arguments& arguments) {
 Result<ExitStatus> replicate(const Arguments& arguments) {
   EPOCHFS_TRY(OnId on, on_id({"epochfs relationship replicate ID",
                               "Cuts and ships an epoch now, without waiting for the interval."},
-                             {}, arguments));
+                             Options(), arguments));
   if (!on.client) return ExitStatus::kOk;
   auto request = on.client->daemon().replicateRequest();
   request.setId(on.id);
@@ -343,13 +326,13 @@ Result<ExitStatus> replicate(const Arguments& arguments) {
 }
 
 Result<ExitStatus> remove(const Arguments& arguments) {
-  po::options_description options;
-  options.add_options()("yes,y", "do not ask");
+  Options options;
+  options.flag("yes,y", "do not ask");
   EPOCHFS_TRY(OnId on, on_id({"epochfs relationship delete ID [--yes]",
                               "Ends a relationship, on either host. The data stays where it is."},
-                             options, arguments));
+                             std::move(options), arguments));
   if (!on.client) return ExitStatus::kOk;
-  if (!on.values.count("yes")) {
+  if (!on.given.has("yes")) {
     if (!::isatty(STDIN_FILENO)) {
       return fail("delete relationship " + on.id + ": say --yes where nobody can be asked", 0,
                   ExitStatus::kUsage);

@@ -15,8 +15,6 @@
 namespace epochfs::replicator {
 namespace {
 
-namespace po = boost::program_options;
-
 constexpr uint64_t kMaxTimeoutSeconds = 1'000'000'000;  // of `wait`
 
 bool unhealthy(rpc::Status::Reader s) {
@@ -89,19 +87,19 @@ Result<ExitStatus> status(const Arguments& arguments) {
       "./data), and which abilities of the kernel it uses. Exit status: 3 where one has ended,\n"
       "is disconnected, has failed or cannot reach its target, or where room in the journal\n"
       "is short; 4 where there is none."};
-  po::options_description options;
-  options.add_options()("watch,w", "show it anew every second, until interrupted")(
-      "json", "one JSON object a line")("id", po::value<std::string>()->default_value(""), "");
+  Options options;
+  options.flag("watch,w", "show it anew every second, until interrupted")
+      .flag("json", "one JSON object a line")
+      .optional_argument("id");
   add_control_option(options);
-  EPOCHFS_TRY(auto parsed, parse_command(help, options, {"id"}, arguments));
+  EPOCHFS_TRY(auto parsed, parse_command(help, options, arguments));
   if (parsed.help_shown) return ExitStatus::kOk;
-  const auto& values = parsed.values;
-  EPOCHFS_TRY(auto client, DaemonClient::connect(control_socket(values)));
-  const bool json = values.count("json") > 0;
+  EPOCHFS_TRY(auto client, DaemonClient::connect(control_socket(parsed)));
+  const bool json = parsed.has("json");
   for (;;) {
-    if (values.count("watch") && ::isatty(STDOUT_FILENO) && !json) fmt::print("\033[H\033[2J");
-    EPOCHFS_TRY(auto outcome, show_once(*client, values["id"].as<std::string>(), json));
-    if (!values.count("watch")) return outcome;
+    if (parsed.has("watch") && ::isatty(STDOUT_FILENO) && !json) fmt::print("\033[H\033[2J");
+    EPOCHFS_TRY(auto outcome, show_once(*client, parsed.maybe_text("id").value_or(""), json));
+    if (!parsed.has("watch")) return outcome;
     client->io().provider->getTimer().afterDelay(1 * kj::SECONDS).wait(client->io().waitScope);
   }
 }
@@ -121,34 +119,33 @@ Result<ExitStatus> wait(const Arguments& arguments) {
       "Exit status: 0 it is there, 1 failed, 2 usage, 3 the relationship has ended, 4 there is\n"
       "none of this id, or no more, 6 the daemon of this host cannot be reached, or ended, 7 not\n"
       "authorized, 8 the time is over: the message says in which state the relationship is."};
-  po::options_description options;
-  options.add_options()("epoch", po::value<Number>()->value_name("N"), "this epoch or a later one")(
-      "idle", "all changes made so far")("timeout", po::value<double>()->value_name("SECONDS"),
-                                         "give up after this long, 0.5 for half a second")(
-      "id", po::value<std::string>()->required(), "");
+  Options options;
+  options.number("epoch", "N", "this epoch or a later one")
+      .flag("idle", "all changes made so far")
+      .decimal("timeout", "SECONDS", "give up after this long, 0.5 for half a second")
+      .argument("id");
   add_control_option(options);
-  EPOCHFS_TRY(auto parsed, parse_command(help, options, {"id"}, arguments));
+  EPOCHFS_TRY(auto parsed, parse_command(help, options, arguments));
   if (parsed.help_shown) return ExitStatus::kOk;
-  const auto& values = parsed.values;
-  if (values.count("epoch") && values.count("idle")) {
+  if (parsed.has("epoch") && parsed.has("idle")) {
     return fail("options --epoch and --idle exclude each other", 0, ExitStatus::kUsage);
   }
-  const double timeout = values.count("timeout") ? values["timeout"].as<double>() : 0;
-  if (values.count("timeout") && !(timeout > 0 && timeout <= kMaxTimeoutSeconds)) {
+  const double timeout = parsed.has("timeout") ? parsed.decimal("timeout") : 0;
+  if (parsed.has("timeout") && !(timeout > 0 && timeout <= kMaxTimeoutSeconds)) {
     return fail(fmt::format("--timeout {}: give seconds, more than 0 and at most {}; without "
                             "it there is no limit",
                             timeout, kMaxTimeoutSeconds),
                 0, ExitStatus::kUsage);
   }
-  const uint64_t epoch = values.count("epoch") ? values["epoch"].as<Number>().value : 0;
-  if (values.count("epoch") && epoch == 0) {
+  const uint64_t epoch = parsed.maybe_number("epoch").value_or(0);
+  if (parsed.has("epoch") && epoch == 0) {
     return fail("--epoch 0: epochs are numbered from 1", 0, ExitStatus::kUsage);
   }
-  EPOCHFS_TRY(auto client, DaemonClient::connect(control_socket(values)));
+  EPOCHFS_TRY(auto client, DaemonClient::connect(control_socket(parsed)));
   auto request = client->daemon().waitRequest();
-  request.setId(values["id"].as<std::string>());
+  request.setId(parsed.text("id"));
   request.setEpoch(epoch);
-  request.setIdle(values.count("idle") > 0);
+  request.setIdle(parsed.has("idle"));
   request.setTimeoutMs(uint64_t(std::ceil(timeout * 1000)));  // 0 is no limit
   EPOCHFS_TRY(auto reply, client->call(request.send()));
   EPOCHFS_DO(read_failure(reply.getFailure()));

@@ -21,8 +21,6 @@
 namespace epochfs::replicator {
 namespace {
 
-namespace po = boost::program_options;
-
 const CommandHelp kHelp = {
     "epochfs serve [--state PATH] [--listen ADDRESS:PORT] [--control SOCKET] [--console off]",
     "Runs the daemon of this host: replicates from mounted directories, and takes replicas\n"
@@ -34,12 +32,12 @@ struct Settings {
   ListenAddress listen;
 };
 
-Result<Settings> settings_of(const po::variables_map& values) {
+Result<Settings> settings_of(const Parsed& given) {
   Settings s;
-  s.state = values["state"].as<std::string>();
-  s.control = control_socket(values);
-  EPOCHFS_TRY(s.listen, parse_listen_address(values["listen"].as<std::string>(), kDefaultPort));
-  if (auto console = values["console"].as<std::string>(); console != "off") {
+  s.state = given.text("state");
+  s.control = control_socket(given);
+  EPOCHFS_TRY(s.listen, parse_listen_address(given.text("listen"), kDefaultPort));
+  if (auto console = given.text("console"); console != "off") {
     return fail("option --console: the web page is not part of this version; write off", 0,
                 ExitStatus::kUsage);
   }
@@ -176,22 +174,16 @@ Result<void> serve(const Settings& settings) {
 }  // namespace
 
 int serve_command(const Arguments& arguments) {
-  po::options_description options;
-  options.add_options()(
-      "state",
-      po::value<std::string>()->default_value(journal::kDefaultStateDir)->value_name("PATH"),
-      "where relationships are kept")("listen",
-                                      po::value<std::string>()
-                                          ->default_value(fmt::format("127.0.0.1:{}", kDefaultPort))
-                                          ->value_name("ADDRESS:PORT"),
-                                      "where sources reach this host")(
-      "console", po::value<std::string>()->default_value("off")->value_name("ADDRESS:PORT|off"),
-      "the web page");
+  Options options;
+  options.text("state", "PATH", "where relationships are kept", journal::kDefaultStateDir)
+      .text("listen", "ADDRESS:PORT", "where sources reach this host",
+            fmt::format("127.0.0.1:{}", kDefaultPort))
+      .text("console", "ADDRESS:PORT|off", "the web page", "off");
   add_control_option(options);
-  auto parsed = parse_command(kHelp, options, {}, arguments);
+  auto parsed = parse_command(kHelp, options, arguments);
   if (!parsed) return report(parsed.error());
   if (parsed->help_shown) return 0;
-  auto settings = settings_of(parsed->values);
+  auto settings = settings_of(*parsed);
   if (!settings) return report(settings.error());
   auto outcome = serve(*settings);
   return outcome ? 0 : report(outcome.error());

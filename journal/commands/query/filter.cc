@@ -11,8 +11,6 @@
 namespace epochfs::journal {
 namespace {
 
-namespace po = boost::program_options;
-
 tl::unexpected<Error> usage(std::string what) {
   return fail(std::move(what), 0, ExitStatus::kUsage);
 }
@@ -39,10 +37,9 @@ std::string type_names() {
 }
 
 // The comma-separated numbers of a repeatable option.
-Result<std::vector<uint32_t>> ids(const po::variables_map& values, const char* option) {
+Result<std::vector<uint32_t>> ids(const Parsed& given, const char* option) {
   std::vector<uint32_t> out;
-  if (!values.count(option)) return out;
-  for (const std::string& text : values[option].as<std::vector<std::string>>()) {
+  for (const std::string& text : given.texts(option)) {
     for (const std::string& part : split(text)) {
       auto n = number(part);
       if (!n || *n > UINT32_MAX) {
@@ -102,19 +99,17 @@ Result<TypeSet> parse_types(const std::string& text) {
   return wanted & ~unwanted;
 }
 
-void RecordFilter::add_options(po::options_description& options) {
-  auto texts = [](const char* name) {
-    return po::value<std::vector<std::string>>()->composing()->value_name(name);
-  };
-  auto text = [](const char* name) { return po::value<std::string>()->value_name(name); };
-  options.add_options()("since", text("TIME"),
-                        "not older: 2026-11-23, 2026-11-23T14:05:00Z, @1795442700, 10m, 2h, 3d")(
-      "until", text("TIME"), "not newer")("epoch", text("A..B"),
-                                          "of these epochs; also A.., ..B and A")(
-      "type", text("LIST"), "these operations: create,write; or all but these: '!write'")(
-      "path", texts("GLOB"), "of files whose path matches, with all below; * matches / too")(
-      "uid", texts("UID"), "by these users")("pid", texts("PID"), "by these processes")(
-      "file", texts("INODE"), "of these files; also INODE:BIRTH, in nanoseconds");
+void RecordFilter::add_options(Options& options) {
+  options
+      .text("since", "TIME",
+            "not older: 2026-11-23, 2026-11-23T14:05:00Z, @1795442700, 10m, 2h, 3d")
+      .text("until", "TIME", "not newer")
+      .text("epoch", "A..B", "of these epochs; also A.., ..B and A")
+      .text("type", "LIST", "these operations: create,write; or all but these: '!write'")
+      .texts("path", "GLOB", "of files whose path matches, with all below; * matches / too")
+      .texts("uid", "UID", "by these users")
+      .texts("pid", "PID", "by these processes")
+      .texts("file", "INODE", "of these files; also INODE:BIRTH, in nanoseconds");
 }
 
 Result<RecordFilter::File> RecordFilter::parse_file(const std::string& text) {
@@ -128,36 +123,31 @@ Result<RecordFilter::File> RecordFilter::parse_file(const std::string& text) {
   return File{*inode, birth};
 }
 
-Result<RecordFilter> RecordFilter::parse(const po::variables_map& values,
-                                         const std::vector<std::string>& roots, uint64_t now_ns) {
+Result<RecordFilter> RecordFilter::parse(const Parsed& given, const std::vector<std::string>& roots,
+                                         uint64_t now_ns) {
   RecordFilter f;
-  auto given = [&](const char* name) { return values.count(name) > 0; };
-  auto text = [&](const char* name) { return values[name].as<std::string>(); };
-  if (given("since")) {
-    EPOCHFS_TRY(f.since_ns_, parse_time("--since", text("since"), now_ns));
+  if (given.has("since")) {
+    EPOCHFS_TRY(f.since_ns_, parse_time("--since", given.text("since"), now_ns));
   }
-  if (given("until")) {
-    EPOCHFS_TRY(f.until_ns_, parse_time("--until", text("until"), now_ns));
+  if (given.has("until")) {
+    EPOCHFS_TRY(f.until_ns_, parse_time("--until", given.text("until"), now_ns));
   }
   if (f.since_ns_ > f.until_ns_) {
     return usage("options --since and --until: the first is the later one; exchange them");
   }
-  if (given("epoch")) {
-    EPOCHFS_TRY(f.epochs_, parse_epochs(text("epoch")));
+  if (given.has("epoch")) {
+    EPOCHFS_TRY(f.epochs_, parse_epochs(given.text("epoch")));
   }
-  if (given("type")) {
-    EPOCHFS_TRY(f.types_, parse_types(text("type")));
+  if (given.has("type")) {
+    EPOCHFS_TRY(f.types_, parse_types(given.text("type")));
   }
-  EPOCHFS_TRY(f.uids_, ids(values, "uid"));
-  EPOCHFS_TRY(f.pids_, ids(values, "pid"));
-  if (given("file")) {
-    for (const std::string& file : values["file"].as<std::vector<std::string>>()) {
-      EPOCHFS_TRY(File parsed, parse_file(file));
-      f.files_.push_back(parsed);
-    }
+  EPOCHFS_TRY(f.uids_, ids(given, "uid"));
+  EPOCHFS_TRY(f.pids_, ids(given, "pid"));
+  for (const std::string& file : given.texts("file")) {
+    EPOCHFS_TRY(File parsed, parse_file(file));
+    f.files_.push_back(parsed);
   }
-  if (!given("path")) return f;
-  for (std::string glob : values["path"].as<std::vector<std::string>>()) {
+  for (std::string glob : given.texts("path")) {
     if (glob.empty()) return usage("option --path: it is empty; write a glob such as 'logs/*'");
     for (const std::string& root : roots) {
       if (glob == root || glob.starts_with(root + "/")) {

@@ -27,10 +27,10 @@ Result<TypeSet> parse_types(const std::string& text);
 
 class RecordFilter {
  public:
-  static void add_options(boost::program_options::options_description& options);
+  static void add_options(Options& options);
   // roots: absolute paths that a glob may begin with, instead of being relative.
-  static Result<RecordFilter> parse(const boost::program_options::variables_map& values,
-                                    const std::vector<std::string>& roots, uint64_t now_ns);
+  static Result<RecordFilter> parse(const Parsed& given, const std::vector<std::string>& roots,
+                                    uint64_t now_ns);
 
   // Where such records can be.
   LogBounds bounds() const { return {since_ns_, until_ns_, epochs_.first, epochs_.last}; }

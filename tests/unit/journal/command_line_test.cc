@@ -8,16 +8,14 @@ namespace epochfs::journal {
 namespace {
 
 using namespace epochfs::testing;
-namespace po = boost::program_options;
 
 const CommandHelp kHelp = {"epochfs cut DIR [--json]", "Cuts."};
 
 Result<Parsed> parse(const Arguments& arguments, bool last_takes_all = false) {
-  po::options_description options;
-  options.add_options()("json", "one object a line")(
-      "interval", po::value<Number>()->value_name("MS"), "how often")(
-      "dir", po::value<std::vector<std::string>>()->required(), "");
-  return parse_command(kHelp, options, {"dir"}, arguments, last_takes_all);
+  Options options;
+  options.flag("json", "one object a line").number("interval", "MS", "how often");
+  last_takes_all ? options.arguments("dir") : options.argument("dir");
+  return parse_command(kHelp, options, arguments);
 }
 
 std::string usage_error(const Arguments& arguments) {
@@ -29,21 +27,19 @@ std::string usage_error(const Arguments& arguments) {
 
 TEST(CommandLine, OptionsAndBareArgumentsAreRead) {
   auto parsed = must(parse({"--json", "/srv", "--interval", "5"}));
-  EXPECT_TRUE(parsed.values.count("json"));
-  EXPECT_EQ(parsed.values["interval"].as<Number>().value, 5u);
-  EXPECT_EQ(parsed.values["dir"].as<std::vector<std::string>>(), std::vector<std::string>{"/srv"});
+  EXPECT_TRUE(parsed.has("json"));
+  EXPECT_EQ(parsed.number("interval"), 5u);
+  EXPECT_EQ(parsed.text("dir"), "/srv");
   EXPECT_FALSE(parsed.help_shown);
 }
 
 TEST(CommandLine, EverythingBehindTwoDashesIsBare) {
   auto parsed = must(parse({"--", "--json"}));
-  EXPECT_EQ(parsed.values["dir"].as<std::vector<std::string>>(),
-            std::vector<std::string>{"--json"});
+  EXPECT_EQ(parsed.text("dir"), "--json");
 }
 
 TEST(CommandLine, LastBareArgumentTakesAllWhenAsked) {
-  EXPECT_EQ(must(parse({"a", "b", "c"}, true)).values["dir"].as<std::vector<std::string>>().size(),
-            3u);
+  EXPECT_EQ(must(parse({"a", "b", "c"}, true)).texts("dir").size(), 3u);
 }
 
 TEST(CommandLine, ErrorsNameWhatIsWrongAndTheUsage) {
@@ -67,7 +63,7 @@ TEST(CommandLine, ErrorsNameWhatIsWrongAndTheUsage) {
 
 TEST(CommandLine, AnErrorIsOneLineWhereTheUsageIsNot) {
   const CommandHelp help = {"epochfs cut DIR\n       [--json]", "Cuts."};
-  auto parsed = parse_command(help, {}, {}, {"--unknown"});
+  auto parsed = parse_command(help, Options(), {"--unknown"});
   ASSERT_FALSE(parsed);
   EXPECT_TRUE(parsed.error().message().ends_with("usage: epochfs cut DIR [--json]"))
       << parsed.error().message();

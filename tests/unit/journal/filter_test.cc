@@ -9,10 +9,10 @@ constexpr uint64_t kNow = 1'795'442'700'000'000'000;
 
 Result<journal::RecordFilter> parse(const Arguments& arguments,
                                     const std::vector<std::string>& roots = {"/srv/data"}) {
-  boost::program_options::options_description options;
+  Options options;
   journal::RecordFilter::add_options(options);
-  EPOCHFS_TRY(auto parsed, parse_command({"epochfs journal list", ""}, options, {}, arguments));
-  return journal::RecordFilter::parse(parsed.values, roots, kNow);
+  EPOCHFS_TRY(auto parsed, parse_command({"epochfs journal list", ""}, options, arguments));
+  return journal::RecordFilter::parse(parsed, roots, kNow);
 }
 
 journal::RecordHead head(journal::RecordType type = journal::RecordType::kWrite) {
