@@ -13,6 +13,8 @@
 #include <string>
 #include <string_view>
 
+#include "journal/base/format.h"
+
 namespace epochfs {
 
 // Position of a record in the journal, in bytes from the journal's beginning.
@@ -39,7 +41,7 @@ struct FileId {
 // What open_by_handle_at(2) takes: opaque bytes of the backing file system that
 // open a file wherever it has been moved to. An empty handle opens nothing.
 struct FileHandle {
-  static constexpr size_t kMaxBytes = 64;  // ext4 8, XFS 12, btrfs 20 to 40
+  static constexpr size_t kMaxBytes = journal::kMaxHandleBytes;
 
   int32_t type = 0;
   uint8_t size = 0;
@@ -81,7 +83,7 @@ struct Uuid {
   static Uuid random();
 };
 
-constexpr size_t kMaxNameBytes = 255;  // NAME_MAX, for file names and for xattr names
+using journal::kMaxNameBytes;
 
 }  // namespace epochfs
 

@@ -53,9 +53,6 @@ static_assert(sizeof(FileChange) == 64, "there are as many as files that changed
 void append(FileChange& older, const FileChange& newer);
 void append(NameChange& older, const NameChange& newer);
 
-// Ranges that are kept of one file; more of them are made coarser (ByteRanges::limit_to).
-constexpr size_t kMaxRangesOfFile = 1 << 21;
-
 struct ChangeSet {
   // Everything counts as changed, because records are missing (kGap).
   bool gap = false;

@@ -7,13 +7,12 @@
 #include <cstdio>
 #include <cstring>
 
+#include "journal/base/format.h"
 #include "journal/volume/volume.h"
 
 namespace epochfs::journal {
 namespace {
 
-constexpr char kMagic[8] = {'E', 'P', 'O', 'C', 'H', 'C', 'K', 'P'};
-constexpr size_t kFilesPerIndexEntry = 32;
 constexpr size_t kBufferBytes = 1 << 20;
 constexpr uint32_t kGap = 1;                                            // of the header
 constexpr uint32_t kFresh = 1, kWhole = 2, kTouched = 4, kSubtree = 8;  // of a file
@@ -33,7 +32,7 @@ struct Header {
   uint64_t body_checksum;  // of everything behind the header
   uint64_t checksum;       // of the header before it
 };
-static_assert(sizeof(Header) == 128);
+static_assert(sizeof(Header) == kCheckpointHeaderBytes);
 
 struct FileEntry {
   uint32_t bytes;  // of the whole entry
@@ -46,7 +45,7 @@ struct FileEntry {
   uint32_t handle_bytes;
   uint32_t zero;
 };
-static_assert(sizeof(FileEntry) == 56);
+static_assert(sizeof(FileEntry) == kCheckpointFileEntryBytes);
 
 struct NameEntry {
   uint32_t bytes;  // of the whole entry
@@ -56,7 +55,7 @@ struct NameEntry {
   uint64_t before_inode, before_birth_ns;
   uint64_t after_inode, after_birth_ns;
 };
-static_assert(sizeof(NameEntry) == 56);
+static_assert(sizeof(NameEntry) == kCheckpointNameEntryBytes);
 
 struct IndexEntry {
   uint64_t inode, birth_ns;
@@ -175,7 +174,7 @@ Result<void> Checkpoint::take_in(const std::string& name) {
   };
   if (bytes_.size() < sizeof(Header)) return damaged("too short");
   const Header h = load<Header>(bytes_);
-  if (std::memcmp(h.magic, kMagic, sizeof kMagic) != 0) return damaged("not a checkpoint");
+  if (!has_magic(h.magic, kCheckpointMagic)) return damaged("not a checkpoint");
   if (h.version > kStateFormatVersion) {
     return fail(fmt::format("read checkpoint {}: newer format version {}; use a newer epochfs",
                             name, h.version));
@@ -401,7 +400,7 @@ Result<void> CheckpointWriter::finish() {
   flush();
   EPOCHFS_DO(written_);
   Header h{};
-  std::memcpy(h.magic, kMagic, sizeof kMagic);
+  set_magic(h.magic, kCheckpointMagic);
   h.version = kStateFormatVersion;
   h.flags = info_.gap ? kGap : 0;
   std::memcpy(h.lineage, info_.lineage.bytes.data(), sizeof h.lineage);

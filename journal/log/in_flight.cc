@@ -12,12 +12,6 @@
 namespace epochfs::journal {
 namespace {
 
-constexpr char kMagic[8] = {'E', 'P', 'O', 'C', 'H', 'I', 'N', 'F'};
-constexpr uint32_t kVersion = 1;
-constexpr size_t kHeaderBytes = 4096;
-constexpr size_t kFileBytes = kInFlightFileBytes;
-static_assert(in_flight_slot_offset(0) == kHeaderBytes);
-
 // The first page.
 struct InFlightLayout {
   char magic[8];
@@ -43,13 +37,13 @@ Result<std::string> boot_id() {
 }
 
 Result<void> check_layout(const InFlightLayout& h) {
-  if (std::memcmp(h.magic, kMagic, sizeof kMagic) != 0) {
+  if (!has_magic(h.magic, kInFlightMagic)) {
     return fail("read in-flight slots: not such a file", 0, ExitStatus::kCorrupt);
   }
   if (h.version == 0) {
     return fail("read in-flight slots: no format version", 0, ExitStatus::kCorrupt);
   }
-  if (h.version > kVersion) {
+  if (h.version > kInFlightFormatVersion) {
     return fail("read in-flight slots: newer format version; use a newer epochfs");
   }
   return {};
@@ -88,12 +82,12 @@ Result<std::unique_ptr<InFlight>> InFlight::open(Storage& storage, int volume_di
   if (self->fd_ < 0) return fail_errno("open in-flight slots");
   struct stat st;
   if (::fstat(self->fd_, &st) != 0) return fail_errno("stat in-flight slots");
-  EPOCHFS_DO(storage.allocate("in-flight", self->fd_, kFileBytes, "in-flight slots"));
-  void* map = ::mmap(nullptr, kFileBytes, PROT_READ | PROT_WRITE, MAP_SHARED, self->fd_, 0);
+  EPOCHFS_DO(storage.allocate("in-flight", self->fd_, kInFlightFileBytes, "in-flight slots"));
+  void* map = ::mmap(nullptr, kInFlightFileBytes, PROT_READ | PROT_WRITE, MAP_SHARED, self->fd_, 0);
   if (map == MAP_FAILED) return fail_errno("map in-flight slots");
   self->map_ = static_cast<std::byte*>(map);
   for (size_t i = 0; i < kInFlightSlots; ++i) {
-    self->slots_[i].base_ = self->map_ + kHeaderBytes + i * kInFlightSlotBytes;
+    self->slots_[i].base_ = self->map_ + in_flight_slot_offset(i);
   }
   Header* h = self->header();
   static constexpr char zero[8] = {};
@@ -101,7 +95,7 @@ Result<std::unique_ptr<InFlight>> InFlight::open(Storage& storage, int volume_di
   EPOCHFS_DO(check_layout(*h));
   found.existed = true;
   // Its size was durable before the magic was: slots have been cut off since.
-  found.damaged = uint64_t(st.st_size) < kFileBytes;
+  found.damaged = uint64_t(st.st_size) < kInFlightFileBytes;
   found.records_lost = h->records_lost != 0;
   EPOCHFS_TRY(std::string boot, boot_id());
   found.same_boot = std::memcmp(h->boot_id, boot.data(), sizeof h->boot_id) == 0;
@@ -126,7 +120,7 @@ Result<std::unique_ptr<InFlight>> InFlight::open(Storage& storage, int volume_di
 }
 
 InFlight::~InFlight() {
-  if (map_) ::munmap(map_, kFileBytes);
+  if (map_) ::munmap(map_, kInFlightFileBytes);
   if (fd_ >= 0) ::close(fd_);
 }
 
@@ -134,11 +128,11 @@ Result<void> InFlight::start(bool records_lost) {
   EPOCHFS_TRY(std::string boot, boot_id());
   for (auto& slot : slots_) slot.clear();
   Header* h = header();
-  h->version = kVersion;
+  h->version = kInFlightFormatVersion;
   h->clean = 0;
   h->records_lost = records_lost;
   std::memcpy(h->boot_id, boot.data(), sizeof h->boot_id);
-  std::memcpy(h->magic, kMagic, sizeof kMagic);
+  set_magic(h->magic, kInFlightMagic);
   // Durable before the first mutation: after power loss "clean" must not be read.
   return storage_->sync_data("in-flight-start", fd_, "in-flight slots");
 }
@@ -209,7 +203,7 @@ Result<InFlightSeen> look_at_in_flight(int volume_dir) {
   if (::fstat(fd.get(), &st) != 0) return fail_errno("stat in-flight slots");
   seen.exists = true;
   seen.file_bytes = uint64_t(st.st_size);
-  std::vector<std::byte> bytes(kFileBytes);
+  std::vector<std::byte> bytes(kInFlightFileBytes);
   EPOCHFS_TRY([[maybe_unused]] size_t size,
               pread_full(fd.get(), bytes.data(), bytes.size(), 0, "in-flight slots"));
   const InFlightLayout& h = *reinterpret_cast<const InFlightLayout*>(bytes.data());

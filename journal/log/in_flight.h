@@ -15,14 +15,11 @@
 #include <string>
 #include <vector>
 
+#include "journal/base/format.h"
 #include "journal/base/storage.h"
 #include "journal/log/record.h"
 
 namespace epochfs::journal {
-
-constexpr size_t kInFlightSlots = 512;
-constexpr size_t kInFlightSlotBytes = 2304;  // room for kMaxIntents records of any size
-constexpr size_t kMaxIntents = 2;            // records that one mutation can leave
 
 class InFlight {
  public:
@@ -97,8 +94,10 @@ struct InFlightSeen {
   std::vector<size_t> filled;   // slots
   std::vector<size_t> damaged;  // of those, the ones that hold no valid intent
 };
-constexpr uint64_t kInFlightFileBytes = 4096 + kInFlightSlots * kInFlightSlotBytes;
-constexpr uint64_t in_flight_slot_offset(size_t slot) { return 4096 + slot * kInFlightSlotBytes; }
+constexpr uint64_t in_flight_slot_offset(size_t slot) {
+  return kInFlightHeaderBytes + slot * kInFlightSlotBytes;
+}
+constexpr uint64_t kInFlightFileBytes = in_flight_slot_offset(kInFlightSlots);
 // Errors: not such a file (kCorrupt), a newer version.
 Result<InFlightSeen> look_at_in_flight(int volume_dir);
 

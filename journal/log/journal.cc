@@ -16,13 +16,6 @@ namespace epochfs::journal {
 namespace {
 
 constexpr uint64_t kRetryAfterNs = 1'000'000'000;  // no room: how soon to look again
-// What writers that were stopped at once can leave behind the last whole record.
-constexpr uint64_t kMaxTornBytes = kInFlightSlots * kMaxRecordBytes;
-// A writer that was stopped leaves a hole, and one more at the end of a segment
-// when it had just moved on to the next.
-constexpr size_t kMaxHolesOfOneWriter = 2;
-// More epochs than this between two records: that is no loss of seals.
-constexpr uint64_t kMaxLostSeals = 1 << 24;
 
 // Whether bytes of the record's file may be others since.
 bool changes_data(const Record& r) {

@@ -180,7 +180,6 @@ class Journal {
   // those before the seal. Entries are set with prepare_mutex_ held and cleared
   // with sync_mutex_ held, too. An entry's index comes last when it is set and
   // first when it is cleared: whoever does not find his own must not look further.
-  static constexpr size_t kMappedSegments = 1024;
   static constexpr uint64_t kNoSegment = UINT64_MAX;
   struct Mapped {
     std::atomic<uint64_t> index{kNoSegment};

@@ -18,7 +18,7 @@ namespace epochfs::journal {
 
 // How far behind the last whole record another one can stand: what all writers together
 // can have in flight.
-constexpr size_t kTailReach = 512 << 10;
+constexpr size_t kTailReach = kMaxTornBytes;
 
 // A record in place. Valid as long as the view.
 struct RecordView {

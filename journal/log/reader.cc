@@ -16,8 +16,6 @@
 namespace epochfs::journal {
 namespace {
 
-constexpr char kMagic[8] = {'E', 'P', 'O', 'C', 'H', 'S', 'E', 'G'};
-
 struct Header {
   char magic[8];
   uint32_t version;
@@ -82,9 +80,8 @@ Result<std::map<uint64_t, std::string>> list_segments(int volume_dir) {
   while (dirent* entry = ::readdir(dir.get())) {
     uint64_t index;
     int length = 0;
-    if (std::sscanf(entry->d_name, "%16lx.seg%n", &index, &length) == 1 &&
-        segment_name(index) == entry->d_name) {
-      out[index] = entry->d_name;
+    if (std::sscanf(name, "%16lx.seg%n", &index, &length) == 1 && segment_name(index) == name) {
+      out[index] = name;
     }
   }
   return out;
@@ -99,7 +96,7 @@ Result<void> check_segment_number(uint64_t index, uint64_t segment_bytes, const 
 void write_segment_header(std::span<std::byte> out, const Uuid& lineage, uint64_t index,
                           uint64_t segment_bytes) {
   Header h{};
-  std::memcpy(h.magic, kMagic, sizeof kMagic);
+  set_magic(h.magic, kSegmentMagic);
   h.version = kStateFormatVersion;
   std::memcpy(h.lineage, lineage.bytes.data(), sizeof h.lineage);
   h.index = index;
@@ -122,7 +119,7 @@ Result<void> check_segment_header(std::span<const std::byte> in, const Uuid& lin
   Header h;
   if (in.size() < sizeof h) return damaged("too short");
   std::memcpy(&h, in.data(), sizeof h);
-  if (std::memcmp(h.magic, kMagic, sizeof kMagic) != 0) return damaged("not a segment");
+  if (!has_magic(h.magic, kSegmentMagic)) return damaged("not a segment");
   if (h.version == 0) return damaged("no format version");
   if (h.version > kStateFormatVersion) {
     return fail(fmt::format("read segment {}: newer format version {}; use a newer epochfs", file,

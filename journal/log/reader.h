@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "journal/base/format.h"
 #include "journal/log/record.h"
 #include "journal/volume/volume.h"
 
@@ -48,18 +49,11 @@ class JournalReader {
 Result<std::map<uint64_t, std::string>> list_segments(int volume_dir);
 std::string segment_name(uint64_t index);
 
-// Every log ends before this position, so that neither a position nor the offset of a file
-// ever wraps.
-constexpr uint64_t kPositionLimit = uint64_t{1} << 63;
-// Refuses a segment that would reach beyond it (kCorrupt). Whoever computes with the number
-// of a segment file asks first.
+// Refuses a segment that would reach beyond kPositionLimit (kCorrupt). Whoever computes with the
+// number of a segment file asks first.
 Result<void> check_segment_number(uint64_t index, uint64_t segment_bytes, const std::string& file);
 
 // Segment header, at the beginning of every segment file. Layout in FORMAT.md.
-constexpr size_t kSegmentHeaderBytes = 64;
-constexpr uint64_t kDefaultSegmentBytes = 64 << 20;
-constexpr uint64_t kMinSegmentBytes = 64 << 10;
-constexpr uint64_t kMaxSegmentBytes = 1 << 30;
 // out is aligned to eight bytes.
 void write_segment_header(std::span<std::byte> out, const Uuid& lineage, uint64_t index,
                           uint64_t segment_bytes);

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "journal/base/format.h"
 #include "journal/base/result.h"
 #include "journal/base/types.h"
 
@@ -65,10 +66,6 @@ struct Record {
 
   bool operator==(const Record&) const = default;
 };
-
-constexpr size_t kRecordAlignment = 8;
-constexpr size_t kMaxRecordBytes = 1024;
-constexpr size_t kRecordHeaderBytes = 72;
 
 // Bytes that encode() will write: a multiple of kRecordAlignment.
 size_t encoded_size(const Record& record);

@@ -5,12 +5,11 @@
 
 #include <cstring>
 
+#include "journal/base/format.h"
 #include "journal/base/unix.h"
 
 namespace epochfs::journal {
 namespace {
-
-constexpr char kMagic[8] = {'E', 'P', 'O', 'C', 'H', 'S', 'E', 'T'};
 
 struct Mark {
   char magic[8];
@@ -23,7 +22,7 @@ uint64_t checksum_of(const Mark& mark) { return XXH3_64bits(&mark, offsetof(Mark
 
 std::string encoded(Lsn up_to) {
   Mark mark{};
-  std::memcpy(mark.magic, kMagic, sizeof kMagic);
+  set_magic(mark.magic, kSettledMagic);
   mark.position = value(up_to);
   mark.checksum = checksum_of(mark);
   return std::string(reinterpret_cast<const char*>(&mark), sizeof mark);
@@ -42,7 +41,7 @@ Result<std::optional<Lsn>> read_settled(int volume_dir) {
   if (!bytes || bytes->size() != kSettledBytes) return none;
   Mark mark;
   std::memcpy(&mark, bytes->data(), sizeof mark);
-  if (std::memcmp(mark.magic, kMagic, sizeof kMagic) != 0) return none;
+  if (!has_magic(mark.magic, kSettledMagic)) return none;
   if (mark.checksum != checksum_of(mark)) return none;
   return std::optional(Lsn{mark.position});
 }

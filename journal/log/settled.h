@@ -14,7 +14,6 @@
 namespace epochfs::journal {
 
 constexpr const char* kSettledFile = "settled";
-constexpr size_t kSettledBytes = 24;
 
 // nullopt: there is none, or it is damaged.
 Result<std::optional<Lsn>> read_settled(int volume_dir);

@@ -13,10 +13,6 @@
 namespace epochfs::journal {
 namespace {
 
-constexpr char kMagic[8] = {'E', 'P', 'O', 'C', 'H', 'P', 'R', 'E'};
-constexpr uint32_t kVersion = 2;  // 1: without clones
-constexpr size_t kHeaderBytes = 4096;
-
 // The first page of a log, shared by both sides.
 struct SharedHeader {
   char magic[8];
@@ -37,6 +33,7 @@ struct EntryHeader {
   uint64_t offset, length;
   uint64_t checksum;  // of the payload, seeded with the offset
 };
+static_assert(sizeof(EntryHeader) == kPreImageEntryHeaderBytes);
 
 constexpr uint64_t aligned(uint64_t n) { return (n + 7) & ~uint64_t{7}; }
 constexpr uint64_t next_block(uint64_t n) {
@@ -44,7 +41,7 @@ constexpr uint64_t next_block(uint64_t n) {
 }
 
 Result<void*> map_header(int fd, int protection) {
-  void* map = ::mmap(nullptr, kHeaderBytes, protection, MAP_SHARED, fd, 0);
+  void* map = ::mmap(nullptr, kPreImageHeaderBytes, protection, MAP_SHARED, fd, 0);
   if (map == MAP_FAILED) return fail_errno("map pre-image log");
   return map;
 }
@@ -60,14 +57,14 @@ Result<std::unique_ptr<PreImageWriter>> PreImageWriter::create(int dir, const st
   if (!self->fd_) return fail_errno("create pre-image log " + name);
   // Whoever uses it has it open; nothing is left behind after a crash.
   if (::unlinkat(dir, name.c_str(), 0) != 0) return fail_errno("unlink pre-image log " + name);
-  if (int code = ::posix_fallocate(self->fd_.get(), 0, kHeaderBytes)) {
+  if (int code = ::posix_fallocate(self->fd_.get(), 0, kPreImageHeaderBytes)) {
     return fail("allocate pre-image log " + name, code);
   }
   EPOCHFS_TRY(void* map, map_header(self->fd_.get(), PROT_READ | PROT_WRITE));
   self->header_ = static_cast<Header*>(map);
-  std::memcpy(self->header_->magic, kMagic, sizeof kMagic);
-  self->header_->version = kVersion;
-  self->end_ = kHeaderBytes;
+  set_magic(self->header_->magic, kPreImageMagic);
+  self->header_->version = kPreImageFormatVersion;
+  self->end_ = kPreImageHeaderBytes;
   self->header_->tail.store(self->end_, std::memory_order_release);
   return self;
 }
@@ -76,7 +73,7 @@ PreImageWriter::~PreImageWriter() {
   if (!header_) return;
   // A reader that outlives it can rely on nothing that is read from here on.
   header_->given_up.store(1, std::memory_order_release);
-  ::munmap(header_, kHeaderBytes);
+  ::munmap(header_, kPreImageHeaderBytes);
 }
 
 void PreImageWriter::append(uint32_t kind, const FileId& file, uint64_t offset, uint64_t length,
@@ -149,7 +146,7 @@ void PreImageWriter::give_up_locked() {
   header_->given_up.store(1, std::memory_order_release);
   // The first page is mapped, and stays. A reader that is in the middle of the rest finds
   // the file too short, and that it was given up.
-  (void)::ftruncate(fd_.get(), kHeaderBytes);
+  (void)::ftruncate(fd_.get(), kPreImageHeaderBytes);
 }
 
 bool PreImageWriter::given_up() const {
@@ -157,7 +154,7 @@ bool PreImageWriter::given_up() const {
 }
 
 uint64_t PreImageWriter::bytes() const {
-  return header_->tail.load(std::memory_order_relaxed) - kHeaderBytes;
+  return header_->tail.load(std::memory_order_relaxed) - kPreImageHeaderBytes;
 }
 
 Result<std::unique_ptr<PreImageReader>> PreImageReader::open(UniqueFd fd) {
@@ -165,16 +162,16 @@ Result<std::unique_ptr<PreImageReader>> PreImageReader::open(UniqueFd fd) {
   EPOCHFS_TRY(void* map, map_header(fd.get(), PROT_READ));
   self->header_ = static_cast<Header*>(map);
   self->fd_ = std::move(fd);
-  self->consumed_ = kHeaderBytes;
-  if (std::memcmp(self->header_->magic, kMagic, sizeof kMagic) != 0 ||
-      self->header_->version > kVersion) {
+  self->consumed_ = kPreImageHeaderBytes;
+  if (!has_magic(self->header_->magic, kPreImageMagic) ||
+      self->header_->version > kPreImageFormatVersion) {
     return fail("read pre-image log: unknown format", 0, ExitStatus::kCorrupt);
   }
   return self;
 }
 
 PreImageReader::~PreImageReader() {
-  if (header_) ::munmap(header_, kHeaderBytes);
+  if (header_) ::munmap(header_, kPreImageHeaderBytes);
 }
 
 bool PreImageReader::given_up() const {

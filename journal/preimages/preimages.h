@@ -16,14 +16,11 @@
 #include <string>
 #include <unordered_map>
 
+#include "journal/base/format.h"
 #include "journal/base/unix.h"
 #include "journal/changes/byte_ranges.h"
 
 namespace epochfs::journal {
-
-constexpr size_t kMaxAttributesBytes = 1 << 20;  // an encoded Attributes message
-constexpr size_t kMaxPreImageBytes = 1 << 20;    // one extent entry; longer ones are split
-constexpr uint64_t kCloneAlignment = 4096;       // XFS and btrfs have blocks of that
 
 // Threads: all methods from any thread; appends are serialized inside.
 class PreImageWriter {

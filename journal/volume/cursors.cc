@@ -24,7 +24,7 @@ Result<UniqueFd> open_cursors(int volume_dir) {
 
 // A relationship's id, and nothing that could be a path or a temporary file.
 bool is_id(std::string_view name) {
-  return !name.empty() && name.size() <= 64 &&
+  return !name.empty() && name.size() <= kMaxRelationshipIdBytes &&
          name.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 

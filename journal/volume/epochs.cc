@@ -23,12 +23,10 @@ struct Entry {
   uint64_t reserved[2];
   uint64_t checksum;
 };
-static_assert(sizeof(Entry) == 64);
+static_assert(sizeof(Entry) == kEpochEntryBytes);
 
 // Entries are let go of by whole blocks, which then read as zeros.
-constexpr uint64_t kBlockBytes = 4096;
-constexpr uint64_t kEntriesInBlock = kBlockBytes / sizeof(Entry);
-constexpr uint64_t kMaxEntries = INT64_MAX / sizeof(Entry);  // that a file can have
+constexpr uint64_t kEntriesInBlock = kEpochBlockBytes / sizeof(Entry);
 
 uint64_t checksum(const Entry& e) { return XXH3_64bits(&e, offsetof(Entry, checksum)); }
 
@@ -76,11 +74,11 @@ Result<uint64_t> valid_count(int fd) {
 // Of the first entry behind the blocks at the beginning that were let go of.
 Result<uint64_t> first_index(int fd, uint64_t count) {
   uint64_t at = 0;
-  std::array<char, kBlockBytes> block;
+  std::array<char, kEpochBlockBytes> block;
   while (at + kEntriesInBlock < count) {
     const off_t data = ::lseek(fd, off_t(at * sizeof(Entry)), SEEK_DATA);
     if (data < 0) return fail_errno("seek in epoch manifest");
-    at = std::max(at, uint64_t(data) / kBlockBytes * kEntriesInBlock);
+    at = std::max(at, uint64_t(data) / kEpochBlockBytes * kEntriesInBlock);
     EPOCHFS_TRY(size_t size,
                 pread_full(fd, block.data(), block.size(), at * sizeof(Entry), "epoch manifest"));
     const std::string_view bytes(block.data(), size);
@@ -129,7 +127,7 @@ Result<std::optional<SealedEpoch>> read_last_epoch(int volume_dir) {
 }
 
 Result<std::optional<SealedEpoch>> read_epoch_entry(int manifest, EpochId epoch) {
-  if (value(epoch) == 0 || value(epoch) > kMaxEntries) return std::optional<SealedEpoch>();
+  if (value(epoch) == 0 || value(epoch) > kMaxEpochEntries) return std::optional<SealedEpoch>();
   return read_entry(manifest, value(epoch) - 1);
 }
 
@@ -168,7 +166,7 @@ Result<void> EpochManifest::let_go_before(EpochId oldest_needed, uint64_t keep) 
   const uint64_t last = value(std::atomic_ref(last_).load());
   const uint64_t kept_from = last > keep ? last - keep : 0;
   const uint64_t needed_from = std::max<uint64_t>(value(oldest_needed), 1) - 1;
-  const uint64_t end = std::min(kept_from, needed_from) / kEntriesInBlock * kBlockBytes;
+  const uint64_t end = std::min(kept_from, needed_from) / kEntriesInBlock * kEpochBlockBytes;
   if (end <= let_go_) return {};
   const int how = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
   // Not every file system can; then the room is not given back.

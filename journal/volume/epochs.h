@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "journal/base/format.h"
 #include "journal/base/storage.h"
 #include "journal/base/types.h"
 #include "journal/base/unix.h"
@@ -22,9 +23,6 @@ struct SealedEpoch {
 
   bool operator==(const SealedEpoch&) const = default;
 };
-
-// Entries of epochs that nobody needs any more are let go of, but for so many of the newest.
-constexpr uint64_t kKeptEpochs = 1 << 20;
 
 // Reads the manifest, from the first entry that was not let go of. A torn last entry is left
 // out; damage before it is an error of status kCorrupt.

@@ -14,8 +14,6 @@
 namespace epochfs::journal {
 namespace {
 
-constexpr size_t kMaxFileBytes = 20 + 1 + kMaxLabelBytes + 1;  // time, space, text, newline
-
 // The folder; none if no label was ever written.
 Result<UniqueFd> open_labels(int volume_dir) {
   UniqueFd fd(::openat(volume_dir, kLabelsDir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -111,7 +109,7 @@ Result<std::optional<std::string>> read_label(int volume_dir, const SealedEpoch&
   using Label = std::optional<std::string>;
   EPOCHFS_TRY(UniqueFd labels, open_labels(volume_dir));
   if (!labels) return Label();
-  auto bytes = read_file(labels.get(), file_name(epoch.epoch), kMaxFileBytes);
+  auto bytes = read_file(labels.get(), file_name(epoch.epoch), kMaxLabelFileBytes);
   if (!bytes && bytes.error().code == ENOENT) return Label();
   if (!bytes && bytes.error().code != EFBIG) return tl::unexpected(bytes.error());
   const size_t space = bytes ? bytes->find(' ') : std::string::npos;

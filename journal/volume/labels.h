@@ -12,14 +12,12 @@
 #include <string_view>
 #include <vector>
 
+#include "journal/base/format.h"
 #include "journal/base/storage.h"
 #include "journal/base/types.h"
 #include "journal/volume/epochs.h"
 
 namespace epochfs::journal {
-
-constexpr size_t kMaxLabelBytes = 255;
-constexpr size_t kMaxLabels = 10'000;  // the newest ones are kept
 
 // An error of status kUsage says why the text cannot be a label: 1 to kMaxLabelBytes bytes of
 // UTF-8 without control characters can.

@@ -19,7 +19,6 @@
 namespace epochfs::journal {
 namespace {
 
-constexpr char kMagic[8] = {'E', 'P', 'O', 'C', 'H', 'V', 'O', 'L'};
 constexpr const char* kStateFormatFile = "format";
 constexpr const char* kVolumesDir = "volumes";
 
@@ -34,6 +33,8 @@ struct Header {
   uint64_t created_ns;
   uint64_t segment_bytes;
 };
+static_assert(sizeof(Header) == kVolumeHeaderBytes);
+static_assert(kMaxBackingPathBytes == PATH_MAX);
 
 uint64_t checksum(std::string_view bytes) {
   constexpr size_t after = offsetof(Header, checksum) + sizeof(uint64_t);
@@ -42,7 +43,7 @@ uint64_t checksum(std::string_view bytes) {
 
 std::string encode(const VolumeInfo& info) {
   Header h{};
-  std::memcpy(h.magic, kMagic, sizeof kMagic);
+  set_magic(h.magic, kVolumeMagic);
   h.version = kStateFormatVersion;
   h.path_bytes = static_cast<uint32_t>(info.backing_path.size());
   std::memcpy(h.lineage, info.lineage.bytes.data(), sizeof h.lineage);
@@ -65,7 +66,7 @@ Result<VolumeInfo> decode(const std::string& bytes, const std::string& path) {
   Header h;
   if (bytes.size() < sizeof h) return damaged("too short");
   std::memcpy(&h, bytes.data(), sizeof h);
-  if (std::memcmp(h.magic, kMagic, sizeof kMagic) != 0) return damaged("not a journal");
+  if (!has_magic(h.magic, kVolumeMagic)) return damaged("not a journal");
   if (h.version == 0) return damaged("no format version");
   if (h.version > kStateFormatVersion) {
     return fail(
@@ -75,7 +76,8 @@ Result<VolumeInfo> decode(const std::string& bytes, const std::string& path) {
   }
   if (bytes.size() != sizeof h + h.path_bytes) return damaged("wrong length");
   if (h.checksum != checksum(bytes)) return damaged("bad checksum");
-  if (h.segment_bytes < 64 << 10 || h.segment_bytes > 1 << 30 || h.segment_bytes % 4096 != 0) {
+  if (h.segment_bytes < kMinSegmentBytes || h.segment_bytes > kMaxSegmentBytes ||
+      h.segment_bytes % kSegmentGrainBytes != 0) {
     return damaged("segment size out of range");
   }
   VolumeInfo info;
@@ -213,7 +215,8 @@ Result<Volume> Volume::open(const std::string& path) {
   Volume volume;
   volume.path_ = path;
   EPOCHFS_TRY(volume.dir_, open_directory(path));
-  EPOCHFS_TRY(std::string bytes, read_file(volume.dir(), kVolumeFile, sizeof(Header) + PATH_MAX));
+  EPOCHFS_TRY(std::string bytes,
+              read_file(volume.dir(), kVolumeFile, sizeof(Header) + kMaxBackingPathBytes));
   EPOCHFS_TRY(volume.info_, decode(bytes, path));
   return volume;
 }

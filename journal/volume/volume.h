@@ -8,13 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "journal/base/format.h"
 #include "journal/base/storage.h"
 #include "journal/base/types.h"
 #include "journal/base/unix.h"
 
 namespace epochfs::journal {
 
-constexpr uint32_t kStateFormatVersion = 1;
 constexpr const char* kDefaultStateDir = "/var/lib/epochfs";
 
 // What identifies a backing directory beyond its path.

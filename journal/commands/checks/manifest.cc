@@ -2,12 +2,11 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include "journal/base/format.h"
 #include "journal/commands/checks/checks.h"
 
 namespace epochfs::journal {
 namespace {
-
-constexpr uint64_t kEntryBytes = 64;
 
 constexpr const char* kRemakeManifest =
     "unmount, move the file away and mount again: it is made anew from the log; epochs whose "
@@ -20,9 +19,9 @@ struct ManifestCheck {
 
   void wrong(const SealedEpoch& e, std::string problem) const {
     tell({.file = kEpochsFile,
-          .offset = (value(e.epoch) - 1) * kEntryBytes,
+          .offset = (value(e.epoch) - 1) * kEpochEntryBytes,
           .lsn = e.seal,
-          .bytes = kEntryBytes,
+          .bytes = kEpochEntryBytes,
           .problem = std::move(problem),
           .lost = fmt::format("where epoch {} begins or ends", value(e.epoch)),
           .remedy = kRemakeManifest});
@@ -62,9 +61,9 @@ void ManifestCheck::against_log(const SealedEpoch& e) const {
   } else if (!sealed) {
     tell({.severity = Finding::Severity::kNote,
           .file = kEpochsFile,
-          .offset = (value(e.epoch) - 1) * kEntryBytes,
+          .offset = (value(e.epoch) - 1) * kEpochEntryBytes,
           .lsn = e.seal,
-          .bytes = kEntryBytes,
+          .bytes = kEpochEntryBytes,
           .problem = fmt::format("epoch {} has no seal record: there was no room, or it was lost",
                                  value(e.epoch)),
           .lost = "nothing that the gap behind it does not say",
@@ -99,12 +98,12 @@ Result<Checked> check_manifest(const Volume& volume, const LogCheck& log, Left l
   struct stat st;
   if (::fstat(fd.get(), &st) != 0) return fail_errno("stat epoch manifest");
   checked.files = 1;
-  const uint64_t count = uint64_t(st.st_size) / kEntryBytes;
-  if (st.st_size % kEntryBytes && !live) {
+  const uint64_t count = uint64_t(st.st_size) / kEpochEntryBytes;
+  if (st.st_size % kEpochEntryBytes && !live) {
     tell({.severity = Finding::Severity::kNote,
           .file = kEpochsFile,
-          .offset = count * kEntryBytes,
-          .bytes = uint64_t(st.st_size) % kEntryBytes,
+          .offset = count * kEpochEntryBytes,
+          .bytes = uint64_t(st.st_size) % kEpochEntryBytes,
           .problem = "the file ends within an entry: power was lost while it was written",
           .lost = "nothing that the log does not say",
           .remedy = "mount: it is written again"});
@@ -120,8 +119,8 @@ Result<Checked> check_manifest(const Volume& volume, const LogCheck& log, Left l
     } else if (n < count || !live) {
       tell({.severity = n < count ? Finding::Severity::kDamage : Finding::Severity::kNote,
             .file = kEpochsFile,
-            .offset = (n - 1) * kEntryBytes,
-            .bytes = kEntryBytes,
+            .offset = (n - 1) * kEpochEntryBytes,
+            .bytes = kEpochEntryBytes,
             .problem = fmt::format("the entry of epoch {} is damaged", n),
             .lost = n < count ? "where that epoch begins and ends, until the log is asked"
                               : "nothing, if power was lost while it was written",
