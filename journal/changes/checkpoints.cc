@@ -1,12 +1,12 @@
 #include "journal/changes/checkpoints.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <numeric>
 
+#include "journal/base/directory.h"
 #include "journal/changes/fold_epochs.h"
 #include "journal/volume/epochs.h"
 
@@ -23,22 +23,17 @@ struct Name {
 };
 
 Result<UniqueFd> open_folder(const Volume& volume) {
-  UniqueFd fd(::openat(volume.dir(), kCheckpointsDir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd && errno != ENOENT) return fail_errno("open directory checkpoints");
-  return fd;
+  auto folder = open_directory(volume.dir(), kCheckpointsDir);
+  if (!folder && folder.error().code == ENOENT) return UniqueFd();
+  return folder;
 }
 
 // Names of the folder, checkpoints' and others'.
 Result<std::vector<std::string>> list(int dir) {
-  UniqueFd fd(::openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd) return fail_errno("open directory checkpoints");
-  std::unique_ptr<DIR, int (*)(DIR*)> entries(::fdopendir(fd.get()), ::closedir);
-  if (!entries) return fail_errno("read directory checkpoints");
-  fd.release();
   std::vector<std::string> out;
-  while (dirent* entry = ::readdir(entries.get())) {
-    if (entry->d_name[0] != '.') out.push_back(entry->d_name);
-  }
+  EPOCHFS_DO(for_each_entry(dir, kCheckpointsDir, [&](const char* name) {
+    if (name[0] != '.') out.push_back(name);
+  }));
   return out;
 }
 

@@ -1,12 +1,12 @@
 // `epochfs journal stat`: sizes and counts of a journal, as a whole.
 #include <capnp/message.h>
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 
 #include <array>
 #include <iterator>
 
+#include "journal/base/directory.h"
 #include "journal/changes/checkpoints.h"
 #include "journal/commands/json_line.h"
 #include "journal/commands/opened_journal.h"
@@ -48,18 +48,15 @@ struct Stat {
 
 // Allocated bytes of the files in a folder of the volume.
 uint64_t stored_bytes(int volume_dir, const char* folder) {
-  UniqueFd fd(::openat(volume_dir, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(fd ? ::fdopendir(fd.get()) : nullptr, ::closedir);
+  auto dir = open_directory(volume_dir, folder);
   if (!dir) return 0;
-  fd.release();
   uint64_t bytes = 0;
-  while (dirent* entry = ::readdir(dir.get())) {
+  (void)for_each_entry(dir->get(), folder, [&](const char* name) {
     struct stat st;
-    if (::fstatat(::dirfd(dir.get()), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-        S_ISREG(st.st_mode)) {
+    if (::fstatat(dir->get(), name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode)) {
       bytes += uint64_t(st.st_blocks) * 512;
     }
-  }
+  });
   return bytes;
 }
 

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <unordered_set>
 
+#include "journal/base/directory.h"
 #include "journal/log/reader.h"
 #include "journal/log/settled.h"
 
@@ -85,9 +86,7 @@ Result<std::unique_ptr<Journal>> Journal::open(Storage& storage, Volume& volume,
   const auto started = std::chrono::steady_clock::now();
   report = {};
   std::unique_ptr<Journal> self(new Journal(storage, volume));
-  self->segments_dir_.reset(
-      ::openat(volume.dir(), kSegmentsDir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!self->segments_dir_) return fail_errno("open directory segments");
+  EPOCHFS_TRY(self->segments_dir_, open_directory(volume.dir(), kSegmentsDir));
 
   InFlight::Found found;
   EPOCHFS_TRY(self->in_flight_, InFlight::open(storage, volume.dir(), found));

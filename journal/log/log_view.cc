@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "journal/base/directory.h"
 #include "journal/base/unix.h"
 #include "journal/volume/epochs.h"
 
@@ -51,8 +52,7 @@ Result<void> LogView::refresh(std::map<uint64_t, Error>* broken) {
   auto newest = read_last_epoch(volume_->dir());
   settled_ = !newest ? Lsn{UINT64_MAX} : *newest ? (*newest)->seal : Lsn{0};
   EPOCHFS_TRY(auto names, list_segments(volume_->dir()));
-  UniqueFd dir(::openat(volume_->dir(), kSegmentsDir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!dir) return fail_errno("open directory segments");
+  EPOCHFS_TRY(UniqueFd dir, open_directory(volume_->dir(), kSegmentsDir));
   std::erase_if(segments_, [&](const Segment& s) { return !names.count(s.index); });
   std::erase_if(mappings_, [&](const auto& entry) { return !names.count(entry.first); });
   for (const auto& [index, name] : names) {

@@ -1,6 +1,5 @@
 #include "journal/log/reader.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
@@ -10,6 +9,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "journal/base/directory.h"
 #include "journal/base/unix.h"
 #include "journal/volume/epochs.h"
 
@@ -71,19 +71,15 @@ size_t next_valid(std::span<const std::byte> segment, uint64_t base, size_t at) 
 std::string segment_name(uint64_t index) { return fmt::format("{:016x}.seg", index); }
 
 Result<std::map<uint64_t, std::string>> list_segments(int volume_dir) {
-  UniqueFd fd(::openat(volume_dir, kSegmentsDir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd) return fail_errno("open directory segments");
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(fd.get()), ::closedir);
-  if (!dir) return fail_errno("read directory segments");
-  fd.release();
+  EPOCHFS_TRY(UniqueFd dir, open_directory(volume_dir, kSegmentsDir));
   std::map<uint64_t, std::string> out;
-  while (dirent* entry = ::readdir(dir.get())) {
+  EPOCHFS_DO(for_each_entry(dir.get(), kSegmentsDir, [&](const char* name) {
     uint64_t index;
     int length = 0;
     if (std::sscanf(name, "%16lx.seg%n", &index, &length) == 1 && segment_name(index) == name) {
       out[index] = name;
     }
-  }
+  }));
   return out;
 }
 
@@ -182,8 +178,7 @@ Result<Lsn> JournalReader::read_all(Lsn from, const std::function<bool(const Rec
                                     std::vector<Damage>* damage) {
   const uint64_t size = volume_.info().segment_bytes;
   EPOCHFS_TRY(auto segments, list_segments(volume_.dir()));
-  UniqueFd dir(::openat(volume_.dir(), kSegmentsDir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!dir) return fail_errno("open directory segments");
+  EPOCHFS_TRY(UniqueFd dir, open_directory(volume_.dir(), kSegmentsDir));
   uint64_t end = value(from);  // what lies before it is accounted for
   bool stopped = false;
   for (const auto& [index, name] : segments) {

@@ -1,13 +1,12 @@
 #include "journal/volume/cursors.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <charconv>
-#include <memory>
 
+#include "journal/base/directory.h"
+#include "journal/base/format.h"
 #include "journal/base/unix.h"
 #include "journal/volume/volume.h"
 
@@ -15,12 +14,6 @@ namespace epochfs::journal {
 namespace {
 
 constexpr const char* kWalk = " walk\n";  // behind the epoch
-
-Result<UniqueFd> open_cursors(int volume_dir) {
-  UniqueFd fd(::openat(volume_dir, kCursorsDir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd) return fail_errno("open directory cursors");
-  return fd;
-}
 
 // A relationship's id, and nothing that could be a path or a temporary file.
 bool is_id(std::string_view name) {
@@ -31,8 +24,8 @@ bool is_id(std::string_view name) {
 }  // namespace
 
 Result<std::optional<Cursor>> read_cursor(int volume_dir, const std::string& relationship) {
-  EPOCHFS_TRY(UniqueFd dir, open_cursors(volume_dir));
-  auto text = read_file(dir.get(), relationship, 32);
+  EPOCHFS_TRY(UniqueFd dir, open_directory(volume_dir, kCursorsDir));
+  auto text = read_file(dir.get(), relationship, kMaxCursorBytes);
   if (!text && text.error().code == ENOENT) return std::optional<Cursor>();
   if (!text) return tl::unexpected(text.error());
   uint64_t epoch = 0;
@@ -47,13 +40,10 @@ Result<std::optional<Cursor>> read_cursor(int volume_dir, const std::string& rel
 
 Result<std::vector<std::string>> list_cursors(int volume_dir) {
   std::vector<std::string> out;
-  EPOCHFS_TRY(UniqueFd fd, open_cursors(volume_dir));
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(fd.get()), ::closedir);
-  if (!dir) return fail_errno("read directory cursors");
-  fd.release();
-  while (dirent* entry = ::readdir(dir.get())) {
-    if (is_id(entry->d_name)) out.push_back(entry->d_name);
-  }
+  EPOCHFS_TRY(UniqueFd dir, open_directory(volume_dir, kCursorsDir));
+  EPOCHFS_DO(for_each_entry(dir.get(), kCursorsDir, [&](const char* name) {
+    if (is_id(name)) out.push_back(name);
+  }));
   return out;
 }
 
@@ -86,14 +76,14 @@ std::optional<EpochId> oldest_walk(const CursorMap& cursors) {
 Result<void> write_cursor(Storage& storage, int volume_dir, const std::string& relationship,
                           const Cursor& cursor) {
   EPOCHFS_CHECK(is_id(relationship));
-  EPOCHFS_TRY(UniqueFd dir, open_cursors(volume_dir));
+  EPOCHFS_TRY(UniqueFd dir, open_directory(volume_dir, kCursorsDir));
   return storage.replace_file("cursor", dir.get(), relationship,
                               fmt::format("{}{}", value(cursor.epoch), cursor.walk ? kWalk : "\n"));
 }
 
 Result<void> remove_cursor(Storage& storage, int volume_dir, const std::string& relationship) {
   EPOCHFS_CHECK(is_id(relationship));
-  EPOCHFS_TRY(UniqueFd dir, open_cursors(volume_dir));
+  EPOCHFS_TRY(UniqueFd dir, open_directory(volume_dir, kCursorsDir));
   return storage.remove_file("cursor-remove", dir.get(), relationship);
 }
 

@@ -1,13 +1,11 @@
 #include "journal/volume/labels.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <charconv>
-#include <memory>
 
+#include "journal/base/directory.h"
 #include "journal/base/unix.h"
 #include "journal/volume/volume.h"
 
@@ -16,9 +14,9 @@ namespace {
 
 // The folder; none if no label was ever written.
 Result<UniqueFd> open_labels(int volume_dir) {
-  UniqueFd fd(::openat(volume_dir, kLabelsDir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd && errno != ENOENT) return fail_errno("open directory labels");
-  return fd;
+  auto labels = open_directory(volume_dir, kLabelsDir);
+  if (!labels && labels.error().code == ENOENT) return UniqueFd();
+  return labels;
 }
 
 // Volumes of before labels have no such folder.
@@ -42,16 +40,11 @@ std::optional<uint64_t> number(std::string_view digits) {
 
 Result<std::vector<EpochId>> list(int labels) {
   std::vector<EpochId> out;
-  UniqueFd fd(::openat(labels, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd) return fail_errno("open directory labels");
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(fd.get()), ::closedir);
-  if (!dir) return fail_errno("read directory labels");
-  fd.release();
-  while (dirent* entry = ::readdir(dir.get())) {
-    auto epoch = number(entry->d_name);
+  EPOCHFS_DO(for_each_entry(labels, kLabelsDir, [&](const char* name) {
+    auto epoch = number(name);
     // No other spelling of a number: it would be another file.
-    if (epoch && file_name(EpochId{*epoch}) == entry->d_name) out.push_back(EpochId{*epoch});
-  }
+    if (epoch && file_name(EpochId{*epoch}) == name) out.push_back(EpochId{*epoch});
+  }));
   std::sort(out.begin(), out.end());
   return out;
 }

@@ -1,6 +1,5 @@
 #include "journal/volume/volume.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/fs.h>
@@ -14,7 +13,8 @@
 #include <chrono>
 #include <climits>
 #include <cstring>
-#include <memory>
+
+#include "journal/base/directory.h"
 
 namespace epochfs::journal {
 namespace {
@@ -119,25 +119,17 @@ void forbid_copy_on_write(int dir) {
   ::ioctl(dir, FS_IOC_SETFLAGS, &flags);
 }
 
-using Directory = std::unique_ptr<DIR, int (*)(DIR*)>;
-
 // Refuses a folder that holds anything but what a create() cut short leaves.
 Result<void> check_unused(int folder, const std::string& path) {
-  UniqueFd fd(::openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd) return fail_errno("open directory " + path);
-  Directory dir(::fdopendir(fd.get()), ::closedir);
-  if (!dir) return fail_errno("read directory " + path);
-  fd.release();
-  while (dirent* entry = ::readdir(dir.get())) {
-    const std::string_view name = entry->d_name;
-    if (name == "." || name == ".." || name == kSegmentsDir || name == kCursorsDir ||
-        name == kPreimagesDir || name == std::string(kVolumeFile) + ".new") {
-      continue;
+  const std::string unfinished = std::string(kVolumeFile) + ".new";
+  return for_each_entry(folder, path, [&](std::string_view name) -> Result<void> {
+    if (name == kSegmentsDir || name == kCursorsDir || name == kPreimagesDir ||
+        name == unfinished) {
+      return {};
     }
     return fail(fmt::format("make journal {}: the folder is not empty; name one that is", path),
                 ENOTEMPTY);
-  }
-  return {};
+  });
 }
 
 // The whole file, of the open file description: like flock(2), it falls with the
@@ -195,20 +187,21 @@ Result<void> prepare_state_dir(Storage& storage, const std::string& path) {
 Result<std::optional<Volume>> find_volume(const std::string& state_path,
                                           const VolumeIdentity& identity) {
   const std::string volumes = state_path + "/" + kVolumesDir;
-  Directory dir(::opendir(volumes.c_str()), ::closedir);
-  if (!dir) return fail_errno("open directory " + volumes);
-  while (dirent* entry = ::readdir(dir.get())) {
+  EPOCHFS_TRY(UniqueFd dir, open_directory(volumes));
+  std::optional<Volume> found;
+  EPOCHFS_DO(for_each_entry(dir.get(), volumes, [&](const char* name) -> Result<void> {
     Uuid lineage;
-    if (!Uuid::parse(entry->d_name, lineage)) continue;
-    auto volume = Volume::open(volumes + "/" + entry->d_name);
+    if (found || !Uuid::parse(name, lineage)) return {};
+    auto volume = Volume::open(volumes + "/" + name);
     if (!volume) {
       // A folder whose making was cut short has no volume file yet.
-      if (volume.error().code == ENOENT) continue;
+      if (volume.error().code == ENOENT) return {};
       return tl::unexpected(volume.error());
     }
-    if (volume->info().identity == identity) return std::optional<Volume>(*std::move(volume));
-  }
-  return std::optional<Volume>();
+    if (volume->info().identity == identity) found = *std::move(volume);
+    return {};
+  }));
+  return found;
 }
 
 Result<Volume> Volume::open(const std::string& path) {
@@ -228,8 +221,7 @@ Result<Volume> Volume::create(Storage& storage, const std::string& path, const V
   for (const char* name : {kSegmentsDir, kCursorsDir, kPreimagesDir}) {
     EPOCHFS_DO(make_subdirectory(dir.get(), name));
   }
-  UniqueFd segments(::openat(dir.get(), kSegmentsDir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!segments) return fail_errno("open directory segments");
+  EPOCHFS_TRY(UniqueFd segments, open_directory(dir.get(), kSegmentsDir));
   forbid_copy_on_write(segments.get());
   EPOCHFS_DO(storage.replace_file("volume", dir.get(), kVolumeFile, encode(info)));
   EPOCHFS_TRY(UniqueFd parent, open_directory(path + "/.."));

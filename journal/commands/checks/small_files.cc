@@ -1,12 +1,12 @@
 // The small files: is each as the format says? In-flight slots, the mark of what is settled,
 // cursors, labels, pre-image logs.
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 
 #include <cstring>
-#include <memory>
 
+#include "journal/base/directory.h"
+#include "journal/base/format.h"
 #include "journal/commands/checks/checks.h"
 #include "journal/log/in_flight.h"
 #include "journal/log/settled.h"
@@ -123,31 +123,29 @@ Result<Checked> check_pre_images(const Volume& volume, const Tell& tell) {
     uint32_t given_up;
     uint64_t tail;
   };
-  constexpr uint64_t kHeaderBytes = 4096;
   Checked checked;
-  UniqueFd fd(::openat(volume.dir(), kPreimagesDir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd && errno == ENOENT) return checked;
-  if (!fd) return fail_errno("open directory pre-images");
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(fd.get()), ::closedir);
-  if (!dir) return fail_errno("read directory pre-images");
-  fd.release();
-  while (dirent* entry = ::readdir(dir.get())) {
-    UniqueFd file(::openat(::dirfd(dir.get()), entry->d_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  auto dir = open_directory(volume.dir(), kPreimagesDir);
+  if (!dir && dir.error().code == ENOENT) return checked;
+  if (!dir) return tl::unexpected(dir.error());
+  EPOCHFS_DO(for_each_entry(dir->get(), kPreimagesDir, [&](const char* name) -> Result<void> {
+    UniqueFd file(::openat(dir->get(), name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
     struct stat st;
-    if (!file || ::fstat(file.get(), &st) != 0 || !S_ISREG(st.st_mode)) continue;
+    if (!file || ::fstat(file.get(), &st) != 0 || !S_ISREG(st.st_mode)) return {};
     ++checked.files;
     Header h{};
-    EPOCHFS_TRY(size_t size, pread_full(file.get(), &h, sizeof h, 0, entry->d_name));
-    const bool valid = size == sizeof h && std::memcmp(h.magic, "EPOCHPRE", 8) == 0 &&
-                       h.version == 1 && h.tail >= kHeaderBytes && h.tail <= uint64_t(st.st_size);
-    if (valid) continue;
+    EPOCHFS_TRY(size_t size, pread_full(file.get(), &h, sizeof h, 0, name));
+    const bool valid = size == sizeof h && has_magic(h.magic, kPreImageMagic) && h.version != 0 &&
+                       h.version <= kPreImageFormatVersion && h.tail >= kPreImageHeaderBytes &&
+                       h.tail <= uint64_t(st.st_size);
+    if (valid) return {};
     tell({.severity = Finding::Severity::kNote,
-          .file = fmt::format("{}/{}", kPreimagesDir, escape(entry->d_name)),
+          .file = fmt::format("{}/{}", kPreimagesDir, escape(name)),
           .bytes = size,
           .problem = "it is no whole pre-image log",
           .lost = "nothing: no pin outlives its mount",
           .remedy = "remove it"});
-  }
+    return {};
+  }));
   return checked;
 }
 

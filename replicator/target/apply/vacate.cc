@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include "journal/base/directory.h"
 #include "journal/preimages/attributes.h"
 
 namespace epochfs::replicator {

@@ -7,6 +7,7 @@
 
 #include <climits>
 
+#include "journal/base/directory.h"
 #include "replicator/target/directory/walk.h"
 
 namespace epochfs::replicator {

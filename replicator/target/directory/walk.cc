@@ -1,6 +1,5 @@
 #include "replicator/target/directory/walk.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/openat2.h>
@@ -19,10 +18,6 @@ int plain_open(int dir, const char* name, int flags, mode_t mode) {
   int fd = ::openat(dir, name, flags, mode);
   return fd >= 0 ? fd : -errno;
 }
-
-struct DirCloser {
-  void operator()(DIR* d) const { ::closedir(d); }
-};
 
 // One removal: what it needs to know all the way down.
 class Removal {
@@ -129,24 +124,6 @@ Directory DirectoryCache::insert(FileId id, UniqueFd fd) {
 void DirectoryCache::clear() {
   by_id_.clear();
   order_.clear();
-}
-
-Result<void> walk_entries(int dir, std::string_view what,
-                          Result<void> (*f)(void* context, const char* name), void* context) {
-  // A description of its own, so that the caller's read position is not shared.
-  UniqueFd fd(::openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd) return fail_errno(fmt::format("open directory {}", what));
-  std::unique_ptr<DIR, DirCloser> stream(::fdopendir(fd.get()));
-  if (!stream) return fail_errno(fmt::format("read directory {}", what));
-  fd.release();
-  for (;;) {
-    errno = 0;
-    dirent* entry = ::readdir(stream.get());
-    if (!entry && errno) return fail_errno(fmt::format("read directory {}", what));
-    if (!entry) return {};
-    std::string_view name = entry->d_name;
-    if (name != "." && name != "..") EPOCHFS_DO(f(context, entry->d_name));
-  }
 }
 
 Result<void> empty_directory(int dir, std::string_view what) { return Removal(dir, what).run(); }

@@ -10,6 +10,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "journal/base/directory.h"
 #include "journal/base/unix.h"
 
 namespace epochfs::replicator {
@@ -39,28 +40,8 @@ class DirectoryCache {
   std::unordered_map<FileId, Order::iterator> by_id_;
 };
 
-// Calls f(name) for every entry of a directory but "." and "..", until f returns
-// an error.
-template <typename F>
-Result<void> for_each_entry(int dir, std::string_view what, F&& f);
-
 // Removes all that is in dir, whatever it is. Directories too deep for a bounded
 // number of descriptors are first moved to the top. Never leaves dir.
 Result<void> empty_directory(int dir, std::string_view what);
-
-// ---- implementation of the template ----
-
-Result<void> walk_entries(int dir, std::string_view what,
-                          Result<void> (*f)(void* context, const char* name), void* context);
-
-template <typename F>
-Result<void> for_each_entry(int dir, std::string_view what, F&& f) {
-  return walk_entries(
-      dir, what,
-      [](void* context, const char* name) -> Result<void> {
-        return (*static_cast<std::remove_reference_t<F>*>(context))(name);
-      },
-      &f);
-}
 
 }  // namespace epochfs::replicator

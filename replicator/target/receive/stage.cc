@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "journal/base/directory.h"
 #include "journal/preimages/attributes.h"
 #include "replicator/target/directory/content.h"
 #include "replicator/target/directory/metadata.h"

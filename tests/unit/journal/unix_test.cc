@@ -4,8 +4,10 @@
 
 #include <sys/xattr.h>
 
+#include <set>
 #include <unordered_set>
 
+#include "journal/base/directory.h"
 #include "journal/base/storage.h"
 #include "journal/preimages/attributes.h"
 #include "tests/unit/support.h"
@@ -135,6 +137,41 @@ TEST_F(Files, ReadingEndsAtTheEndOfTheFile) {
   EXPECT_EQ(read_all(dir_ / "f"), "1234abc");
   EXPECT_EQ(pread_full(-1, buffer, 1, 0, "f").error().message(), "read f: Bad file descriptor");
   EXPECT_EQ(pwrite_full(-1, buffer, 1, 0, "f").error().message(), "write f: Bad file descriptor");
+}
+
+TEST_F(Files, DirectoryIsReadWholeAndMoreThanOnce) {
+  const std::set<std::string> all = {"a", ".hidden", "b"};
+  for (const auto& name : all) write_all(dir_ / name, "");
+  UniqueFd dir = must(open_directory(dir_.path()));
+  for (int times = 0; times < 2; ++times) {
+    std::multiset<std::string> seen;
+    EXPECT_OK(for_each_entry(dir.get(), "it", [&](const char* name) { seen.insert(name); }));
+    EXPECT_EQ(seen, std::multiset<std::string>(all.begin(), all.end()));
+  }
+}
+
+TEST_F(Files, FirstErrorEndsTheReadingOfADirectory) {
+  for (const char* name : {"a", "b", "c"}) write_all(dir_ / name, "");
+  UniqueFd dir = must(open_directory(dir_.path()));
+  int calls = 0;
+  const auto outcome = for_each_entry(dir.get(), "it", [&](const char*) -> Result<void> {
+    ++calls;
+    return fail("stop", EPERM);
+  });
+  ASSERT_FALSE(outcome);
+  EXPECT_EQ(outcome.error().code, EPERM);
+  EXPECT_EQ(calls, 1);
+}
+
+TEST_F(Files, WhatIsNoDirectoryIsNamed) {
+  write_all(dir_ / "file", "");
+  UniqueFd dir = must(open_directory(dir_.path()));
+  EXPECT_EQ(open_directory(dir.get(), "nowhere").error().code, ENOENT);
+  EXPECT_EQ(open_directory(dir.get(), "file").error().code, ENOTDIR);
+  UniqueFd file(::openat(dir.get(), "file", O_RDONLY | O_CLOEXEC));
+  const auto outcome = for_each_entry(file.get(), "the folder", [](const char*) {});
+  ASSERT_FALSE(outcome);
+  EXPECT_NE(outcome.error().message().find("directory the folder"), std::string::npos);
 }
 
 TEST_F(Files, ReplacementIsWholeAndPrivate) {
