@@ -54,7 +54,8 @@ Result<std::vector<Row>> choose(const Volume& volume, const EpochRange& range, u
   for (const SealedEpoch& e : sealed) {
     if (range.holds(e.epoch)) rows.push_back({.epoch = e});
   }
-  const EpochId open{sealed.size() + 1};
+  // Not their count: entries of old epochs may have been released.
+  const EpochId open = sealed.empty() ? EpochId{1} : next(sealed.back().epoch);
   if (range.holds(open)) {
     SealedEpoch e{.epoch = open, .begin = sealed.empty() ? Lsn{0} : sealed.back().seal};
     rows.push_back({.epoch = e, .open = true});

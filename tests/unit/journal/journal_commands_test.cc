@@ -286,6 +286,19 @@ TEST_F(JournalCommands, EpochsSayWhatTheyComeToAndWhoHasThem) {
   EXPECT_EQ(on_journal("epochs", {"--epoch", "9.."}), 4);
 }
 
+TEST_F(JournalCommands, OpenEpochIsNamedWhereOldEntriesWereReleased) {
+  for (int n = 0; n < 150; ++n) seal_and_publish();
+  auto manifest = must(journal::EpochManifest::open(storage_, volume_.dir()));
+  must(manifest.let_go_before(EpochId{150}, 10));
+  EXPECT_EQ(on_journal("epochs", {"--no-net", "--json"}), 0);
+  EXPECT_EQ(lines(), 25u) << "two blocks of 64 entries were released of 152";
+  EXPECT_EQ(on_journal("epochs", {"--no-net", "--json", "--epoch", "153.."}), 0);
+  EXPECT_TRUE(said("\"epoch\":\"153\"") && said("\"state\":\"open\"")) << out_;
+  EXPECT_EQ(on_journal("epochs", {"--no-net", "--epoch", "1..100"}), 4) << out_;
+  EXPECT_EQ(on_journal("stat", {"--json"}), 0);
+  EXPECT_TRUE(said("\"openEpoch\":\"153\"")) << out_;
+}
+
 TEST_F(JournalCommands, EpochsAreShownWithTheirLabels) {
   const journal::SealedEpoch labelled = seal_and_publish();
   seal_and_publish();
