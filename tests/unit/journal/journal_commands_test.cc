@@ -414,6 +414,21 @@ TEST_F(JournalCommands, FollowSaysWhatWasRemovedBeforeItWasRead) {
 
 // ---- verify ----
 
+// One that has a name was copied, or its maker died before it took the name away.
+TEST_F(JournalCommands, VerifyKnowsPreImageLogsOfEveryVersionUpToItsOwn) {
+  const uint64_t tail = journal::kPreImageHeaderBytes;
+  for (uint32_t version = 0; version <= journal::kPreImageFormatVersion + 1; ++version) {
+    std::string log(tail, '\0');
+    journal::kPreImageMagic.copy(log.data(), 8);
+    std::memcpy(log.data() + 8, &version, sizeof version);
+    std::memcpy(log.data() + 16, &tail, sizeof tail);
+    write_all(volume_.path() + "/pre-images/log", log);
+    EXPECT_EQ(on_journal("verify"), 0) << out_;
+    const bool known = version >= 1 && version <= journal::kPreImageFormatVersion;
+    EXPECT_EQ(said("no whole pre-image log"), !known) << version;
+  }
+}
+
 TEST_F(JournalCommands, VerifyFindsASoundJournalSound) {
   EXPECT_EQ(on_journal("verify"), 0) << out_;
   for (uint64_t i = 0; i < 3000; ++i) append(write_of(7, i, i + 1));
