@@ -10,6 +10,8 @@
 // Lock order: loss_mutex_, prepare_mutex_, sync_mutex_.
 #pragma once
 
+#include <sys/mman.h>
+
 #include <array>
 #include <atomic>
 #include <condition_variable>
@@ -19,6 +21,7 @@
 #include <thread>
 
 #include "journal/log/in_flight.h"
+#include "journal/log/reader.h"
 #include "journal/log/record.h"
 #include "journal/volume/epochs.h"
 #include "journal/volume/volume.h"
@@ -133,8 +136,25 @@ class Journal {
 
  private:
   Journal(Storage& storage, Volume& volume);
-  struct Segment;
-  struct Recovered;
+  struct Segment {
+    uint64_t index = 0;
+    UniqueFd fd;
+    std::byte* map = nullptr;
+    uint64_t bytes = 0;
+
+    ~Segment() {
+      if (map) ::munmap(map, bytes);
+    }
+  };
+  // What find_tail() found in the log behind the newest epoch of the manifest.
+  struct Recovered {
+    bool anything = false;              // records, or epochs: the journal has been in use
+    bool seal_missing = false;          // nothing stands where the newest epoch was sealed
+    bool absurd = false;                // epochs that cannot follow each other
+    uint64_t begin = 0;                 // where reading began
+    std::vector<Damage> holes;          // between valid records
+    std::vector<SealedEpoch> unlisted;  // seals that the manifest lacks
+  };
   Result<void> find_tail(Recovered& recovered, RecoveryReport& report);
   Result<bool> stands_within_record(Lsn position);
   void note_recovered(const Record& record, Recovered& recovered);
