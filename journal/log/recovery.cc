@@ -1,4 +1,4 @@
-#include "journal/log/journal.h"
+#include "journal/log/recovery.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -6,13 +6,13 @@
 #include <algorithm>
 #include <unordered_set>
 
-#include "journal/log/reader.h"
+#include "journal/base/directory.h"
 #include "journal/log/settled.h"
 
 namespace epochfs::journal {
 namespace {
 
-// Whether bytes of the record's file may be others since.
+// Whether the record changes bytes of its file.
 bool changes_data(const Record& r) {
   switch (r.type) {
     case RecordType::kWrite:
@@ -30,109 +30,143 @@ bool hides_changes(const Record& r) {
   return r.type == RecordType::kGap && GapReason(r.mode) != GapReason::kMachineStopped;
 }
 
-}  // namespace
+// Reads records in order and tells the epochs that they are of.
+class Replay {
+ public:
+  explicit Replay(Recovered& recovered) : recovered_(recovered) {}
 
-// Reads what follows the newest epoch of the manifest, finds the end of the log
-// and clears what stands behind it.
-Result<void> Journal::find_tail(Recovered& recovered, RecoveryReport& report) {
-  EPOCHFS_TRY(auto last, read_last_epoch(volume_.dir()));
-  EPOCHFS_DO(manifest_->truncate_after(last ? last->epoch : EpochId{0}));
-  epoch_ = last ? value(last->epoch) + 1 : 1;
-  JournalReader reader(volume_);
-  EPOCHFS_TRY(Lsn begin, reader.oldest());
-  if (last) {
-    begin = last->seal;
-    const uint64_t offset = value(begin) % segment_bytes_;  // 0: behind a segment that was full
-    recovered.absurd = offset % kRecordAlignment != 0 ||
-                       (offset != 0 && offset < kSegmentHeaderBytes) ||
-                       value(begin) >= kPositionLimit;
+  // Counts the open epoch's records, and notes seals that the manifest lacks. A record of a later
+  // epoch than the open one shows that seals were lost: the epochs up to it end where it stands.
+  // False: the epochs cannot follow each other.
+  bool add(const Record& r) {
+    if (r.type == RecordType::kPadding) return true;
+    const bool seal = r.type == RecordType::kSeal;
+    if (value(r.epoch) > value(recovered_.open) + kMaxLostSeals) return false;
+    const EpochId open = seal ? next(r.epoch) : r.epoch;
+    while (recovered_.open < open) end_epoch(r);
+    if (!seal) ++recovered_.open_records;
+    return true;
   }
-  recovered.begin = value(begin);
-  epoch_begin_ = value(begin);
 
-  Lsn end = begin;
-  if (!recovered.absurd) {
-    EPOCHFS_TRY(end, reader.read_all(
-                         begin,
-                         [&](const Record& r) {
-                           ++report.records_read;
-                           note_recovered(r, recovered);
-                           return !recovered.absurd;
-                         },
-                         &recovered.holes));
+ private:
+  void end_epoch(const Record& at) {
+    Recovered& now = recovered_;
+    now.unlisted.push_back({now.open, at.time_ns, now.open_begin, at.lsn, now.open_records});
+    now.open = next(now.open);
+    now.open_begin = at.lsn;
+    now.open_records = 0;
   }
-  recovered.anything = last || report.records_read != 0;
-  recovered.seal_missing = last && report.records_read == 0;
-  const bool no_record_at_seal =
-      recovered.seal_missing || (!recovered.holes.empty() && recovered.holes[0].at == begin);
-  if (last && no_record_at_seal && !recovered.absurd) {
-    EPOCHFS_TRY(recovered.absurd, stands_within_record(begin));
-  }
-  if (recovered.absurd) {
-    return fail(fmt::format("recover journal {}: its records and its epoch manifest do not belong "
-                            "together",
-                            volume_.path()),
-                0, ExitStatus::kCorrupt);
-  }
-  tail_ = value(end);
-  for (const Damage& hole : recovered.holes) report.bytes_skipped += hole.bytes;
-  return clear_behind_tail(report);
+
+  Recovered& recovered_;
+};
+
+// Whether an epoch can end there, and records be appended.
+bool can_end_at(Lsn seal, uint64_t segment_bytes) {
+  const uint64_t offset = value(seal) % segment_bytes;  // 0: behind a segment that was full
+  return offset % kRecordAlignment == 0 && (offset == 0 || offset >= kSegmentHeaderBytes) &&
+         value(seal) < kPositionLimit;
 }
 
 // Whether a record begins before the position and ends behind it: appending there would
 // write over it.
-Result<bool> Journal::stands_within_record(Lsn position) {
-  const uint64_t segment = value(position) / segment_bytes_ * segment_bytes_;
+Result<bool> stands_within_record(const Volume& volume, Lsn position) {
+  const uint64_t segment_bytes = volume.info().segment_bytes;
+  const Lsn segment{value(position) / segment_bytes * segment_bytes};
   bool within = false;
-  EPOCHFS_TRY([[maybe_unused]] Lsn end, JournalReader(volume_).read_all(
-                                            Lsn{segment},
-                                            [&](const Record& r) {
-                                              if (r.lsn >= position) return false;
-                                              // Of padding only the header is known here, which
-                                              // lies before a seal that is one.
-                                              within =
-                                                  r.type != RecordType::kPadding &&
-                                                  value(r.lsn) + encoded_size(r) > value(position);
-                                              return !within;
-                                            },
-                                            nullptr));
+  auto look = [&](const Record& r) {
+    if (r.lsn >= position) return false;
+    // Of padding only the header is known here, and a position within that is before a seal
+    // that is one.
+    within = r.type != RecordType::kPadding && value(r.lsn) + encoded_size(r) > value(position);
+    return !within;
+  };
+  EPOCHFS_TRY([[maybe_unused]] Lsn end, JournalReader(volume).read_all(segment, look, nullptr));
   return within;
 }
 
-// Counts the open epoch's records, and notes seals that the manifest lacks. A
-// record of a later epoch than the open one tells that seals were lost: the
-// epochs up to it end where it stands.
-void Journal::note_recovered(const Record& r, Recovered& recovered) {
-  if (r.type == RecordType::kPadding) return;
-  const bool seal = r.type == RecordType::kSeal;
-  if (value(r.epoch) > epoch_ + kMaxLostSeals) {
-    recovered.absurd = true;
-    return;
+// Writes padding over the holes that lie in the segment.
+Result<void> fill_holes(const VolumeInfo& info, const std::vector<Damage>& holes, int fd,
+                        uint64_t index) {
+  const uint64_t segment_bytes = info.segment_bytes;
+  const uint64_t base = index * segment_bytes, first = base + kSegmentHeaderBytes;
+  alignas(8) std::array<std::byte, kMaxRecordBytes> padding;
+  for (const Damage& hole : holes) {
+    uint64_t at = std::max(value(hole.at), first);
+    const uint64_t end = std::min(value(hole.at) + hole.bytes, base + segment_bytes);
+    if (at >= end) continue;
+    EPOCHFS_TRY(size_t got,
+                pread_full(fd, padding.data(), kSegmentHeaderBytes, 0, segment_name(index)));
+    if (got < kSegmentHeaderBytes || padding[0] == std::byte{0}) {  // its header is missing, too
+      write_segment_header(padding, info.lineage, index, segment_bytes);
+      EPOCHFS_DO(pwrite_full(fd, padding.data(), kSegmentHeaderBytes, 0, segment_name(index)));
+    }
+    while (end - at >= kRecordHeaderBytes) {
+      uint64_t size = std::min<uint64_t>(end - at, kMaxRecordBytes);
+      // No remainder that is too short for a record.
+      if (end - at > size && end - at - size < kRecordHeaderBytes) size -= kRecordHeaderBytes;
+      encode_padding(Lsn{at}, std::span(padding).first(size));
+      EPOCHFS_DO(pwrite_full(fd, padding.data(), size, at - base, segment_name(index)));
+      at += size;
+    }
   }
-  const uint64_t open = seal ? value(r.epoch) + 1 : value(r.epoch);
-  for (; epoch_ < open; ++epoch_) {
-    recovered.unlisted.push_back(
-        {open_epoch(), r.time_ns, Lsn{epoch_begin_.load()}, r.lsn, epoch_records_.load()});
-    epoch_begin_ = value(r.lsn);
-    epoch_records_ = 0;
-  }
-  if (!seal) ++epoch_records_;
+  return {};
 }
 
-// Clears remains of records that were being written behind the end, and removes
-// segments that hold no record: later ones never stand next to such remains.
-Result<void> Journal::clear_behind_tail(RecoveryReport& report) {
-  EPOCHFS_TRY(auto segments, list_segments(volume_.dir()));
-  for (const auto& [index, name] : segments) {
-    if (index * segment_bytes_ < tail_) continue;
-    EPOCHFS_DO(storage_.remove_file("segment-unused", segments_dir_.get(), name));
+}  // namespace
+
+Result<Recovered> find_tail(const Volume& volume, EpochManifest& manifest, RecoveryReport& report) {
+  Recovered recovered;
+  EPOCHFS_TRY(auto last, read_last_epoch(volume.dir()));
+  EPOCHFS_DO(manifest.truncate_after(last ? last->epoch : EpochId{0}));
+  if (last) recovered.open = next(last->epoch);
+  JournalReader reader(volume);
+  EPOCHFS_TRY(recovered.begin, reader.oldest());
+  if (last) recovered.begin = last->seal;
+  recovered.open_begin = recovered.begin;
+
+  bool absurd = last && !can_end_at(last->seal, volume.info().segment_bytes);
+  if (!absurd) {
+    Replay replay(recovered);
+    auto add = [&](const Record& r) {
+      ++report.records_read;
+      absurd = !replay.add(r);
+      return !absurd;
+    };
+    EPOCHFS_TRY(recovered.tail, reader.read_all(recovered.begin, add, &recovered.holes));
   }
-  auto last = segments.find(tail_ / segment_bytes_);
-  const uint64_t offset = tail_ % segment_bytes_;
+  recovered.anything = last || report.records_read != 0;
+  recovered.seal_missing = last && report.records_read == 0;
+  const bool no_record_at_seal =
+      recovered.seal_missing ||
+      (!recovered.holes.empty() && recovered.holes[0].at == recovered.begin);
+  if (last && no_record_at_seal && !absurd) {
+    EPOCHFS_TRY(absurd, stands_within_record(volume, recovered.begin));
+  }
+  if (absurd) {
+    return fail(fmt::format("recover journal {}: its records and its epoch manifest do not belong "
+                            "together",
+                            volume.path()),
+                0, ExitStatus::kCorrupt);
+  }
+  for (const Damage& hole : recovered.holes) report.bytes_skipped += hole.bytes;
+  return recovered;
+}
+
+Result<void> clear_behind_tail(Storage& storage, const Volume& volume, Lsn tail,
+                               RecoveryReport& report) {
+  const uint64_t segment_bytes = volume.info().segment_bytes;
+  EPOCHFS_TRY(UniqueFd dir, open_directory(volume.dir(), kSegmentsDir));
+  EPOCHFS_TRY(auto segments, list_segments(volume.dir()));
+  for (const auto& [index, name] : segments) {
+    if (index * segment_bytes < value(tail)) continue;
+    EPOCHFS_DO(storage.remove_file("segment-unused", dir.get(), name));
+  }
+  auto last = segments.find(value(tail) / segment_bytes);
+  const uint64_t offset = value(tail) % segment_bytes;
   if (last == segments.end() || offset == 0) return {};
-  UniqueFd fd(::openat(segments_dir_.get(), last->second.c_str(), O_RDWR | O_CLOEXEC));
+  UniqueFd fd(::openat(dir.get(), last->second.c_str(), O_RDWR | O_CLOEXEC));
   if (!fd) return fail_errno("open segment " + last->second);
-  std::string behind(std::min(kMaxTornBytes, segment_bytes_ - offset), '\0');
+  std::string behind(std::min(kMaxTornBytes, segment_bytes - offset), '\0');
   EPOCHFS_TRY(size_t size,
               pread_full(fd.get(), behind.data(), behind.size(), offset, last->second));
   const size_t last_torn = std::string_view(behind).substr(0, size).find_last_not_of('\0');
@@ -142,11 +176,8 @@ Result<void> Journal::clear_behind_tail(RecoveryReport& report) {
   return pwrite_full(fd.get(), behind.data(), behind.size(), offset, last->second);
 }
 
-// Decides what the last process left: FORMAT.md, "Recovery".
-void Journal::judge(const InFlight::Found& found, const Recovered& recovered,
-                    RecoveryReport& report) {
-  // Without its in-flight file, a journal that has been in use tells nothing of
-  // how it was left.
+void judge(const InFlight::Found& found, const Recovered& recovered, RecoveryReport& report) {
+  // Without its in-flight file, a journal that has been in use does not tell how it was left.
   const bool same_boot = found.existed && found.same_boot;
   report.clean = found.existed ? found.clean : !recovered.anything;
   report.slots_filled = found.intents.size();
@@ -156,10 +187,15 @@ void Journal::judge(const InFlight::Found& found, const Recovered& recovered,
                    (recovered.seal_missing || found.damaged || recovered.holes.size() > explained);
 }
 
-// What the last process left undone becomes records: a gap where records are
-// missing, an uncertain name or the intent itself where one mutation was cut off.
-void Journal::record_uncertainty(const InFlight::Found& found, const NameLookup& lookup,
-                                 const RecoveryReport& report) {
+Result<Lsn> recover_settled(Storage& storage, const Volume& volume, Lsn tail) {
+  EPOCHFS_TRY(auto noted, read_settled(volume.dir()));
+  const Lsn settled = std::min(noted.value_or(Lsn{0}), tail);
+  if (settled != noted) EPOCHFS_DO(make_settled(storage, volume.dir(), settled));
+  return settled;
+}
+
+void record_uncertainty(const InFlight::Found& found, const RecoveryReport& report,
+                        const NameLookup& lookup, const std::function<void(Record&)>& append) {
   if (report.machine_stopped || report.damaged || found.records_lost) {
     Record gap;
     gap.type = RecordType::kGap;
@@ -185,8 +221,8 @@ void Journal::record_uncertainty(const InFlight::Found& found, const NameLookup&
   for (const Record& intent : found.intents) {
     if (!intent.parent) {
       Record again = intent;
-      // Harmless where it did not happen: it only marks. A nameless file that was
-      // being made (no identity yet) is gone with the process.
+      // Harmless if it did not happen: it only marks what may have changed. A nameless file that
+      // was being made (it has no identity yet) is gone with the process.
       if (intent.file) append(again);
       continue;
     }
@@ -197,75 +233,38 @@ void Journal::record_uncertainty(const InFlight::Found& found, const NameLookup&
   }
 }
 
-// Makes what was read durable, and holes that are accounted for by a gap or by
-// uncertain records into padding, so that readers need not wonder about them.
-// Holes in what a clean stop left stay as they are: they are evidence.
-Result<void> Journal::make_durable(const Recovered& recovered, const RecoveryReport& report) {
-  EPOCHFS_TRY(auto segments, list_segments(volume_.dir()));
+Result<void> make_durable(Storage& storage, const Volume& volume, const Recovered& recovered,
+                          const RecoveryReport& report) {
+  const uint64_t segment_bytes = volume.info().segment_bytes;
+  EPOCHFS_TRY(UniqueFd dir, open_directory(volume.dir(), kSegmentsDir));
+  EPOCHFS_TRY(auto segments, list_segments(volume.dir()));
   for (const auto& [index, name] : segments) {
-    if ((index + 1) * segment_bytes_ <= recovered.begin) continue;
-    UniqueFd fd(::openat(segments_dir_.get(), name.c_str(), O_RDWR | O_CLOEXEC));
+    if ((index + 1) * segment_bytes <= value(recovered.begin)) continue;
+    UniqueFd fd(::openat(dir.get(), name.c_str(), O_RDWR | O_CLOEXEC));
     if (!fd) return fail_errno("open segment " + name);
-    if (!report.clean && !report.damaged) EPOCHFS_DO(fill_holes(recovered, fd.get(), index));
-    EPOCHFS_DO(storage_.sync_data("segment-recover", fd.get(), name));
+    if (!report.clean && !report.damaged)
+      EPOCHFS_DO(fill_holes(volume.info(), recovered.holes, fd.get(), index));
+    EPOCHFS_DO(storage.sync_data("segment-recover", fd.get(), name));
   }
   return {};
 }
 
-Result<void> Journal::fill_holes(const Recovered& recovered, int fd, uint64_t index) {
-  const uint64_t base = index * segment_bytes_, first = base + kSegmentHeaderBytes;
-  alignas(8) std::array<std::byte, kMaxRecordBytes> padding;
-  for (const Damage& hole : recovered.holes) {
-    uint64_t at = std::max(value(hole.at), first);
-    const uint64_t end = std::min(value(hole.at) + hole.bytes, base + segment_bytes_);
-    if (at >= end) continue;
-    EPOCHFS_TRY(size_t got,
-                pread_full(fd, padding.data(), kSegmentHeaderBytes, 0, segment_name(index)));
-    if (got < kSegmentHeaderBytes || padding[0] == std::byte{0}) {  // its header is missing, too
-      write_segment_header(padding, volume_.info().lineage, index, segment_bytes_);
-      EPOCHFS_DO(pwrite_full(fd, padding.data(), kSegmentHeaderBytes, 0, segment_name(index)));
-    }
-    while (end - at >= kRecordHeaderBytes) {
-      uint64_t size = std::min<uint64_t>(end - at, kMaxRecordBytes);
-      // No remainder that is too short for a record.
-      if (end - at > size && end - at - size < kRecordHeaderBytes) size -= kRecordHeaderBytes;
-      encode_padding(Lsn{at}, std::span(padding).first(size));
-      EPOCHFS_DO(pwrite_full(fd, padding.data(), size, at - base, segment_name(index)));
-      at += size;
-    }
-  }
-  return {};
-}
-
-// Before anything is appended: a mark may lie behind the tail, where records were still
-// being copied when it was made, and must not count for those that come there now.
-Result<void> Journal::recover_settled() {
-  EPOCHFS_TRY(auto noted, read_settled(volume_.dir()));
-  const Lsn settled = std::min(noted.value_or(Lsn{0}), tail());
-  if (settled != noted) EPOCHFS_DO(make_settled(storage_, volume_.dir(), settled));
-  settled_ = value(settled);
-  return {};
-}
-
-// What recovery has just appended of filled slots counts, too. Only what is settled next
-// makes the new times durable, so that another stop of the machine before repeats this.
-Result<void> Journal::mark_suspects(const SuspectMarker& marker, RecoveryReport& report) {
+Result<void> mark_suspects(const Volume& volume, Lsn settled, const SuspectMarker& marker,
+                           RecoveryReport& report) {
   std::unordered_set<FileId> seen;
-  const uint64_t segment = settled_ / segment_bytes_ * segment_bytes_;
-  EPOCHFS_TRY([[maybe_unused]] Lsn end, JournalReader(volume_).read_all(
-                                            Lsn{segment},
-                                            [&](const Record& r) {
-                                              if (r.lsn < settled()) return true;
-                                              report.all_suspect = hides_changes(r);
-                                              if (report.all_suspect) return false;
-                                              if (!changes_data(r) || !seen.insert(r.file).second)
-                                                return true;
-                                              auto marked = marker(r.file, r.handle);
-                                              report.suspects += marked && *marked;
-                                              report.suspects_unmarked += !marked;
-                                              return true;
-                                            },
-                                            nullptr));
+  auto mark = [&](const Record& r) {
+    if (r.lsn < settled) return true;
+    report.all_suspect = hides_changes(r);
+    if (report.all_suspect) return false;
+    if (!changes_data(r) || !seen.insert(r.file).second) return true;
+    auto marked = marker(r.file, r.handle);
+    report.suspects += marked && *marked;
+    report.suspects_unmarked += !marked;
+    return true;
+  };
+  const uint64_t segment_bytes = volume.info().segment_bytes;
+  const Lsn segment{value(settled) / segment_bytes * segment_bytes};
+  EPOCHFS_TRY([[maybe_unused]] Lsn end, JournalReader(volume).read_all(segment, mark, nullptr));
   if (report.all_suspect) report.suspects_unmarked += !marker({}, {});
   return {};
 }
