@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cstring>
 
 namespace epochfs {
@@ -97,60 +96,6 @@ int open_handle(int mount_fd, const FileHandle& handle, int flags) {
   std::memcpy(kernel.head.f_handle, handle.bytes.data(), handle.size);
   int fd = ::open_by_handle_at(mount_fd, &kernel.head, flags | O_CLOEXEC);
   return fd >= 0 ? fd : -errno;
-}
-
-namespace {
-
-// Length of the UTF-8 sequence at the beginning of s; 0 when it is not one.
-// Overlong forms, surrogates and code points above U+10FFFF are not UTF-8.
-size_t utf8_length(std::string_view s) {
-  auto byte = [&](size_t i) { return static_cast<uint8_t>(s[i]); };
-  uint8_t first = byte(0);
-  if (first < 0x80) return 1;
-  size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-  if (first < 0xc2 || first > 0xf4 || s.size() < length) return 0;
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return 0;
-  }
-  bool overlong = (first == 0xe0 && byte(1) < 0xa0) || (first == 0xf0 && byte(1) < 0x90);
-  bool surrogate = first == 0xed && byte(1) >= 0xa0;
-  bool too_large = first == 0xf4 && byte(1) >= 0x90;
-  return overlong || surrogate || too_large ? 0 : length;
-}
-
-}  // namespace
-
-bool is_utf8(std::string_view s) {
-  while (!s.empty()) {
-    size_t n = utf8_length(s);
-    if (n == 0) return false;
-    s.remove_prefix(n);
-  }
-  return true;
-}
-
-std::string escape(std::string_view s) {
-  std::string out;
-  while (!s.empty()) {
-    size_t n = utf8_length(s);
-    uint8_t first = static_cast<uint8_t>(s[0]);
-    bool control = n == 1 && (first < 0x20 || first == 0x7f);
-    bool c1_control = n == 2 && first == 0xc2 && static_cast<uint8_t>(s[1]) < 0xa0;
-    if (first == '\\') {
-      out += "\\\\";
-    } else if (first == '\n') {
-      out += "\\n";
-    } else if (first == '\t') {
-      out += "\\t";
-    } else if (n == 0 || control || c1_control) {
-      out += fmt::format("\\x{:02x}", first);
-      n = 1;
-    } else {
-      out += s.substr(0, n);
-    }
-    s.remove_prefix(std::max<size_t>(n, 1));
-  }
-  return out;
 }
 
 }  // namespace epochfs

@@ -13,6 +13,7 @@
 
 #include "journal/base/clock.h"
 #include "journal/base/result.h"
+#include "journal/base/text.h"  // for those who name a file in an error
 #include "journal/base/types.h"
 
 namespace epochfs {
@@ -69,9 +70,5 @@ int open_handle(int mount_fd, const FileHandle& handle, int flags);
 inline bool says_mount_is_gone(int error) {
   return error == ENOTCONN || error == ECONNABORTED || error == ECANCELED;
 }
-
-// Bytes of a name for people: printable UTF-8 as it is, the rest as \n, \t, \\ or \xHH.
-std::string escape(std::string_view bytes);
-bool is_utf8(std::string_view bytes);
 
 }  // namespace epochfs
