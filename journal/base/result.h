@@ -1,8 +1,8 @@
-// Result: how does a function say that it failed in an expected way?
+// Result: how does a function report an expected failure?
 //
-// An error names verb and object, and keeps the errno that became the cause:
-// `append segment 0007: No space left on device`. Broken invariants are not
-// errors: they abort, in release builds too (EPOCHFS_CHECK).
+// An error names verb and object, and keeps the errno of the system call that failed:
+// `append segment 0007: No space left on device`. A broken invariant is not an error: it aborts,
+// in release builds too (EPOCHFS_CHECK).
 #pragma once
 
 #include <cerrno>
@@ -26,10 +26,10 @@ enum class ExitStatus : int {
 
 struct Error {
   std::string what;                         // "verb object", and a remedy where there is one
-  int code = 0;                             // errno, or 0 where no system call failed
-  ExitStatus status = ExitStatus::kFailed;  // what a command that ends with it exits with
+  int code = 0;                             // errno; 0 if no system call failed
+  ExitStatus status = ExitStatus::kFailed;  // of a command that ends with this error
 
-  std::string message() const;  // what, then ": " and strerror(code) where code is set
+  std::string message() const;  // what; then ": " and strerror(code), if code is set
 };
 
 template <typename T>
@@ -55,7 +55,7 @@ inline tl::unexpected<Error> fail_errno(std::string what) {
 #define EPOCHFS_JOIN_(a, b) a##b
 #define EPOCHFS_JOIN(a, b) EPOCHFS_JOIN_(a, b)
 
-// EPOCHFS_TRY(auto x, f()): returns f's error, or goes on with its value in x.
+// EPOCHFS_TRY(auto x, f()): returns f's error from the calling function, or puts its value in x.
 #define EPOCHFS_TRY(declaration, expression) \
   EPOCHFS_TRY_(declaration, expression, EPOCHFS_JOIN(result_, __LINE__))
 #define EPOCHFS_TRY_(declaration, expression, name)            \

@@ -1,8 +1,9 @@
-// Storage: where does durable I/O pass, so that a test can stop or fail it at
-// any single call? Journal and target make every call that durability rests on
-// through this interface, with a label that names the call site.
+// Storage: the one door for durable I/O, where a test can fail or stop any single call.
 //
-// Reading, and writing that nothing durable rests on, do not come here.
+// Journal and target make every call that durability rests on through this interface. Its label
+// names the call site. Reading, and writing that nothing durable rests on, do not come here.
+//
+// Threads: any, unless a subclass says otherwise.
 #pragma once
 
 #include <cstdint>
@@ -17,10 +18,10 @@ class Storage {
  public:
   virtual ~Storage() = default;
 
-  // Reserves size bytes of the file, so that later writes to them (through a
-  // mapping, too) cannot fail for want of space, and writes zeros to those that are
-  // new: with blocks that were written before, sync_data() moves data only, and no
-  // transaction of the file system. `what` goes into the error.
+  // Reserves the first `size` bytes of the file, so that later writes to them cannot fail for want
+  // of space, not even writes through a mapping. Writes zeros to the bytes that are new: syncing
+  // blocks that were written before moves data only and needs no transaction of the file system.
+  // `what` goes into the error.
   virtual Result<void> allocate(const char* label, int fd, uint64_t size, std::string_view what);
   // Returns after fdatasync(2).
   virtual Result<void> sync_data(const char* label, int fd, std::string_view what);
@@ -28,17 +29,18 @@ class Storage {
   virtual Result<void> sync_directory(const char* label, int dir, std::string_view what);
   // Returns after syncfs(2): every file of that file system is durable.
   virtual Result<void> sync_filesystem(const char* label, int fd, std::string_view what);
-  // Puts bytes in place of dir/name in one durable step: temporary file, fsync,
-  // rename, fsync of the directory. Mode 0600.
+  // Replaces dir/name by `bytes` in one durable step: temporary file, fsync, rename, fsync of the
+  // directory. Mode 0600.
   virtual Result<void> replace_file(const char* label, int dir, const std::string& name,
                                     std::string_view bytes);
-  // The same of a file that has been written already, open as fd: fsync, rename, fsync
-  // of the directory.
+  // The same for a file that has been written already and is open as fd: fsync, rename, fsync of
+  // the directory.
   virtual Result<void> publish_file(const char* label, int dir, int fd,
                                     const std::string& temporary, const std::string& name);
+  // Returns after fsync of the directory. A file that is not there is no error.
   virtual Result<void> remove_file(const char* label, int dir, const std::string& name);
 
-  // The operating system's own. Any thread.
+  // The operating system's own.
   static Storage& system();
 };
 

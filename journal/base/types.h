@@ -1,7 +1,7 @@
 // Types: which small values do all folders share, and in which units?
 //
-// Look-alike integers get types of their own, so that an epoch can never be
-// passed for a log position. Nothing here does I/O or allocates.
+// Integers that look alike have types of their own, so that an epoch can never be passed for a log
+// position. Nothing here does I/O, except that Uuid::random() asks the system for randomness.
 #pragma once
 
 #include <array>
@@ -17,8 +17,7 @@
 
 namespace epochfs {
 
-// Position of a record in the journal, in bytes from the journal's beginning.
-// Grows with every record; 0 is no record.
+// Position in the journal, in bytes from its beginning. Grows with every record; 0 is no record.
 enum class Lsn : uint64_t {};
 constexpr uint64_t value(Lsn lsn) { return static_cast<uint64_t>(lsn); }
 
@@ -27,9 +26,9 @@ enum class EpochId : uint64_t {};
 constexpr uint64_t value(EpochId epoch) { return static_cast<uint64_t>(epoch); }
 constexpr EpochId next(EpochId epoch) { return EpochId{value(epoch) + 1}; }
 
-// Identity of a file of any type: inode number and birth time (ns since 1970 on
-// the backing file system's clock). Unlike the inode number alone it is not
-// reused when the file is gone. {0, 0} is no file.
+// Identity of a file of any type: inode number and birth time (ns since 1970 on the backing file
+// system's clock). An inode number alone is reused after the file is gone; the pair is not. {0, 0}
+// is no file.
 struct FileId {
   uint64_t inode = 0;
   uint64_t birth_ns = 0;
@@ -38,8 +37,8 @@ struct FileId {
   explicit operator bool() const { return inode != 0; }
 };
 
-// What open_by_handle_at(2) takes: opaque bytes of the backing file system that
-// open a file wherever it has been moved to. An empty handle opens nothing.
+// The opaque bytes that open_by_handle_at(2) takes. They open a file wherever it has been moved to
+// in its file system. An empty handle opens nothing.
 struct FileHandle {
   static constexpr size_t kMaxBytes = journal::kMaxHandleBytes;
 
@@ -73,13 +72,13 @@ struct ByteRange {
   bool operator==(const ByteRange&) const = default;
 };
 
-// Lineage of a volume: made at random when its journal is created.
+// The lineage of a volume: a random UUID, made with its journal.
 struct Uuid {
   std::array<uint8_t, 16> bytes{};
 
   auto operator<=>(const Uuid&) const = default;
   std::string to_string() const;                        // 8-4-4-4-12 lower-case hex
-  static bool parse(std::string_view text, Uuid& out);  // the same form only
+  static bool parse(std::string_view text, Uuid& out);  // takes that form only
   static Uuid random();
 };
 

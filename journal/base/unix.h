@@ -1,5 +1,5 @@
-// Unix: descriptors that close themselves, and the few system calls that every
-// folder needs in the same form. No policy; nothing here is about journals.
+// Unix: descriptors that close themselves, and the few system calls that every folder needs in the
+// same form. No policy; nothing here is about journals. Any thread.
 #pragma once
 
 #include <sys/stat.h>
@@ -50,23 +50,23 @@ Result<UniqueFd> open_directory(const std::string& path);
 // Reads a whole small file; refuses one that is longer than max_bytes.
 Result<std::string> read_file(int dir, const std::string& name, size_t max_bytes);
 
-// Full-length pread and pwrite: EINTR and short counts are retried. pread_full
-// returns fewer bytes than asked for only at the end of the file.
+// pread and pwrite of the full length: they go on after EINTR and short counts. pread_full returns
+// fewer bytes than asked for only at the end of the file. `what` names the file in errors.
 Result<size_t> pread_full(int fd, void* data, size_t size, uint64_t offset, std::string_view what);
 Result<void> pwrite_full(int fd, const void* data, size_t size, uint64_t offset,
                          std::string_view what);
 
-// File identity and handle of `name` in directory `dir`, or of `dir` itself
-// when name is empty. Symbolic links are not followed. errno style: 0 or -errno.
+// Attributes and handle of `name` in directory `dir`, or of `dir` itself if the name is empty.
+// Does not follow symbolic links. errno style: 0 or -errno.
 int identify(int dir, const char* name, struct statx& attributes, FileHandle& handle);
 FileId file_id(const struct statx& attributes);
 
-// Opens by handle; mount_fd is any open file of the same file system. Needs
-// CAP_DAC_READ_SEARCH. errno style: descriptor or -errno (ESTALE: gone).
+// Opens a file by handle; mount_fd is any open file of the same file system. Needs
+// CAP_DAC_READ_SEARCH. errno style: a descriptor, or -errno (ESTALE: the file is gone).
 int open_handle(int mount_fd, const FileHandle& handle, int flags);
 
-// Whether an error of a call to a file says that the process of its FUSE mount is gone.
-// While the kernel takes a mount over io_uring apart, it is one of the latter two.
+// Whether the errno of a call to a file says that the process of its FUSE mount is gone. The
+// latter two come while the kernel takes a mount over io_uring apart.
 inline bool says_mount_is_gone(int error) {
   return error == ENOTCONN || error == ECONNABORTED || error == ECANCELED;
 }

@@ -49,8 +49,8 @@ Result<void> check_layout(const InFlightLayout& h) {
   return {};
 }
 
-// The intents in `bytes` of a slot; nullopt: that is not what fill() left. What is no
-// mutation is no intent: a seal among them would become one of the log.
+// The intents in `bytes` of a slot. nullopt: fill() did not write that. Only a mutation can be an
+// intent: recovery would write a seal among them into the log.
 std::optional<std::vector<Record>> read_intents(std::span<const std::byte> slot, uint32_t bytes) {
   std::vector<Record> out;
   if (bytes == 0 || bytes > slot.size()) return std::nullopt;
@@ -94,7 +94,7 @@ Result<std::unique_ptr<InFlight>> InFlight::open(Storage& storage, int volume_di
   if (std::memcmp(h->magic, zero, sizeof zero) == 0) return self;  // just made
   EPOCHFS_DO(check_layout(*h));
   found.existed = true;
-  // Its size was durable before the magic was: slots have been cut off since.
+  // The size was durable before the magic was, so slots have been cut off since.
   found.damaged = uint64_t(st.st_size) < kInFlightFileBytes;
   found.records_lost = h->records_lost != 0;
   EPOCHFS_TRY(std::string boot, boot_id());
@@ -114,7 +114,7 @@ Result<std::unique_ptr<InFlight>> InFlight::open(Storage& storage, int volume_di
       found.damaged = true;
     }
   }
-  // Nobody is in the middle of a mutation when a mount ends by itself.
+  // No mutation is under way when a mount ends by itself.
   found.clean = h->clean == 1 && found.filled == 0;
   return self;
 }
@@ -166,8 +166,8 @@ void InFlight::Slot::fill(std::span<const Record> intents) {
     at += size;
   }
   head->bytes = static_cast<uint32_t>(at - base_ - sizeof *head);
-  // kill -9 stops a process between two instructions, so the order in which this
-  // processor's stores become visible is all that matters.
+  // kill -9 stops a process between two instructions, so only the order matters in which the
+  // stores become visible.
   std::atomic_ref<uint32_t>(head->filled).store(1, std::memory_order_release);
 }
 

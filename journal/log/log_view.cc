@@ -47,8 +47,8 @@ Result<std::unique_ptr<LogView::Mapping>> LogView::map(int dir, const std::strin
 }
 
 Result<void> LogView::refresh(std::map<uint64_t, Error>* broken) {
-  // Before the segments: what is sealed then is complete in them. Without a manifest
-  // that can be read, all damage is worth telling.
+  // This is read before the segments: what is sealed now is complete in them. If the manifest
+  // cannot be read, all damage is reported.
   auto newest = read_last_epoch(volume_->dir());
   settled_ = !newest ? Lsn{UINT64_MAX} : *newest ? (*newest)->seal : Lsn{0};
   EPOCHFS_TRY(auto names, list_segments(volume_->dir()));
@@ -71,7 +71,7 @@ Result<void> LogView::refresh(std::map<uint64_t, Error>* broken) {
 }
 
 void LogView::find_first(Segment& s) {
-  // A segment that was prepared ahead is all zeros, and need not be read to its end.
+  // A segment that was prepared ahead is all zeros and need not be read to its end.
   const bool zeros =
       decode(s.bytes.subspan(kSegmentHeaderBytes), s.begin()).error == DecodeError::kEndOfLog;
   scan(
@@ -89,7 +89,7 @@ Result<void> LogView::add(uint64_t index, const std::string& name,
   const uint64_t size = volume_->info().segment_bytes;
   EPOCHFS_DO(check_segment_number(index, size, name));
   auto bytes = mapping->bytes();
-  // Prepared ahead, and its header is not written yet: the next refresh() looks again.
+  // It was prepared ahead and has no header yet: the next refresh() looks again.
   if (bytes.size() < kSegmentHeaderBytes || bytes[0] == std::byte{0}) return {};
   EPOCHFS_DO(check_segment_header(bytes, volume_->info().lineage, index, size, name));
   Segment s;

@@ -1,12 +1,11 @@
-// LogView: which records stand where, without reading them all? The segment files of
-// one volume, mapped for reading as they are asked for, with what the first record of
-// each says: so whoever looks for a time, an epoch or a position opens few of them.
+// LogView: where do the records stand that one looks for, without reading all of them?
 //
-// For those who look for few records among many: it checks every record that it comes
-// by, but decodes none that nobody wants. Who replays records takes JournalReader.
+// It maps the segment files of one volume for reading, and knows the first record of each. So a
+// search for a time, an epoch or a position touches few of them. It checks every record that it
+// passes, but decodes only those that are asked for. JournalReader (reader.h) replays records.
 //
-// Never disturbs a mount: read-only mappings, no lock. One thread, but for scan(),
-// which any number of threads may call on different segments at the same time.
+// It never disturbs a mount: mappings are read-only, and it takes no lock. One thread; only scan()
+// may be called by several threads at a time, on different segments.
 #pragma once
 
 #include <memory>
@@ -16,8 +15,8 @@
 
 namespace epochfs::journal {
 
-// How far behind the last whole record another one can stand: what all writers together
-// can have in flight.
+// How far behind the last whole record another one can stand: all writers together can have no
+// more in flight.
 constexpr size_t kTailReach = kMaxTornBytes;
 
 // A record in place. Valid as long as the view.
@@ -25,7 +24,7 @@ struct RecordView {
   RecordHead head;
   std::span<const std::byte> bytes;
 
-  // Operands that do not fit are an error that decode_head() does not see.
+  // May fail, although decode_head() accepted the record: it does not look at operands.
   Decoded decode() const { return journal::decode(bytes, head.lsn); }
 };
 
@@ -33,45 +32,45 @@ class LogView {
  public:
   struct Segment {
     uint64_t index = 0;
-    std::string name;  // of its file
+    std::string name;  // of the file
     std::span<const std::byte> bytes;
     uint64_t base = 0;  // position of its first byte
-    bool any = false;   // it holds a record, which is:
+    bool any = false;   // it holds a record, the first of which is:
     RecordHead first;
 
     Lsn begin() const { return Lsn{base + kSegmentHeaderBytes}; }
     Lsn end() const { return Lsn{base + bytes.size()}; }
   };
 
-  // Borrows the volume. Errors: a segment that is none, or of another volume (kCorrupt).
-  // With `broken` such segments are left out instead, and it gets their errors by index.
+  // Borrows the volume. Errors: a segment is damaged, or belongs to another volume (kCorrupt). With
+  // `broken`, such segments are left out instead, and it gets their errors by index.
   static Result<LogView> open(const Volume& volume, std::map<uint64_t, Error>* broken = nullptr);
-  // Takes in segments that came, and lets go of those that were removed meanwhile.
+  // Maps segments that are new, and unmaps those that were removed meanwhile.
   Result<void> refresh(std::map<uint64_t, Error>* broken = nullptr);
 
-  // Those that have a header, in the order of the log.
+  // The segments that have a header, in the order of the log.
   const std::vector<Segment>& segments() const { return segments_; }
-  // The segment that holds the position; null: none does.
+  // The segment that holds the position. Null: none does.
   const Segment* segment_of(Lsn at) const;
-  // Position from which on everything is there, `none` where nothing is.
+  // The first position that can still be read.
   Lsn oldest() const;
-  // Behind the last record. Reads the last segment that holds any.
+  // The position behind the last record. Reads the last segment that holds any.
   Lsn end() const;
-  // The record that begins at the position, if a valid one does.
+  // The record that begins at the position, or why none does.
   Decoded record_at(Lsn at) const;
-  // Before it whatever is no record is damage; behind it, it may be a record that is
-  // being copied at this moment. As it was when the view was opened or refreshed.
+  // The newest seal when the view was opened or refreshed. What is no record before it is damage;
+  // what is no record behind it may be one that is being copied at this moment.
   Lsn settled() const { return settled_; }
   const Volume& volume() const { return *volume_; }
 
-  // Calls f(RecordView) -> bool for each record of the segment from `from` on, padding
-  // included, until f returns false. Returns the position behind the last one. damage
-  // as for scan_segment(). Looks no further than `reach` bytes behind what is no record:
-  // who waits at the end of a log need not read all the zeros behind it.
+  // Calls f(RecordView) -> bool for each record of the segment from `from` on, padding included,
+  // until f returns false. Returns the position behind the last one. `damage` is as for
+  // scan_segment(). Behind bytes that are no record it looks no further than `reach`: a caller that
+  // waits at the end of a log need not read all the zeros behind it.
   template <typename F>
   static Lsn scan(const Segment& segment, Lsn from, F&& f, std::vector<Damage>* damage = nullptr,
                   size_t reach = SIZE_MAX);
-  // The same from the last record that begins before `before` to the first.
+  // The same backwards, from the last record that begins before `before` to the first.
   template <typename F>
   static void scan_backwards(const Segment& segment, Lsn before, F&& f,
                              std::vector<Damage>* damage = nullptr);
@@ -89,7 +88,7 @@ class LogView {
     size_t size_;
   };
   explicit LogView(const Volume& volume) : volume_(&volume) {}
-  // Null: the file is gone meanwhile.
+  // Null: the file was removed meanwhile.
   static Result<std::unique_ptr<Mapping>> map(int dir, const std::string& name);
   static void find_first(Segment& segment);
   Result<void> add(uint64_t index, const std::string& name, std::unique_ptr<Mapping> mapping);
@@ -100,8 +99,8 @@ class LogView {
   std::map<uint64_t, std::unique_ptr<Mapping>> mappings_;
 };
 
-// Beginning of the next valid record of a segment at or after offset `at`; the
-// segment's size if there is none.
+// The offset of the next record of a segment at or behind offset `at`, as decode_head() judges;
+// the segment's size if there is none.
 size_t next_valid_record(std::span<const std::byte> segment, uint64_t base, size_t at);
 
 template <typename F>
@@ -134,8 +133,8 @@ Lsn LogView::scan(const Segment& segment, Lsn from, F&& f, std::vector<Damage>* 
 template <typename F>
 void LogView::scan_backwards(const Segment& segment, Lsn before, F&& f,
                              std::vector<Damage>* damage) {
-  // Records do not say where the one before them begins, so their places are found
-  // from the front: a few megabytes for the largest segment.
+  // A record does not say where the one before it begins, so their places are found from the
+  // front. For the largest segment they take a few megabytes.
   std::vector<uint32_t> places;
   scan(
       segment, segment.begin(),

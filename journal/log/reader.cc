@@ -28,7 +28,7 @@ struct Header {
 };
 static_assert(sizeof(Header) == kSegmentHeaderBytes);
 
-// A segment file mapped for reading: only pages that are looked at are read.
+// A segment file, mapped for reading: only the pages that are touched are read.
 class MappedFile {
  public:
   static Result<std::unique_ptr<MappedFile>> open(int dir, const std::string& name) {
@@ -55,7 +55,7 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-// Beginning of the next valid record at or after `at`; segment size if there is none.
+// The offset of the next valid record at or behind `at`; the segment's size if there is none.
 size_t next_valid(std::span<const std::byte> segment, uint64_t base, size_t at) {
   for (; at + kRecordHeaderBytes <= segment.size(); at += kRecordAlignment) {
     uint32_t length;
@@ -98,7 +98,7 @@ void write_segment_header(std::span<std::byte> out, const Uuid& lineage, uint64_
   h.index = index;
   h.segment_bytes = segment_bytes;
   h.checksum = XXH3_64bits(&h, offsetof(Header, checksum));
-  // The magic comes last: whoever reads it in a live journal finds the rest.
+  // The magic comes last: a reader of a live journal that sees it finds the rest.
   const auto* bytes = reinterpret_cast<const std::byte*>(&h);
   std::copy(bytes + sizeof h.magic, bytes + sizeof h, out.begin() + sizeof h.magic);
   uint64_t magic;
@@ -163,8 +163,8 @@ Result<Lsn> JournalReader::oldest() {
 
 Result<void> JournalReader::read(Lsn from, const std::function<bool(const Record&)>& f,
                                  std::vector<Damage>* damage) {
-  // Read before the records: what is sealed then is complete. Without a manifest
-  // that can be read, all damage is worth telling.
+  // This is read before the records: what is sealed now is complete in them. If the manifest
+  // cannot be read, all damage is reported.
   auto newest = read_last_epoch(volume_.dir());
   const Lsn settled = !newest ? Lsn{UINT64_MAX} : *newest ? (*newest)->seal : Lsn{0};
   std::vector<Damage> found;
@@ -202,7 +202,7 @@ Result<Lsn> JournalReader::read_all(Lsn from, const std::function<bool(const Rec
     scan_segment(
         bytes.first(std::min<size_t>(bytes.size(), size)), base, from,
         [&](const Record& r) {
-          // Records follow, so all before this segment has to be there.
+          // Records follow, so everything before this segment must be there.
           if (!any && damage && end < base && base - end >= kRecordHeaderBytes) {
             damage->push_back({Lsn{end}, base - end, DecodeError::kMissing});
           }

@@ -9,7 +9,7 @@
 namespace epochfs::journal {
 namespace {
 
-// Which operands follow the header, in this order.
+// The operands that can follow the header, in this order.
 enum Operand : uint16_t {
   kHandle = 1,
   kParent = 2,     // FileId, handle, name
@@ -105,8 +105,8 @@ class Writer {
     std::memcpy(at_, data, size);
     at_ += size;
   }
-  // Zeros up to the alignment of `before + size`, where `before` bytes of the
-  // same field are written already.
+  // Writes the data, then zeros up to the alignment of `before + size`: `before` bytes of the same
+  // field are written already.
   void padded(const void* data, size_t size, size_t before) {
     raw(data, size);
     size_t fill = aligned(before + size) - before - size;

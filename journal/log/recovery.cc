@@ -25,7 +25,7 @@ bool changes_data(const Record& r) {
   }
 }
 
-// Changes before it have no records, and were not lost together with what they changed.
+// Whether changes before it have no records, although what they changed was not lost with them.
 bool hides_changes(const Record& r) {
   return r.type == RecordType::kGap && GapReason(r.mode) != GapReason::kMachineStopped;
 }
@@ -75,8 +75,8 @@ Result<bool> stands_within_record(const Volume& volume, Lsn position) {
   bool within = false;
   auto look = [&](const Record& r) {
     if (r.lsn >= position) return false;
-    // Of padding only the header is known here, and a position within that is before a seal
-    // that is one.
+    // Padding does not count: encoded_size() knows only its header, and padding that fills a hole
+    // may cover the place where a seal stood.
     within = r.type != RecordType::kPadding && value(r.lsn) + encoded_size(r) > value(position);
     return !within;
   };

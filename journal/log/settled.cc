@@ -34,7 +34,7 @@ Result<std::optional<Lsn>> read_settled(int volume_dir) {
   auto bytes = read_file(volume_dir, kSettledFile, kSettledBytes);
   std::optional<Lsn> none;
   if (!bytes && bytes.error().code == ENOENT) return none;
-  // Too long is damaged, too.
+  // A file that is too long is damaged, too.
   if (!bytes && bytes.error().code != 0 && bytes.error().code != EFBIG) {
     return tl::unexpected(bytes.error());
   }

@@ -1,9 +1,10 @@
-// Settled: up to which position of the log is the effect of every mutation known to be
-// durable in the backing file system? What lies behind it, power loss may have taken the
-// bytes of, although inodes say otherwise.
+// Settled: up to which record are the effects durable in the backing file system?
 //
-// A small file that is written in place: a mark must find room on a full disk, since
-// segments behind it cannot go. Torn, it says nothing, which is always safe.
+// Power loss may have taken the bytes of mutations behind that position, although the inodes say
+// otherwise. The mark is a small file that is written in place: it must find room on a full disk,
+// because segments behind it cannot be removed. A torn mark says nothing, which is always safe.
+//
+// Threads: one writer for a volume; readers at any time.
 #pragma once
 
 #include <optional>
@@ -15,10 +16,10 @@ namespace epochfs::journal {
 
 constexpr const char* kSettledFile = "settled";
 
-// nullopt: there is none, or it is damaged.
+// The mark. nullopt: there is none, or it is damaged.
 Result<std::optional<Lsn>> read_settled(int volume_dir);
 
-// Makes the file, with this position in it, in one durable step.
+// Makes the file with this position, in one durable step.
 Result<void> make_settled(Storage& storage, int volume_dir, Lsn up_to);
 
 // Returns when the position is durable. The file must be there.

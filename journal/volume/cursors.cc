@@ -13,9 +13,9 @@
 namespace epochfs::journal {
 namespace {
 
-constexpr const char* kWalk = " walk\n";  // behind the epoch
+constexpr const char* kWalk = " walk\n";  // after the epoch
 
-// A relationship's id, and nothing that could be a path or a temporary file.
+// Whether it is a relationship's id. Neither a path nor a temporary file can be one.
 bool is_id(std::string_view name) {
   return !name.empty() && name.size() <= kMaxRelationshipIdBytes &&
          name.find_first_not_of("0123456789abcdef") == std::string_view::npos;

@@ -25,7 +25,7 @@ struct Entry {
 };
 static_assert(sizeof(Entry) == kEpochEntryBytes);
 
-// Entries are let go of by whole blocks, which then read as zeros.
+// Entries are released by whole blocks, which then read as zeros.
 constexpr uint64_t kEntriesInBlock = kEpochBlockBytes / sizeof(Entry);
 
 uint64_t checksum(const Entry& e) { return XXH3_64bits(&e, offsetof(Entry, checksum)); }
@@ -63,7 +63,7 @@ tl::unexpected<Error> damaged(uint64_t index) {
               ExitStatus::kCorrupt);
 }
 
-// Entries up to the last valid one. Only the very last may be torn.
+// The number of entries up to the last valid one. Only the very last may be torn.
 Result<uint64_t> valid_count(int fd) {
   EPOCHFS_TRY(uint64_t count, entry_count(fd));
   if (count == 0) return uint64_t{0};
@@ -71,7 +71,7 @@ Result<uint64_t> valid_count(int fd) {
   return last ? count : count - 1;
 }
 
-// Of the first entry behind the blocks at the beginning that were let go of.
+// The index of the first entry behind the released blocks.
 Result<uint64_t> first_index(int fd, uint64_t count) {
   uint64_t at = 0;
   std::array<char, kEpochBlockBytes> block;
@@ -146,7 +146,7 @@ Result<void> EpochManifest::append(std::span<const SealedEpoch> entries) {
   if (entries.empty()) return {};
   uint64_t index = value(last_);
   for (const SealedEpoch& s : entries) {
-    // An entry that is left out would make all that follow it unreadable.
+    // Without one entry, all that follow it would be unreadable.
     EPOCHFS_CHECK(value(s.epoch) == index + 1);
     Entry e{};
     e.epoch = value(s.epoch);
@@ -169,7 +169,7 @@ Result<void> EpochManifest::let_go_before(EpochId oldest_needed, uint64_t keep) 
   const uint64_t end = std::min(kept_from, needed_from) / kEntriesInBlock * kEpochBlockBytes;
   if (end <= let_go_) return {};
   const int how = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-  // Not every file system can; then the room is not given back.
+  // Not every file system can do this; the room is not given back then.
   if (::fallocate(fd_.get(), how, 0, off_t(end)) != 0 && errno != EOPNOTSUPP) {
     return fail_errno("give room of epoch manifest back");
   }

@@ -12,14 +12,14 @@
 namespace epochfs::journal {
 namespace {
 
-// The folder; none if no label was ever written.
+// The folder; no descriptor if no label was ever written.
 Result<UniqueFd> open_labels(int volume_dir) {
   auto labels = open_directory(volume_dir, kLabelsDir);
   if (!labels && labels.error().code == ENOENT) return UniqueFd();
   return labels;
 }
 
-// Volumes of before labels have no such folder.
+// A volume has no such folder before its first label.
 Result<UniqueFd> make_labels(Storage& storage, int volume_dir) {
   if (::mkdirat(volume_dir, kLabelsDir, 0700) == 0) {
     EPOCHFS_DO(storage.sync_directory("labels-create", volume_dir, "volume"));
@@ -42,7 +42,7 @@ Result<std::vector<EpochId>> list(int labels) {
   std::vector<EpochId> out;
   EPOCHFS_DO(for_each_entry(labels, kLabelsDir, [&](const char* name) {
     auto epoch = number(name);
-    // No other spelling of a number: it would be another file.
+    // No other spelling of the number: that is another file.
     if (epoch && file_name(EpochId{*epoch}) == name) out.push_back(EpochId{*epoch});
   }));
   std::sort(out.begin(), out.end());
@@ -73,7 +73,7 @@ Result<void> check_label(std::string_view text) {
         fmt::format("the text has {} bytes; at most {} are kept", text.size(), kMaxLabelBytes));
   }
   if (!is_utf8(text)) return refuse("the text is not UTF-8");
-  // Only these and backslashes are ever escaped.
+  // In UTF-8, only control characters and backslashes are escaped.
   std::string plain(text);
   std::erase(plain, '\\');
   if (escape(plain) != plain) return refuse("the text holds a control character");
@@ -87,7 +87,7 @@ Result<void> write_label(Storage& storage, int volume_dir, const SealedEpoch& ep
   if (!labels) return fail("open directory labels", ENOENT);
   EPOCHFS_DO(storage.replace_file("label", labels.get(), file_name(epoch.epoch),
                                   fmt::format("{} {}\n", epoch.barrier_ns, text)));
-  // The label is there. What is too many now goes with the next one.
+  // The label is there. What could not be removed now goes with the next label.
   (void)remove_surplus(storage, labels.get(), epoch.epoch);
   return {};
 }

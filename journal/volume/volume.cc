@@ -27,7 +27,7 @@ struct Header {
   char magic[8];
   uint32_t version;
   uint32_t path_bytes;
-  uint64_t checksum;  // of all that follows it
+  uint64_t checksum;  // of everything after it
   uint8_t lineage[16];
   uint64_t filesystem, root_inode, root_birth_ns;
   uint64_t created_ns;
@@ -89,7 +89,7 @@ Result<VolumeInfo> decode(const std::string& bytes, const std::string& path) {
   return info;
 }
 
-// Like mkdir -p; every directory that it makes is private to root.
+// Like mkdir -p. Every directory that it makes is private to root.
 Result<void> make_directories(const std::string& path) {
   for (size_t at = 1; at != std::string::npos;) {
     at = path.find('/', at);
@@ -109,9 +109,9 @@ Result<void> make_subdirectory(int dir, const char* name) {
   return {};
 }
 
-// On a copy-on-write file system even reserved blocks are allocated anew when they
-// are written, and a full disk would end the process with SIGBUS. Where the flag is
-// not known (most file systems) there is no such danger.
+// On a copy-on-write file system even reserved blocks are allocated anew when they are written, and
+// a full disk would end the process with SIGBUS. File systems that do not know the flag, which are
+// most, have no such danger.
 void forbid_copy_on_write(int dir) {
   int flags = 0;
   if (::ioctl(dir, FS_IOC_GETFLAGS, &flags) != 0) return;
@@ -119,7 +119,7 @@ void forbid_copy_on_write(int dir) {
   ::ioctl(dir, FS_IOC_SETFLAGS, &flags);
 }
 
-// Refuses a folder that holds anything but what a create() cut short leaves.
+// Refuses a folder that holds anything other than the remains of a create() that was cut short.
 Result<void> check_unused(int folder, const std::string& path) {
   const std::string unfinished = std::string(kVolumeFile) + ".new";
   return for_each_entry(folder, path, [&](std::string_view name) -> Result<void> {
@@ -132,8 +132,8 @@ Result<void> check_unused(int folder, const std::string& path) {
   });
 }
 
-// The whole file, of the open file description: like flock(2), it falls with the
-// last descriptor. Unlike with flock(2), who only asks does not take it.
+// A lock on the whole file, owned by the open file description: like flock(2), it ends with the
+// last descriptor. Unlike flock(2), it can be asked about without being taken.
 struct flock whole_file_lock() {
   struct flock lock {};
   lock.l_type = F_WRLCK;
@@ -194,7 +194,7 @@ Result<std::optional<Volume>> find_volume(const std::string& state_path,
     if (found || !Uuid::parse(name, lineage)) return {};
     auto volume = Volume::open(volumes + "/" + name);
     if (!volume) {
-      // A folder whose making was cut short has no volume file yet.
+      // A folder has no volume file if its making was cut short.
       if (volume.error().code == ENOENT) return {};
       return tl::unexpected(volume.error());
     }
@@ -237,7 +237,7 @@ Result<bool> Volume::lock() {
     if (errno == EAGAIN || errno == EACCES) return false;
     return fail_errno("lock journal " + path_);
   }
-  // For those who wait, and for people.
+  // For processes that wait, and for people.
   std::string pid = fmt::format("{}\n", ::getpid());
   if (::ftruncate(fd.get(), 0) != 0) return fail_errno("write lock of journal " + path_);
   EPOCHFS_DO(pwrite_full(fd.get(), pid.data(), pid.size(), 0, "lock of journal " + path_));
@@ -268,7 +268,7 @@ Result<bool> Volume::wait_unlocked(int timeout_ms) const {
     if (left.count() <= 0) return false;
     EPOCHFS_TRY(int pid, holder());
     UniqueFd process(pid > 0 ? int(::syscall(SYS_pidfd_open, pid, 0)) : -1);
-    // The end of the process is the event; without one to watch, look again soon.
+    // The end of the process is the event. Without a process to watch, look again soon.
     pollfd watched{process.get(), POLLIN, 0};
     ::poll(&watched, process ? 1 : 0, process ? int(left.count()) : 5);
   }

@@ -1,7 +1,7 @@
-// Volume: which journal belongs to which directory? A state directory holds
-// volumes/<lineage>/, one folder a volume, with the layout of FORMAT.md; the
-// folder's `volume` file names the directory it belongs to. Knows nothing of
-// records.
+// Volume: which journal belongs to which directory?
+//
+// A state directory holds volumes/<lineage>/, one folder for each volume, laid out as FORMAT.md
+// says. The file `volume` in it names the directory that it belongs to. Knows nothing of records.
 #pragma once
 
 #include <optional>
@@ -30,7 +30,7 @@ struct VolumeInfo {
   VolumeIdentity identity;
   uint64_t created_ns = 0;
   uint64_t segment_bytes = 0;  // size of every segment file
-  std::string backing_path;    // as it was when the volume was made; for people
+  std::string backing_path;    // as it was when the volume was made; only for people
 };
 
 // The folder of one volume, open. Threads: immutable once made.
@@ -40,18 +40,18 @@ class Volume {
   const std::string& path() const { return path_; }
   int dir() const { return dir_.get(); }
 
-  // Takes the exclusive lock that a mount holds for its lifetime. False:
-  // another process holds it. The lock falls with the process.
+  // Takes the exclusive lock that a mount holds for its lifetime. False: another process holds it.
+  // The lock ends with the process.
   Result<bool> lock();
-  // Process that holds the lock, or held it last; 0: not known.
+  // The process that holds the lock, or held it last. 0: unknown.
   Result<int> holder() const;
-  // Waits until no process holds the lock, or until the timeout. Does not take it.
+  // Waits until no process holds the lock, without taking it. False: the timeout came first.
   Result<bool> wait_unlocked(int timeout_ms) const;
 
-  // Opens an existing volume folder. Errors: not a journal, a newer version,
-  // damaged (status kCorrupt).
+  // Opens an existing volume folder. Errors: not a journal; a newer version; damaged (status
+  // kCorrupt).
   static Result<Volume> open(const std::string& path);
-  // Makes the folder and its files, durably. The folder must not exist, or be empty.
+  // Makes the folder and its files, durably. The folder must be empty, or not exist.
   static Result<Volume> create(Storage& storage, const std::string& path, const VolumeInfo& info);
 
  private:
@@ -64,20 +64,20 @@ class Volume {
 // Identity of an open backing directory.
 Result<VolumeIdentity> identify_volume(int backing_dir);
 
-// Makes the state directory (0700, with its format file) or checks its version.
-// A newer format is refused and nothing is changed.
+// Makes the state directory (0700, with its format file), or checks its version. Refuses a newer
+// version and then changes nothing.
 Result<void> prepare_state_dir(Storage& storage, const std::string& state_path);
 
-// Finds the volume of a backing directory below state_path/volumes; nullopt: none yet.
+// Finds the volume of a backing directory below state_path/volumes. nullopt: it has none yet.
 Result<std::optional<Volume>> find_volume(const std::string& state_path,
                                           const VolumeIdentity& identity);
 
-// The extended attribute of a mount's root that names its journal folder. The
-// mount answers it itself; it is not listed and not stored.
+// The extended attribute of a mount's root that names its journal folder. The mount answers it
+// itself; it is neither listed nor stored.
 constexpr const char* kJournalXattr = "user.epochfs.journal";
 
-// Journal folder of a path that is an epochfs mountpoint, or is a journal folder
-// itself. Errors name the remedy.
+// The journal folder of an epochfs mountpoint, or the path itself if it is a journal folder.
+// Errors name the remedy.
 Result<std::string> journal_path_of(const std::string& dir_or_journal);
 
 // Files inside a volume folder.
