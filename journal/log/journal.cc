@@ -62,7 +62,7 @@ Lsn Journal::write(Record& r) {
 }
 
 Lsn Journal::append(Record& r) {
-  // Nothing comes between what is lost and the gap that says so.
+  // After a loss, nothing is appended before the gap that tells of it.
   const bool whole = lost_.load(std::memory_order_relaxed) == 0 || write_gap_if_owed();
   r.time_ns = now_ns();
   r.epoch = open_epoch();
@@ -76,8 +76,8 @@ Lsn Journal::append(Record& r) {
   return lsn;
 }
 
-// The mark and the count change together, or a gap that is written just now would
-// take the mark of a loss that comes after it.
+// The mark and the count change together. Otherwise a gap that is being written now could clear the
+// mark of a loss that comes after it.
 void Journal::note_lost() {
   Lock lock(loss_mutex_);
   in_flight_->set_records_lost(true);
@@ -153,7 +153,7 @@ Result<void> Journal::publish(const SealedEpoch& sealed) {
   return manifest_->append({&sealed, 1});
 }
 
-// ---- what is needed no longer ----
+// ---- what is no longer needed ----
 
 Result<bool> Journal::release_up_to(EpochId oldest, const Retention& keep) {
   return journal::release_up_to(storage_, volume_, *manifest_, oldest, settled(), keep);

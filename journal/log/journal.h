@@ -7,8 +7,8 @@
 // It is not the barrier (fs/recording/barrier.h): it trusts its caller that nothing is appended
 // while seal() runs.
 //
-// Threads: append() from any thread. It takes no lock while there is room: Segments reserves
-// space by one compare-and-swap, and the record is then copied into mapped memory.
+// Threads: append() from any thread. It waits for no lock while there is room: Segments
+// reserves space by one compare-and-swap, and the record is then copied into mapped memory.
 // Lock order: loss_mutex_ before the mutexes of Segments.
 #pragma once
 

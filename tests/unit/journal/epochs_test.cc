@@ -8,7 +8,7 @@ namespace {
 
 using namespace epochfs::testing;
 
-constexpr size_t kEntry = 64;
+constexpr size_t kEntry = kEpochEntryBytes;
 
 SealedEpoch epoch(uint64_t n) {
   return {EpochId{n}, 1000 + n, Lsn{n * 100}, Lsn{n * 100 + 80}, n * 3};

@@ -11,7 +11,7 @@ namespace {
 
 using namespace epochfs::testing;
 
-constexpr size_t kHeader = 4096, kBootIdAt = 16, kVersionAt = 8;
+constexpr size_t kHeader = kInFlightHeaderBytes, kBootIdAt = 16, kVersionAt = 8;
 
 Record intent(uint64_t inode) {
   Record r;

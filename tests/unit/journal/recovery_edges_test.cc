@@ -10,6 +10,8 @@ using namespace epochfs::testing;
 
 // ---- in-flight files that are damaged ----
 
+constexpr size_t kSlotsAt = kInFlightHeaderBytes;
+
 // Whatever is left of it, the mutation that was under way is accounted for.
 TEST_F(Recovery, InFlightFileCutAtAnyByteIsNamedOrLeavesAGap) {
   open();
@@ -21,8 +23,8 @@ TEST_F(Recovery, InFlightFileCutAtAnyByteIsNamedOrLeavesAGap) {
   const std::string segment = read_all(segment_file(0));
   std::vector<size_t> cuts;
   for (size_t n = 0; n < 64; ++n) cuts.push_back(n);
-  for (size_t n = 4096 - 2; n < 4096 + 120; n += 5) cuts.push_back(n);
-  cuts.insert(cuts.end(), {4096 + kInFlightSlotBytes, whole.size() / 2, whole.size() - 1});
+  for (size_t n = kSlotsAt - 2; n < kSlotsAt + 120; n += 5) cuts.push_back(n);
+  cuts.insert(cuts.end(), {kSlotsAt + kInFlightSlotBytes, whole.size() / 2, whole.size() - 1});
   for (size_t cut : cuts) {
     write_all(file, whole.substr(0, cut));
     write_all(segment_file(0), segment);
@@ -44,7 +46,7 @@ TEST_F(Recovery, FlippedBitInTheInFlightFileIsNamedOrAccountedFor) {
   fill_slot(write_of(9));
   kill();
   const std::string file = volume_.path() + "/in-flight";
-  const std::string head = read_all(file).substr(0, 4096 + kInFlightSlotBytes);
+  const std::string head = read_all(file).substr(0, kSlotsAt + kInFlightSlotBytes);
   const std::string records = read_all(segment_file(0)).substr(0, 4096);
   auto flip = [&](size_t byte, int bit) {
     std::string flipped = head;
@@ -52,7 +54,7 @@ TEST_F(Recovery, FlippedBitInTheInFlightFileIsNamedOrAccountedFor) {
     poke(file, 0, flipped);
     poke(segment_file(0), 0, records);
   };
-  for (size_t byte = 0; byte < 4096 + 8 + 96; byte = byte == 55 ? 4096 : byte + 1) {
+  for (size_t byte = 0; byte < kSlotsAt + 8 + 96; byte = byte == 55 ? kSlotsAt : byte + 1) {
     for (int bit : {0, int(byte % 7) + 1}) {
       flip(byte, bit);
       if (auto result = try_open(); !result) {
@@ -62,7 +64,7 @@ TEST_F(Recovery, FlippedBitInTheInFlightFileIsNamedOrAccountedFor) {
       auto records = read();
       const bool counted = std::ranges::count(inodes(records), 9u) == 1;
       // The bit that is set in the slot's own mark is the only one that nothing else tells of.
-      const bool own_mark = byte == 4096 && bit == 0;
+      const bool own_mark = byte == kSlotsAt && bit == 0;
       EXPECT_TRUE(own_mark || counted || !gaps(records).empty()) << byte << " bit " << bit;
       kill();
     }
