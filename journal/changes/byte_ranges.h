@@ -1,9 +1,8 @@
-// ByteRanges: which bytes of one file are meant? A set of disjoint half-open
-// ranges; adding coalesces neighbours, so appending a gigabyte 4 KiB at a time
-// is one range.
+// ByteRanges: which bytes of one file are meant? A set of disjoint half-open ranges. Adding a
+// range joins it with its neighbours, so a gigabyte that is appended 4 KiB at a time is one range.
 //
-// There can be one of these for each of ten million files, and most hold one range:
-// that one takes no memory of its own. Only several make a tree.
+// There can be ten million of these, and most hold a single range. That one is stored inline;
+// only two or more make a tree.
 #pragma once
 
 #include <algorithm>
@@ -95,7 +94,7 @@ class ByteRanges {
     return one_ == o.one_ && !many_ == !o.many_ && (!many_ || *many_ == *o.many_);
   }
 
-  // Rounds every range outward to multiples of `grain` (a power of two). Only adds.
+  // Rounds every range outward to multiples of `grain`, a power of two. Never removes a byte.
   void coarsen(uint64_t grain) {
     ByteRanges out;
     for_each([&](ByteRange r) {
@@ -105,13 +104,13 @@ class ByteRanges {
     });
     *this = std::move(out);
   }
-  // Coarsens, to half of `limit`, once there are more ranges than that.
+  // If there are more than `limit` ranges, coarsens until at most half of that are left.
   void limit_to(size_t limit) {
     if (count() <= limit) return;
     for (uint64_t grain = 8192; count() > limit / 2; grain *= 2) coarsen(grain);
   }
 
-  // Calls f(ByteRange) for every range, ascending.
+  // Calls f(ByteRange) for every range, in ascending order.
   template <typename F>
   void for_each(F&& f) const {
     if (!many_) {
@@ -122,7 +121,8 @@ class ByteRanges {
   }
 
  private:
-  // For a change that may make several of one. settle() afterwards.
+  // The tree, made if need be, for an operation that may leave several ranges. Call settle()
+  // afterwards.
   Set& several() {
     if (many_) return *many_;
     many_ = std::make_unique<Set>();
@@ -130,7 +130,7 @@ class ByteRanges {
     one_ = {};
     return *many_;
   }
-  // Several are in the tree, one or none is not: equal sets look the same.
+  // Moves the set back inline if it has one range or none, so that equal sets are stored alike.
   void settle() {
     const auto first = many_->begin();
     if (first != many_->end() && std::next(first) != many_->end()) return;
@@ -138,8 +138,8 @@ class ByteRanges {
     many_.reset();
   }
 
-  ByteRange one_;              // while there is one; empty while there is none, or several
-  std::unique_ptr<Set> many_;  // two at least
+  ByteRange one_;              // the only range; empty if there is none, or several
+  std::unique_ptr<Set> many_;  // two ranges at least
 };
 
 }  // namespace epochfs::journal

@@ -7,7 +7,7 @@
 namespace epochfs::journal {
 
 void append(FileChange& older, const FileChange& newer) {
-  // Another file that got the same identity: the older one is gone.
+  // A new file got the same identity, so the older file is gone.
   if (newer.fresh) {
     older = newer;
     return;
@@ -71,8 +71,8 @@ void Fold::touch_parent(const FileId& parent, const FileHandle& handle) {
   if (handle) change.handle = handle;
 }
 
-// A file that did not exist before. An older one of the same identity (created
-// and removed within one tick of the clock) is forgotten.
+// The file did not exist before. An older file with the same identity (created and removed within
+// one tick of the clock) is forgotten.
 void Fold::appear(const Record& r) {
   FileChange& change = set_.files[r.file] = FileChange{};
   change.handle = r.handle;
@@ -129,7 +129,7 @@ void Fold::add(const Record& r) {
     case RecordType::kRemoveXattr: touch(r); break;
     case RecordType::kUncertainName: {
       set_name(r.parent, r.name, none, r.file, false);
-      // What was known of the name's past holds no longer: nothing may cancel.
+      // Nothing is known about the name's past any more, so it must not cancel out.
       set_.names[NameKey{r.parent, std::string(r.name)}].before_known = false;
       touch_parent(r.parent, r.parent_handle);
       if (r.file) {
@@ -144,15 +144,15 @@ void Fold::add(const Record& r) {
 }
 
 ChangeSet Fold::finish(Cancel cancel) {
-  std::vector<FileId> named;  // fresh files that have a name in the end
+  std::vector<FileId> named;  // fresh files that have a name at the end
   for (const auto& [key, change] : set_.names) {
     if (!change.after) continue;
     auto file = set_.files.find(change.after);
     if (file != set_.files.end() && file->second.fresh) named.push_back(change.after);
   }
   std::sort(named.begin(), named.end());
-  // A fresh file without a name is gone, or was never reachable. One that is
-  // uncertain may have names that the records do not tell.
+  // A fresh file without a name is gone, or was never reachable. If it is uncertain (`whole`), it
+  // may have names that no record mentions.
   std::erase_if(set_.files, [&](const auto& entry) {
     return entry.second.fresh && !entry.second.whole &&
            !std::binary_search(named.begin(), named.end(), entry.first);

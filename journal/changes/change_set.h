@@ -1,6 +1,6 @@
-// ChangeSet: what is the net effect of a range of epochs? Folds records, one by
-// one and in order, into names that now mean something else, and files whose
-// bytes or attributes changed. What cancels out leaves nothing behind.
+// ChangeSet: what is the net effect of a range of epochs? Records are folded one by one, in order,
+// into names that now mean something else and files whose bytes or attributes changed. What
+// cancels out leaves nothing behind.
 //
 // It holds no bytes and reads no files: extents are read when they are shipped.
 //
@@ -25,7 +25,7 @@ struct NameKey {
 };
 
 struct NameChange {
-  bool before_known = true;  // false after a crash: then nothing cancels
+  bool before_known = true;  // false after a crash; such a name never cancels out
   FileId before;             // {0,0}: nothing
   FileId after;
 
@@ -34,32 +34,34 @@ struct NameChange {
 
 struct FileChange {
   StoredHandle handle;
-  bool fresh = false;  // came to be within the range: all of it is new
-  bool whole = false;  // not to be trusted in any part, although it may be old
-  // For a fold that others are put behind (Keep::kLinks); of no meaning to who ships.
-  bool touched = false;  // bytes or attributes may have changed, not only a name
-  // Of a directory: anything below it may have changed, up to the record at last_data, and
-  // only what came later is told (journal/changes/subtrees.h).
+  bool fresh = false;  // was created within the range: all of it is new
+  bool whole = false;  // any part may have changed, although the file may be old
+  // Bytes or attributes may have changed, not only a name. Used when folds are put behind each
+  // other (Keep::kLinks); shipping ignores it.
+  bool touched = false;
+  // This is a marked directory (journal/changes/subtrees.h). Anything below it may have changed up
+  // to the record at last_data. Only later changes are listed.
   bool subtree = false;
-  ByteRanges data;    // dirty bytes; [x, kEndOfFile) reaches to wherever it ends
+  ByteRanges data;    // dirty bytes; [x, kEndOfFile) reaches to the end, wherever that is
   Lsn last_data{};    // newest record that touched its bytes: the version of its data
-  int64_t links = 0;  // as `touched`: names that it got, less those that it lost
+  int64_t links = 0;  // names gained minus names lost; used like `touched`
 
   bool operator==(const FileChange&) const = default;
 };
 static_assert(sizeof(FileChange) == 64, "there are as many as files that changed");
 
-// What `newer`, of the range that follows, makes of `older`. Too much at most.
+// Puts the change of the following range behind `older`. The result may say too much, never too
+// little.
 void append(FileChange& older, const FileChange& newer);
 void append(NameChange& older, const NameChange& newer);
 
 struct ChangeSet {
-  // Everything counts as changed, because records are missing (kGap).
+  // Records are missing (kGap), so anything may have changed.
   bool gap = false;
   Lsn gap_lsn{};
   std::map<NameKey, NameChange> names;
-  std::unordered_map<FileId, FileChange> files;  // present: attributes may have changed
-  bool subtrees = false;  // some of the files stand for all that is below them
+  std::unordered_map<FileId, FileChange> files;  // attributes of each may have changed
+  bool subtrees = false;  // some of `files` are marked directories (FileChange::subtree)
   uint64_t records = 0;
 
   bool empty() const { return !gap && names.empty() && files.empty(); }
@@ -69,23 +71,24 @@ class Fold {
  public:
   enum class Keep {
     kChanges,  // what shipping needs
-    kLinks,    // and what tells, once older folds are put before it, which files are gone
+    kLinks,    // also link counts, so that a fold put behind older ones knows which files are gone
   };
   explicit Fold(Keep keep = Keep::kChanges) : keep_(keep) {}
 
   void add(const Record& record);
-  // What the fold of the range that follows says of one file, or of one name.
+  // One file, or one name, of the fold of the following range.
   void add(const FileId& id, const FileChange& newer);
   void add(const NameKey& key, const NameChange& newer);
   void add_gap(Lsn at);
   enum class Cancel {
     kDrop,  // what cancels out leaves nothing behind
-    kKeep,  // every name that was touched stays: for a target whose copy was taken
-            // somewhere within the range, and may hold any state in between
+    kKeep,  // every name that was touched stays. For a target whose copy was taken within the
+            // range: it may hold any state in between
   };
   // The fold is empty afterwards.
   ChangeSet finish(Cancel cancel = Cancel::kDrop);
-  // As it is: nothing has cancelled out, and files are there that are not `touched`.
+  // The fold as it is: nothing has cancelled out, and files that are not `touched` are included.
+  // The fold is empty afterwards.
   ChangeSet take();
 
  private:

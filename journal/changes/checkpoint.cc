@@ -207,7 +207,7 @@ Result<void> Checkpoint::take_in(const std::string& name) {
   return check_entries(name);
 }
 
-// What is read later need not be looked at again.
+// Checks every entry once, so that later reads need no checks.
 Result<void> Checkpoint::check_entries(const std::string& name) const {
   auto damaged = [&](const char* what) {
     return fail(fmt::format("read checkpoint {}: a damaged entry of a {}", name, what), 0,
@@ -252,7 +252,7 @@ Result<void> Checkpoint::check_entries(const std::string& name) const {
 std::optional<FileChange> Checkpoint::find(const FileId& id) const {
   size_t low = 0, high = index_.size() / sizeof(IndexEntry);
   auto entry = [&](size_t i) { return load<IndexEntry>(index_.subspan(i * sizeof(IndexEntry))); };
-  while (low < high) {  // the first that lies behind the id
+  while (low < high) {  // finds the first index entry after the id
     const size_t middle = (low + high) / 2;
     const IndexEntry e = entry(middle);
     (FileId{e.inode, e.birth_ns} <= id ? low : high) =

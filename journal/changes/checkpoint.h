@@ -1,9 +1,9 @@
-// Checkpoint: what did a range of sealed epochs change, once their records are gone?
-// One file: the fold of that range (journal/changes/change_set.h), files and names in
-// ascending order, so that two checkpoints are put together by reading both once, and
-// a file is found without reading the rest. Layout in FORMAT.md.
+// Checkpoint: what did a range of sealed epochs change, once their records are gone? One file holds
+// the fold of that range (journal/changes/change_set.h). Files and names are in ascending order.
+// So two checkpoints are merged by reading each once, and one file is found without reading the
+// rest. Layout: FORMAT.md.
 //
-// Which checkpoints a volume has, and which of them to merge, is not its affair
+// It does not know which checkpoints a volume has, or which to merge
 // (journal/changes/checkpoints.h).
 #pragma once
 
@@ -23,8 +23,8 @@ namespace epochfs::journal {
 
 struct CheckpointInfo {
   Uuid lineage;
-  EpochId first{}, last{};  // the epochs that it folds, both included
-  Lsn seal{};               // of `last`: records behind it are not in the fold
+  EpochId first{}, last{};  // the folded epochs, both included
+  Lsn seal{};               // seal of `last`; later records are not in the fold
   bool gap = false;         // records were missing: anything may have changed
   Lsn gap_lsn{};
   uint64_t records = 0;
@@ -37,24 +37,25 @@ struct CheckpointInfo {
 std::string checkpoint_name(EpochId first, EpochId last);
 bool parse_checkpoint_name(const std::string& name, EpochId& first, EpochId& last);
 
-// One checkpoint, mapped. Immutable, any thread; it outlives the removal of its file.
+// One checkpoint, mapped for reading. Immutable; any thread. Stays valid after its file is removed.
 class Checkpoint {
  public:
-  // Checks everything: checksums, lengths, order. Errors name the file; kCorrupt, or a
-  // newer version.
+  // Checks everything: checksums, lengths, order. Errors name the file. The status is kCorrupt,
+  // except for a newer version.
   static Result<std::shared_ptr<const Checkpoint>> open(int dir, const std::string& name,
                                                         const Uuid& lineage);
-  // The same of bytes in memory, which must stay.
+  // The same for bytes in memory, which must outlive the checkpoint.
   static Result<std::shared_ptr<const Checkpoint>> parse(std::span<const std::byte> bytes,
                                                          const std::string& name);
   ~Checkpoint();
 
   const CheckpointInfo& info() const { return info_; }
   uint64_t bytes() const { return bytes_.size(); }
-  // nullopt: none of the epochs changed the file.
+  // nullopt: the checkpoint has no entry for the file.
   std::optional<FileChange> find(const FileId& id) const;
 
-  // Goes through all files, then through all names, ascending. Borrows the checkpoint.
+  // Iterate over all files, and over all names, in ascending order. Borrow the checkpoint. next()
+  // returns false at the end.
   class Files {
    public:
     explicit Files(const Checkpoint& c);
@@ -84,8 +85,8 @@ class Checkpoint {
 };
 using CheckpointPtr = std::shared_ptr<const Checkpoint>;
 
-// Calls f(id, change) for every file, then f(key, change) for every name, ascending. What
-// they get is theirs to change.
+// Calls f(id, change) for every file, then f(key, change) for every name, in ascending order. f may
+// modify its arguments.
 template <typename F>
 void for_each_change(const Checkpoint& checkpoint, F&& f) {
   FileId id;
@@ -96,14 +97,15 @@ void for_each_change(const Checkpoint& checkpoint, F&& f) {
   for (Checkpoint::Names names(checkpoint); names.next(key, name);) f(key, name);
 }
 
-// Writes one. Files first, then names, each ascending (checked: aborts). Errors of
-// writing come with finish(). One thread.
+// Writes a checkpoint: first files, then names, each in ascending order (checked: aborts). Errors
+// of writing are returned by finish(). One thread.
 class CheckpointWriter {
  public:
-  // The file has no name that anybody reads until finish(). A remnant is overwritten.
+  // Until finish() the file is called NAME.new, which readers ignore. A remnant of that name is
+  // overwritten.
   static Result<std::unique_ptr<CheckpointWriter>> create(Storage& storage, int dir,
                                                           const CheckpointInfo& info);
-  ~CheckpointWriter();  // removes what is not finished
+  ~CheckpointWriter();  // removes the file unless it is finished
 
   void add(const FileId& id, const FileChange& change);
   void add(const NameKey& key, const NameChange& change);

@@ -13,8 +13,8 @@
 namespace epochfs::journal {
 namespace {
 
-constexpr uint64_t kSmallBytes = 1 << 20;  // merging these costs less than keeping them apart
-// Of records folded at once: what bounds the memory that it takes.
+constexpr uint64_t kSmallBytes = 1 << 20;  // up to this sum, merging costs less than two files
+// Bytes of records that are folded at once. Bounds the memory of a fold.
 constexpr uint64_t kFoldedAtOnce = 64 << 20;
 
 struct Name {
@@ -28,7 +28,7 @@ Result<UniqueFd> open_folder(const Volume& volume) {
   return folder;
 }
 
-// Names of the folder, checkpoints' and others'.
+// All names in the folder, whether or not they are those of checkpoints.
 Result<std::vector<std::string>> list(int dir) {
   std::vector<std::string> out;
   EPOCHFS_DO(for_each_entry(dir, kCheckpointsDir, [&](const char* name) {
@@ -37,8 +37,8 @@ Result<std::vector<std::string>> list(int dir) {
   return out;
 }
 
-// The chain that ends with the newest, by name. A merged checkpoint stands in for those
-// that it was made of, where a crash has left them.
+// The chain that ends with the newest checkpoint, judged by the names alone. Where a crash left a
+// merged checkpoint beside its parts, the merged one counts.
 std::vector<Name> chain_of(const std::vector<std::string>& names) {
   std::vector<Name> all;
   for (const std::string& name : names) {
@@ -52,7 +52,7 @@ std::vector<Name> chain_of(const std::vector<std::string>& names) {
   std::vector<Name> chain;
   for (Name& n : all) {
     if (!chain.empty() && n.last <= chain.back().last) continue;
-    // Two that overlap were never made; then the newer is a chain of its own.
+    // Neither adjacent nor covered: here the newer one begins a chain of its own.
     if (!chain.empty() && n.first != next(chain.back().last)) chain.clear();
     chain.push_back(std::move(n));
   }
@@ -73,10 +73,10 @@ void make_coarser(FileChange& change, Coarseness coarseness) {
   }
 }
 
-// What a checkpoint need not tell any more, since a mark stands for it.
+// What a checkpoint need not list any more, because a mark stands for it.
 struct Covered {
-  std::vector<FileId> files;   // ascending: got a name below a mark, and none elsewhere
-  std::vector<Subtree> marks;  // ascending: those that stand for something
+  std::vector<FileId> files;   // got a name below a mark, and no other name; ascending
+  std::vector<Subtree> marks;  // marks that stand for something in it; ascending
 };
 
 Covered covered_by(const Subtrees& subtrees, const Checkpoint& checkpoint) {
@@ -115,7 +115,7 @@ Covered covered_by(const Subtrees& subtrees, const Checkpoint& checkpoint) {
   return out;
 }
 
-// Two inputs in ascending order, side by side. f(key, older, newer): one may be null.
+// Reads two ascending inputs side by side. Calls f(key, older, newer); one of the two may be null.
 template <typename Input, typename Key, typename Change, typename F>
 void join(Input&& older, Input&& newer, F&& f) {
   Key a_key, b_key;
@@ -130,10 +130,10 @@ void join(Input&& older, Input&& newer, F&& f) {
   }
 }
 
-// Writes what is worth keeping.
+// Passes on to the writer what is worth keeping.
 class Filter {
  public:
-  // oldest: nothing comes before the epochs of this checkpoint any more.
+  // oldest: this will be the first checkpoint of the chain.
   Filter(CheckpointWriter& writer, const CheckpointPolicy& policy, const CheckpointInfo& info,
          bool oldest)
       : writer_(writer),
@@ -142,7 +142,7 @@ class Filter {
         keep_names_(policy.walk_since && info.last > *policy.walk_since) {}
 
   void add(const FileId& id, FileChange& change) {
-    // One that was made without a name comes again as a new file when it gets one.
+    // If it was made without a name (O_TMPFILE), it is recorded anew when it gets one.
     if (change.fresh && !change.whole && change.links <= 0) return;
     if (oldest_ && !change.touched) return;
     make_coarser(change, policy_.coarseness);
@@ -182,7 +182,7 @@ Result<std::vector<CheckpointPtr>> read_checkpoints(const Volume& volume) {
   while (dir) {
     EPOCHFS_TRY(auto names, list(dir.get()));
     out.clear();
-    bool changed = false;  // merged or dropped meanwhile: look again
+    bool changed = false;  // one was merged or dropped meanwhile: list again
     for (const Name& n : chain_of(names)) {
       auto checkpoint = Checkpoint::open(dir.get(), n.name, volume.info().lineage);
       changed = !checkpoint && checkpoint.error().code == ENOENT;
@@ -257,13 +257,13 @@ Result<void> Checkpoints::extend(EpochId since, EpochId until, const CheckpointP
   const auto before = all();
   if (!before.empty()) since = std::max(since, before.back()->info().last);
   if (!before.empty() && since != before.back()->info().last) {
-    // Nobody needs what lies between, nor what lies before it.
+    // Nobody needs the epochs in between, nor those before them.
     EPOCHFS_DO(drop_up_to(before.back()->info().last));
   }
   EPOCHFS_TRY(auto begin, read_epoch(volume_.dir(), since));
   uint64_t from = begin && value(since) > 0 ? value(begin->seal) : 0;
   for (EpochId last = since; last < until;) {
-    // As many epochs at once as memory and boundaries allow, and one at least.
+    // Folds as many epochs at once as memory and boundaries allow, and at least one.
     std::optional<SealedEpoch> sealed;
     EpochId end = last;
     do {
@@ -300,7 +300,7 @@ Result<void> Checkpoints::add(EpochId first, EpochId last, Lsn seal, ChangeSet&&
                             .gap_lsn = changes.gap_lsn,
                             .records = changes.records};
   EPOCHFS_TRY(auto writer, CheckpointWriter::create(storage_, dir_.get(), info));
-  if (!changes.gap) {  // which says more than any list
+  if (!changes.gap) {  // with a gap, no list is worth anything
     const bool oldest = all().empty();
     Filter filter(*writer, policy, info, oldest);
     std::vector<const std::pair<const FileId, FileChange>*> files;
@@ -327,12 +327,12 @@ Result<void> Checkpoints::remove(const CheckpointPtr& c) {
                               checkpoint_name(c->info().first, c->info().last));
 }
 
-// The older of two that are worth merging, newest first.
+// The older of two neighbours that are worth merging. Looks at the newest first.
 std::optional<size_t> Checkpoints::mergeable(const CheckpointPolicy& policy) const {
   for (size_t i = all_.size(); i-- > 1;) {
     const Checkpoint &older = *all_[i - 1], &newer = *all_[i];
     if (is_boundary(policy, older.info().last)) continue;
-    // A small one beside a large one waits until it has grown by others like it.
+    // A small checkpoint behind a large one waits until merging made it larger.
     const bool cheap =
         older.info().gap || newer.info().gap || older.bytes() + newer.bytes() <= kSmallBytes;
     if (cheap || older.bytes() <= 2 * newer.bytes()) return i - 1;
@@ -345,7 +345,7 @@ Result<void> Checkpoints::compact(const CheckpointPolicy& policy) {
   return {};
 }
 
-// Merges all_[at] with the one behind it.
+// Merges all_[at] with the next one.
 Result<void> Checkpoints::merge(size_t at, const CheckpointPolicy& policy) {
   const CheckpointPtr older = all_[at], newer = all_[at + 1];
   CheckpointInfo info = newer->info();
@@ -400,7 +400,7 @@ Result<void> Checkpoints::mark_one(size_t at, const Subtrees& subtrees,
   EPOCHFS_TRY(auto writer, CheckpointWriter::create(storage_, dir_.get(), old->info()));
   Filter filter(*writer, policy, old->info(), at == 0);
   auto next_mark = covered.marks.begin();
-  auto add_marks_up_to = [&](const FileId* id) {  // null: all that are left
+  auto add_marks_up_to = [&](const FileId* id) {  // null: all remaining marks
     for (; next_mark != covered.marks.end() && (!id || next_mark->directory <= *id); ++next_mark) {
       FileChange change;
       if (auto known = old->find(next_mark->directory)) change = *known;
@@ -415,7 +415,7 @@ Result<void> Checkpoints::mark_one(size_t at, const Subtrees& subtrees,
   for (Checkpoint::Files files(*old); files.next(id, file);) {
     add_marks_up_to(&id);
     const bool is_mark = next_mark != covered.marks.begin() && (next_mark - 1)->directory == id;
-    // An old file may have names that nobody tells of, and lose the one below the mark.
+    // An old file stays: it may have other names, which no record mentions.
     const bool below =
         subtrees.over(id) ||
         (file.fresh && std::binary_search(covered.files.begin(), covered.files.end(), id));

@@ -1,13 +1,15 @@
-// Checkpoints: which checkpoints does a volume have, and how does their space follow
-// what changed, and not how often? Adds one behind the last, merges neighbours that no
-// boundary separates (as a log-structured tree does: every entry is copied few times),
-// drops those that nobody needs, makes them coarser where room is short.
+// Checkpoints: which checkpoints does a volume have? It keeps their space in proportion to what
+// changed, not to how often. It adds a checkpoint behind the last one, merges neighbours that no
+// boundary separates (as a log-structured tree does, so each entry is copied only few times),
+// drops those that nobody needs, and makes them coarser when room is short.
 //
-// A boundary is an epoch that somebody may ask the changes since, or up to: a cursor,
-// or the end of a pin. Checkpoints of a volume follow each other without a gap between
-// them, and none spans a boundary that was known when it was made.
+// A boundary is an epoch since which, or up to which, somebody may ask for changes: a cursor, or
+// the end of a pin. The checkpoints of a volume follow each other without a gap. None spans a
+// boundary that was known when it was made.
 //
-// Threads: the one that keeps house changes them; all() from any.
+// It does not decide when to do any of this (fs/housekeeping/housekeeper.h).
+//
+// Threads: all() and bytes() from any thread; everything else from one thread at a time.
 #pragma once
 
 #include <mutex>
@@ -18,56 +20,55 @@
 
 namespace epochfs::journal {
 
-// How much a checkpoint tells of each file. Every step takes less room, and has more
-// read and compared when it is shipped.
+// How precise a checkpoint is about the bytes of a file. Each step takes less room, and makes
+// shipping read and compare more.
 enum class Coarseness {
   kExact,
   kExtents,  // extents are rounded to kCoarseGrain
-  kFiles,    // a file whose bytes changed has changed in all of them
+  kFiles,    // if any byte of a file changed, all of them count as changed
 };
 constexpr uint64_t kCoarseGrain = 16 << 20;
 
 struct CheckpointPolicy {
   std::vector<EpochId> boundaries;
-  // A copy of the tree is being taken that began behind this epoch, and may hold names
-  // that came and went since: they stay. None: what cancels out leaves nothing behind.
+  // A copy of the tree is being taken that began after this epoch. It may hold names that came and
+  // went since, so these stay in the checkpoints. nullopt: what cancels out is dropped.
   std::optional<EpochId> walk_since;
   Coarseness coarseness = Coarseness::kExact;
 };
 
-// The chain of checkpoints that ends with the newest, oldest first, as it is on disk now.
-// Any process. Damaged or newer ones are errors.
+// The chain that ends with the newest checkpoint, oldest first, as it is on disk now. Any process.
+// A checkpoint that is damaged or of a newer version is an error.
 Result<std::vector<CheckpointPtr>> read_checkpoints(const Volume& volume);
 
-// Names of all checkpoint files there are, and one of them.
+// The names of all checkpoint files, whether or not they are of the chain; and one of these files.
 Result<std::vector<std::string>> list_checkpoints(const Volume& volume);
 Result<CheckpointPtr> open_checkpoint(const Volume& volume, const std::string& name);
 
 class Checkpoints {
  public:
-  // What is superfluous (remnants of a crash, an older chain) is removed. A damaged file
-  // is removed, too, with those before it: whoever needs them finds a gap. Its error goes
-  // to `damage`.
+  // Removes what is not of the chain: remnants of a crash, an older chain. A damaged checkpoint is
+  // removed with all before it; its error goes to `damage`. Folds that need them find a gap.
   static Result<std::unique_ptr<Checkpoints>> open(Storage& storage, const Volume& volume,
                                                    std::optional<Error>* damage = nullptr);
 
   std::vector<CheckpointPtr> all() const;
   uint64_t bytes() const;
 
-  // Folds the records of the epochs behind the last checkpoint (behind `since`, without
-  // one) up to `until`, all of them sealed and durable.
+  // Adds checkpoints of the epochs after the last checkpoint, or after `since` if there is none, up
+  // to `until`, by folding their records. These epochs must be sealed and durable.
   Result<void> extend(EpochId since, EpochId until, const CheckpointPolicy& policy);
-  // Merges.
+  // Merges neighbours where that is worth its cost.
   Result<void> compact(const CheckpointPolicy& policy);
-  // Writes those anew that tell more than the policy wants.
+  // Rewrites all checkpoints as coarse as the policy says. One that is a gap stays as it is.
   Result<void> coarsen(const CheckpointPolicy& policy);
-  // Writes those anew that tell of what lies below a mark. They tell it no more, but that
-  // the mark stands for it.
+  // Rewrites the checkpoints that list changes below a marked directory. The entry of the mark
+  // stands for them from then on.
   Result<void> mark(const Subtrees& subtrees, const CheckpointPolicy& policy);
-  // Puts one that only says that anything may have changed in the place of all. Where
-  // there is no room even for that, none: then nobody knows either.
+  // Replaces all checkpoints by one that says that anything may have changed. Where there is no
+  // room even for that, by none: folds find a gap then, too.
   Result<void> forget();
-  // Removes those that end with this epoch or before it.
+  // Removes the checkpoints that end with this epoch or before it.
   Result<void> drop_up_to(EpochId oldest);
 
  private:

@@ -14,8 +14,8 @@ void add(const Checkpoint& checkpoint, Fold& fold) {
   for_each_change(checkpoint, [&](const auto& key, const auto& change) { fold.add(key, change); });
 }
 
-// Adds the checkpoints that tell of (since, until]. Returns the epoch up to which they
-// do; nullopt: one of them spans one of the two ends.
+// Adds the checkpoints of (since, until]. Returns the last epoch that they cover. nullopt: a
+// checkpoint spans one of the two ends.
 std::optional<EpochId> fold_checkpoints(const std::vector<CheckpointPtr>& checkpoints,
                                         EpochId since, EpochId until, Fold::Cancel cancel,
                                         Fold& fold) {
@@ -23,7 +23,7 @@ std::optional<EpochId> fold_checkpoints(const std::vector<CheckpointPtr>& checkp
   for (const CheckpointPtr& c : checkpoints) {
     if (c->info().last <= reached || c->info().first > until) continue;
     if (c->info().last > until) return std::nullopt;
-    // What cancelled out between two other epochs need not between these.
+    // What cancelled out over a longer range need not cancel out over this one.
     const bool begins_there = c->info().first == next(reached);
     if (!begins_there && (cancel == Fold::Cancel::kDrop || c->info().first > reached)) {
       return std::nullopt;
@@ -39,7 +39,7 @@ Result<std::optional<ChangeSet>> try_fold(const Volume& volume,
                                           EpochId since, EpochId until, Fold::Cancel cancel) {
   Fold fold;
   auto reached = fold_checkpoints(checkpoints, since, until, cancel, fold);
-  if (!reached) {  // perhaps the records are still there
+  if (!reached) {  // perhaps the records still exist
     fold = Fold();
     reached = since;
   }
@@ -59,7 +59,7 @@ Result<bool> fold_records(const Volume& volume, EpochId since, EpochId until, Fo
   }
   if (value(since) > 0 && !before) return false;
   JournalReader reader(volume);
-  // Begin behind the seal of `since`; epoch 0 is the beginning of the journal.
+  // Begins at the seal of `since`. Epoch 0 means the beginning of the journal.
   const Lsn from = before && value(since) > 0 ? before->seal : Lsn{kSegmentHeaderBytes};
   EPOCHFS_TRY(Lsn oldest, reader.oldest());
   if (from < oldest) return false;
@@ -71,12 +71,13 @@ Result<bool> fold_records(const Volume& volume, EpochId since, EpochId until, Fo
         return r.lsn < last->seal;
       },
       &damage));
-  // Segments go from the beginning; one that went while it was to be read is not missed.
+  // Segments are released from the beginning, and the reader does not notice one that went while
+  // it read. So look again at where the log begins.
   EPOCHFS_TRY(oldest, reader.oldest());
   return damage.empty() && from >= oldest;
 }
 
-// While it reads, the mount may put a checkpoint in the place of records: then once more.
+// While this reads, the mount may replace records by a checkpoint. Then it is tried again.
 Result<ChangeSet> fold_epochs(const Volume& volume, EpochId since, EpochId until,
                               Fold::Cancel cancel) {
   std::optional<EpochId> tried_up_to;

@@ -1,6 +1,6 @@
-// StoredHandle: a file handle where there are ten million of them. FileHandle has room for
-// the longest; this takes what the handle takes: inline for ext4, XFS and tmpfs, and from
-// the heap for longer ones, such as those of btrfs.
+// StoredHandle: how is a file handle kept when there are ten million of them? FileHandle has room
+// for the longest handle. This takes only what the handle needs: inline for ext4, XFS and tmpfs,
+// on the heap for longer ones, such as those of btrfs.
 #pragma once
 
 #include <cstring>

@@ -5,16 +5,17 @@
 namespace epochfs::journal {
 namespace {
 
-// A mark takes this part of all names at least, and marks are added until so much is left.
+// A mark covers at least an eighth of the changed names. Marks are added until at most a quarter
+// is left.
 constexpr uint64_t kWorthMarking = 8;
 constexpr uint64_t kLeft = 4;
 constexpr size_t kMaxDepth = 4096;  // deeper than paths can be named
 
 struct Directory {
-  FileId parent;  // {0,0}: not known
+  FileId parent;  // {0, 0}: unknown
   FileHandle handle;
-  uint64_t own = 0;  // names in it that changed
-  uint64_t all = 0;  // and below it
+  uint64_t own = 0;  // changed names in it
+  uint64_t all = 0;  // changed names in it and below
   size_t depth = 0;
 };
 using Directories = std::unordered_map<FileId, Directory>;
@@ -29,7 +30,7 @@ Directories count_names(const std::vector<CheckpointPtr>& checkpoints) {
   return out;
 }
 
-// A handle of the directory, where any checkpoint has one: each that has a name of it does.
+// The directory's handle. A checkpoint that lists a name in a directory lists its handle too.
 FileHandle handle_of(const std::vector<CheckpointPtr>& checkpoints, const FileId& id) {
   for (auto c = checkpoints.rbegin(); c != checkpoints.rend(); ++c) {
     auto change = (*c)->find(id);
@@ -38,7 +39,7 @@ FileHandle handle_of(const std::vector<CheckpointPtr>& checkpoints, const FileId
   return {};
 }
 
-// The way from each directory to the root; those that are gone have none.
+// Finds the parent of each directory, up to the root. Directories that are gone get none.
 void find_parents(Directories& directories, const std::vector<CheckpointPtr>& checkpoints,
                   const FileId& root, const Subtrees::ParentOf& parent_of) {
   std::vector<FileId> pending;
@@ -59,7 +60,7 @@ void find_parents(Directories& directories, const std::vector<CheckpointPtr>& ch
   }
 }
 
-// From the directory upwards, itself included; empty: it does not lead to the root.
+// The directories from `id` up to the root, both included. Empty: they do not lead to the root.
 std::vector<FileId> way_up(const Directories& directories, FileId id, const FileId& root) {
   std::vector<FileId> way;
   for (; id != root; id = directories.at(id).parent) {
@@ -105,7 +106,7 @@ Subtrees Subtrees::choose(const std::vector<CheckpointPtr>& checkpoints, const F
     const uint64_t freed = directories[best->first].all;
     for (const FileId& up : best->second) directories[up].all -= freed;
   }
-  // A mark may have come above an earlier one, which it then stands for.
+  // A later mark may lie above an earlier one. The upper one counts.
   for (const auto& [id, way] : ways) {
     for (auto up = way.rbegin(); up != way.rend(); ++up) {
       auto mark = std::find(chosen.begin(), chosen.end(), *up);

@@ -1,10 +1,10 @@
-// Subtrees: where there is no room to tell which names and files changed, below which
-// directories did they? A few directories that hold most of what checkpoints tell are
-// marked; what lies below a mark is told no more, and compared when it is shipped.
+// Subtrees: below which directories do most of the changes lie? When there is no room to list
+// every changed name and file, a few directories that hold most of them are marked. What lies
+// below a mark is not listed any more, and is compared when it is shipped.
 //
-// Where a directory lies is asked of the tree as it is now. That suffices, since whoever
-// ships a mark walks the tree later than that, and what was moved out in between stands in
-// records that are kept.
+// Where a directory lies is asked of the tree as it is now. That is enough: whoever ships a mark
+// walks the tree later than that, and directories that moved out in between are in records that
+// are kept.
 #pragma once
 
 #include <functional>
@@ -23,18 +23,18 @@ struct Subtree {
 
 class Subtrees {
  public:
-  // The directory that holds this one, in the tree as it is now. nullopt: it is gone, or
+  // Returns the parent of a directory, in the tree as it is now. nullopt: the directory is gone, or
   // cannot be opened.
   using ParentOf = std::function<std::optional<Subtree>(const FileHandle&)>;
 
-  // Directories as deep as possible, the root never, that each hold a good part of the
-  // names in the checkpoints, and most of them together. Nothing marked: the changes lie
-  // all over the tree.
+  // Marks directories that lie as deep as possible, hold a good part of the changed names each,
+  // and most of them together. Never marks the root. Nothing marked: the changes are spread over
+  // the whole tree.
   static Subtrees choose(const std::vector<CheckpointPtr>& checkpoints, const FileId& root,
                          const ParentOf& parent_of);
 
   const std::vector<Subtree>& marked() const { return marked_; }
-  // The mark that the directory lies below, or is. Null: none.
+  // The mark that the directory is, or lies below. Null: there is none.
   const Subtree* over(const FileId& directory) const;
 
  private:

@@ -18,7 +18,7 @@ void set_time(rpc::Time::Builder out, const statx_timestamp& t) {
   out.setNanos(t.tv_nsec);
 }
 
-// A file system without xattrs has none; that is no error.
+// A file system that does not know xattrs has none. That is no error.
 bool no_xattrs(int code) { return code == ENOTSUP || code == ENOSYS; }
 
 struct NamedValue {
@@ -35,7 +35,7 @@ Result<std::vector<NamedValue>> read_xattrs(const std::string& path) {
     if (size == 0) return out;
     names.resize(size_t(size));
     size = ::listxattr(path.c_str(), names.data(), names.size());
-    if (size < 0 && errno == ERANGE) continue;  // grew meanwhile
+    if (size < 0 && errno == ERANGE) continue;  // the list grew meanwhile
     if (size < 0) return fail_errno("list xattrs");
     names.resize(size_t(size));
     break;
@@ -44,7 +44,7 @@ Result<std::vector<NamedValue>> read_xattrs(const std::string& path) {
     NamedValue x{.name = names.c_str() + at, .value = std::string(XATTR_SIZE_MAX, '\0')};
     at += x.name.size() + 1;
     ssize_t size = ::getxattr(path.c_str(), x.name.c_str(), x.value.data(), x.value.size());
-    if (size < 0 && errno == ENODATA) continue;  // went meanwhile
+    if (size < 0 && errno == ENODATA) continue;  // was removed meanwhile
     if (size < 0) return fail_errno("read xattr " + x.name);
     x.value.resize(size_t(size));
     out.push_back(std::move(x));
@@ -77,7 +77,7 @@ Result<void> capture_attributes(int fd, rpc::Attributes::Builder out) {
     if (size < 0) return fail_errno("read symbolic link");
     out.setSymlinkTarget({reinterpret_cast<capnp::byte*>(target), size_t(size)});
   }
-  // The path leads to the very file, be it a symbolic link itself.
+  // This path leads to the file itself, even if it is a symbolic link.
   EPOCHFS_TRY(auto xattrs, read_xattrs(proc_path(fd)));
   if (xattrs.empty()) return {};
   auto list = out.initXattrs(unsigned(xattrs.size()));

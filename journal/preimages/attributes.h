@@ -1,5 +1,5 @@
-// Attributes: all that a file is besides its bytes and its names, in the form
-// that travels and that pre-images keep (schema/replication.capnp).
+// Attributes: what is a file besides its bytes and its names? Read into the message that is
+// shipped, and that pre-images keep (schema/replication.capnp).
 #pragma once
 
 #include <string>
@@ -9,11 +9,11 @@
 
 namespace epochfs::journal {
 
-// Reads the attributes of an open file (O_PATH is enough), xattrs and a symbolic
-// link's target included. Any thread.
+// Reads the attributes of an open file, including xattrs and a symbolic link's target. O_PATH is
+// enough. Any thread.
 Result<void> capture_attributes(int fd, rpc::Attributes::Builder out);
 
-// The same as one flat message, as PreImageWriter takes it.
+// The same as one flat message, which PreImageWriter::publish_attributes() takes.
 Result<std::string> capture_attributes(int fd);
 
 // The kind of file system object, from st_mode.

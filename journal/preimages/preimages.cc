@@ -24,8 +24,8 @@ static_assert(std::atomic<uint64_t>::is_always_lock_free);
 
 enum Kind : uint32_t { kAttributes = 1, kData = 2, kHole = 3, kClone = 4 };
 
-// What each entry begins with; the payload follows, padded to eight bytes. That of a clone
-// has no length in payload_bytes, and no checksum, and begins with the next block.
+// Each entry begins with this. The payload follows, padded to eight bytes. The payload of a clone
+// begins at the next block; payload_bytes and checksum are zero then.
 struct EntryHeader {
   uint32_t kind;
   uint32_t payload_bytes;
@@ -55,7 +55,7 @@ Result<std::unique_ptr<PreImageWriter>> PreImageWriter::create(int dir, const st
   std::unique_ptr<PreImageWriter> self(new PreImageWriter);
   self->fd_.reset(::openat(dir, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!self->fd_) return fail_errno("create pre-image log " + name);
-  // Whoever uses it has it open; nothing is left behind after a crash.
+  // Its users have it open. Nothing is left behind after a crash.
   if (::unlinkat(dir, name.c_str(), 0) != 0) return fail_errno("unlink pre-image log " + name);
   if (int code = ::posix_fallocate(self->fd_.get(), 0, kPreImageHeaderBytes)) {
     return fail("allocate pre-image log " + name, code);
@@ -71,7 +71,7 @@ Result<std::unique_ptr<PreImageWriter>> PreImageWriter::create(int dir, const st
 
 PreImageWriter::~PreImageWriter() {
   if (!header_) return;
-  // A reader that outlives it can rely on nothing that is read from here on.
+  // A reader that is left can rely on nothing that it reads from here on.
   header_->given_up.store(1, std::memory_order_release);
   ::munmap(header_, kPreImageHeaderBytes);
 }
@@ -141,11 +141,11 @@ void PreImageWriter::give_up() {
   give_up_locked();
 }
 
-// Nothing is appended afterwards, so no reader meets zeros where an entry was.
+// Nothing is appended afterwards, so no reader meets zeros where an entry was expected.
 void PreImageWriter::give_up_locked() {
   header_->given_up.store(1, std::memory_order_release);
-  // The first page is mapped, and stays. A reader that is in the middle of the rest finds
-  // the file too short, and that it was given up.
+  // The first page is mapped, so it stays. A reader in the middle of the rest finds the file too
+  // short, and the flag set.
   (void)::ftruncate(fd_.get(), kPreImageHeaderBytes);
 }
 
@@ -178,7 +178,7 @@ bool PreImageReader::given_up() const {
   return header_->given_up.load(std::memory_order_acquire) != 0;
 }
 
-// Of a log that is shorter than it was: its writer let go of it, or it is damaged.
+// The error for a log that is shorter than it was: given up by its writer, or damaged.
 tl::unexpected<Error> PreImageReader::cut_short() const {
   if (given_up()) return fail("read epoch: its pre-images were given up; it is merged forward");
   return fail("read pre-image log: damaged entry", 0, ExitStatus::kCorrupt);

@@ -1,11 +1,12 @@
-// PreImages: what did a file hold at the seal, where a later mutation has
-// overwritten it? One log a pin, in the volume's pre-images/ folder, written by
-// the mount and read by the daemon while the pin lasts. It lives no longer than
-// the mount process and needs no durability: a lost pin merges forward.
+// PreImages: what did a file hold at the seal, where a later mutation has overwritten it? Each pin
+// has one log. The mount writes it, and the daemon reads it while the pin lasts. The log lives no
+// longer than the mount's process. It needs no durability: a lost pin merges forward.
 //
-// The order of two steps makes reading exact without a lock. Writer: publish the
-// pre-image, then overwrite. Reader: read the backing file, then look for
-// pre-images published meanwhile; they win.
+// The order of two steps makes reading exact without a lock. The writer publishes the pre-image,
+// then overwrites. The reader reads the backing file, then looks for pre-images published
+// meanwhile; they win.
+//
+// It does not know what has to be saved, or when (fs/recording/pins.h).
 #pragma once
 
 #include <atomic>
@@ -22,29 +23,30 @@
 
 namespace epochfs::journal {
 
-// Threads: all methods from any thread; appends are serialized inside.
+// Any thread may call any method. Publishing reports no error: a log that cannot be written is
+// given up.
 class PreImageWriter {
  public:
-  // Makes an unlinked-on-destruction log file in dir.
+  // Makes a log file in `dir` and unlinks it at once.
   static Result<std::unique_ptr<PreImageWriter>> create(int dir, const std::string& name);
-  ~PreImageWriter();  // gives it up, for whoever still reads
+  ~PreImageWriter();  // gives the log up: a reader that is left can rely on nothing
 
   // attributes: a flat Cap'n Proto Attributes message (schema/replication.capnp).
   void publish_attributes(const FileId& file, std::string_view attributes);
   void publish_data(const FileId& file, uint64_t offset, std::string_view bytes);
-  // Shares the blocks of the file with the log, however long the range is. It begins and ends
-  // on kCloneAlignment. False: nothing was published; where the file system cannot, or lies
-  // elsewhere, can_clone() is false from then on.
+  // Shares the file's blocks with the log, for a range of any length that begins and ends at
+  // multiples of kCloneAlignment (checked: aborts). False: nothing was published. If the file
+  // system cannot share blocks, or the log lies on another one, can_clone() is false from then on.
   bool publish_clone(const FileId& file, int fd, ByteRange range);
   bool can_clone() const { return can_clone_.load(std::memory_order_relaxed); }
-  // The range held zeros without storage, or lay beyond the end.
+  // The range held zeros without storage, or lay beyond the end of the file.
   void publish_hole(const FileId& file, ByteRange range);
-  // From now on the log is incomplete: the reader gives the epoch up. Its room is free.
+  // The log is incomplete from now on, so the reader gives the epoch up. Frees its room.
   void give_up();
   bool given_up() const;
 
   uint64_t bytes() const;
-  int fd() const { return fd_.get(); }  // readable by a PreImageReader
+  int fd() const { return fd_.get(); }  // for a PreImageReader; stays the writer's
 
  private:
   PreImageWriter() = default;
@@ -67,19 +69,19 @@ class PreImageReader {
   static Result<std::unique_ptr<PreImageReader>> open(UniqueFd fd);
   ~PreImageReader();
 
-  // Takes in what was published since the last call. One atomic load when there
-  // is nothing new. An error, or given_up: the epoch cannot be shipped exactly.
+  // Takes in what was published since the last call. Costs one atomic load if nothing was. After an
+  // error, or if given_up(), the epoch cannot be shipped exactly.
   Result<void> refresh();
   bool given_up() const;
 
-  // Attributes at the seal, if they have been overwritten since. Null: not.
+  // The attributes at the seal. Null: they have not been overwritten since.
   const std::string* attributes(const FileId& file) const;
-  // Puts what [offset, offset + size) held at the seal over data, where it has
-  // been overwritten since.
+  // data holds the bytes [offset, offset + size) of the backing file. Replaces those that have been
+  // overwritten since the seal by what they were then.
   Result<void> overlay(const FileId& file, uint64_t offset, char* data, size_t size);
   // Ranges of the file that have a pre-image.
   const ByteRanges* saved(const FileId& file) const;
-  // The part of them that held zeros without storage.
+  // The part of saved() that held zeros without storage.
   const ByteRanges* holes(const FileId& file) const;
 
  private:
@@ -92,7 +94,7 @@ class PreImageReader {
   };
   struct File {
     std::optional<std::string> attributes;
-    std::map<uint64_t, Extent> extents;  // by beginning; disjoint
+    std::map<uint64_t, Extent> extents;  // by where they begin; disjoint
     ByteRanges saved, holes;
   };
 
