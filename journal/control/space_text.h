@@ -1,5 +1,5 @@
-// What is an administrator told of the room that a journal takes? The same by the status
-// of a mount and of the relationships that read from it.
+// SpaceText: what is an administrator told when a journal is short of room? The status of the mount
+// and of each relationship that reads from it say the same.
 #pragma once
 
 #include <string>
@@ -14,7 +14,7 @@ struct SpaceWarning {
   std::string text;
 };
 
-// Empty: there is room enough.
+// Empty: there is enough room.
 std::vector<SpaceWarning> space_warnings(rpc::JournalSpace::Reader space);
 
 }  // namespace epochfs

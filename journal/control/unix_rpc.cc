@@ -11,7 +11,7 @@
 namespace epochfs {
 namespace {
 
-// sun_path holds 107 bytes; through /proc/self/fd any directory is short.
+// sun_path holds 107 bytes. Through /proc/self/fd the path of any directory is short.
 struct Address {
   UniqueFd dir;
   std::string name;
@@ -34,7 +34,7 @@ Result<Address> address_of(const std::string& path) {
   return a;
 }
 
-// What a command exits with that could not connect.
+// The exit status of a command that could not connect.
 ExitStatus status_of(int code) {
   return code == EACCES || code == EPERM ? ExitStatus::kNotAuthorized : ExitStatus::kUnreachable;
 }
@@ -42,7 +42,7 @@ ExitStatus status_of(int code) {
 }  // namespace
 
 Result<UniqueFd> listen_unix(const std::string& path) {
-  // A socket that somebody answers on is not stale.
+  // If somebody answers on the socket, it is not stale.
   if (connect_unix(path)) return fail("listen on socket " + path, EADDRINUSE);
   EPOCHFS_TRY(Address a, address_of(path));
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -50,7 +50,7 @@ Result<UniqueFd> listen_unix(const std::string& path) {
   if (::unlinkat(a.dir.get(), a.name.c_str(), 0) != 0 && errno != ENOENT) {
     return fail_errno("remove stale socket " + path);
   }
-  // Nobody else may connect, not even between bind and chmod.
+  // The mode is set by bind itself, so that nobody else can connect before a chmod.
   mode_t before = ::umask(0177);
   int bound = ::bind(fd.get(), reinterpret_cast<sockaddr*>(&a.raw), sizeof a.raw);
   int code = errno;

@@ -1,6 +1,5 @@
-// UnixRpc: how do processes of one host reach each other? Cap'n Proto RPC over
-// unix sockets whose paths may be longer than the kernel's sun_path, with
-// descriptors passed along.
+// UnixRpc: how do processes of one host reach each other? By Cap'n Proto RPC over unix sockets.
+// Descriptors can be passed along. Paths may be longer than the kernel's sun_path.
 #pragma once
 
 #include <capnp/message.h>
@@ -14,16 +13,16 @@
 
 namespace epochfs {
 
-// Descriptors that one RPC message may carry.
+// Most descriptors that one RPC message may carry.
 constexpr unsigned kMaxFdsPerMessage = 4;
 
-// Makes a listening socket, mode 0600, in place of a stale one. The directory
-// must exist.
+// Makes a listening socket, mode 0600. Replaces a stale one; one that somebody answers on is an
+// error (EADDRINUSE). The directory must exist.
 Result<UniqueFd> listen_unix(const std::string& path);
-// Errors: nobody listens there (status kUnreachable).
+// Errors: nobody listens there (status kUnreachable), or the caller may not (kNotAuthorized).
 Result<UniqueFd> connect_unix(const std::string& path);
 
-// One connection as client. Lives in the thread of its event loop.
+// One connection, as client. To be used in the thread of its event loop only.
 class UnixRpcClient {
  public:
   static Result<std::unique_ptr<UnixRpcClient>> connect(kj::LowLevelAsyncIoProvider& provider,
@@ -37,7 +36,7 @@ class UnixRpcClient {
     server.setSide(capnp::rpc::twoparty::Side::SERVER);
     return rpc_->bootstrap(server).template castAs<Interface>();
   }
-  // Resolves when the peer has gone.
+  // Resolves when the peer is gone.
   kj::Promise<void> on_disconnect() { return network_->onDisconnect(); }
 
  private:
