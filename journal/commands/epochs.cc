@@ -1,4 +1,4 @@
-// `epochfs journal epochs`: one line, or one JSON object, for each epoch.
+// `epochfs journal epochs`: which epochs are there, what did each change, and who has it?
 #include <capnp/message.h>
 #include <fmt/format.h>
 
@@ -47,7 +47,7 @@ const char* state_of(const Row& row, const CursorMap& cursors) {
   return needed ? "sealed" : "released";
 }
 
-// Sealed epochs and the open one, within the range; the newest `limit` of them.
+// Sealed epochs and the open one, if they are within the range; at most the newest `limit` of them.
 Result<std::vector<Row>> choose(const Volume& volume, const EpochRange& range, uint64_t limit) {
   EPOCHFS_TRY(auto sealed, read_epochs(volume.dir()));
   std::vector<Row> rows;
@@ -64,13 +64,13 @@ Result<std::vector<Row>> choose(const Volume& volume, const EpochRange& range, u
   return rows;
 }
 
-// Reads the records of the rows once, in order.
+// Reads the records of the rows once, in order, for their net figures and the open epoch's count.
 Result<void> add_records(const Volume& volume, std::vector<Row>& rows, bool net,
                          std::vector<Damage>& damage) {
   if (rows.empty()) return {};
   JournalReader reader(volume);
   EPOCHFS_TRY(Lsn oldest, reader.oldest());
-  // Whose beginning was released has no net figures: they would be wrong.
+  // An epoch whose first records were released gets no net figures: they would be wrong.
   auto row = rows.begin();
   while (row != rows.end() && !row->open && row->epoch.begin < oldest &&
          value(row->epoch.epoch) != 1) {
@@ -98,7 +98,7 @@ Result<void> add_records(const Volume& volume, std::vector<Row>& rows, bool net,
   return {};
 }
 
-// A label that cannot be read is not worth a listing: verify names it.
+// A label that cannot be read is left out. `verify` names it.
 Result<void> add_labels(const Volume& volume, std::vector<Row>& rows) {
   EPOCHFS_TRY(auto labelled, list_labels(volume.dir()));
   for (Row& row : rows) {

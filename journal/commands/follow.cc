@@ -1,9 +1,8 @@
-// `epochfs journal follow`: records as they come.
+// `epochfs journal follow`: which records are being added?
 //
-// Records reach the log through the mount's mapping of it, which no file event tells of.
-// So the end of the log is looked at again and again: after 20 ms, then less and less
-// often, down to four times a second; a barrier or a new segment (inotify) ends the wait
-// at once. Looking costs some ten microseconds, and no system call.
+// Records reach the log through the mount's mapping, which raises no file event. So the end of the
+// log is polled: after 20 ms, then less and less often, down to four times a second. A barrier or a
+// new segment (inotify) ends a wait at once. A look costs some ten microseconds and no system call.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
@@ -27,8 +26,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int kFirstWaitMs = 20, kLongestWaitMs = 250;
-// A record that is not whole after this long has lost its writer: the next mount says
-// what became of it.
+// A record that is incomplete for this long has lost its writer. The next mount records what became
+// of the mutation.
 constexpr auto kHolePatience = std::chrono::seconds(10);
 constexpr uint64_t kBatch = 1 << 16;  // records between two cursors
 
@@ -43,7 +42,7 @@ const CommandHelp kHelp = {
     "missed, because they were removed before they were read, or are damaged.",
 };
 
-// SIGINT and SIGTERM as something to poll, while it lives.
+// Makes SIGINT and SIGTERM something to poll, for as long as it lives.
 class StopSignals {
  public:
   StopSignals() {
@@ -55,7 +54,7 @@ class StopSignals {
     fd_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   }
   ~StopSignals() {
-    // What came is taken, or it would end the process when it is let through again.
+    // Takes pending signals, which would end the process once they are unblocked.
     signalfd_siginfo taken;
     while (::read(fd_.get(), &taken, sizeof taken) > 0) {
     }
@@ -68,7 +67,7 @@ class StopSignals {
   UniqueFd fd_;
 };
 
-// Files that change when a segment is added or an epoch sealed.
+// Watches the files that change when a segment is added or an epoch is sealed.
 class Changes {
  public:
   explicit Changes(const Volume& volume) : fd_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {
@@ -76,7 +75,7 @@ class Changes {
     ::inotify_add_watch(fd_.get(), (folder + kSegmentsDir).c_str(), IN_CREATE | IN_MOVED_TO);
     ::inotify_add_watch(fd_.get(), (folder + kEpochsFile).c_str(), IN_MODIFY);
   }
-  // Without it (no watches left for this user) the timer alone does.
+  // -1 if this user has no watches left. Then only the timer ends a wait.
   int fd() const { return fd_.get(); }
   void clear() {
     alignas(inotify_event) char events[4096];
@@ -103,7 +102,7 @@ class Follower {
   bool done() const { return printed_ >= limit_; }
   bool missed() const { return missed_; }
 
-  // Prints what is there, up to a batch. Returns how many records it came by.
+  // Prints the records that are there, at most a batch. Returns how many it read.
   Result<uint64_t> drain();
   bool flush() { return out_.flush(); }
 
@@ -121,7 +120,7 @@ class Follower {
   Lsn at_{};
   uint64_t printed_ = 0;
   bool missed_ = false;
-  Lsn hole_{};  // being waited at
+  Lsn hole_{};  // the hole at which it waits
   Clock::time_point hole_seen_;
   RecordText text_;
   Output out_;
@@ -153,7 +152,7 @@ Result<uint64_t> Follower::drain() {
               behind_hole = record.head.lsn;
               return false;
             }
-            // A path is right only if what came before the record is known.
+            // A path is right only if all earlier records are known.
             too_new = !paths_.covers(record.head.lsn);
             if (too_new) return false;
             ++count;
@@ -171,7 +170,7 @@ Result<uint64_t> Follower::drain() {
   return count;
 }
 
-// Where this segment says nothing more: is there another one that does?
+// This segment holds no more records. Moves to the next one that does; false: there is none yet.
 Result<bool> Follower::next_segment() {
   EPOCHFS_DO(view_.refresh());
   for (const LogView::Segment& s : view_.segments()) {
@@ -188,7 +187,7 @@ Result<bool> Follower::next_segment() {
   return false;
 }
 
-// False: it may be a record that is being copied at this moment.
+// False: the hole may be a record that is being copied.
 bool Follower::step_over_hole(Lsn to) {
   if (at_ >= view_.settled()) {
     if (hole_ != at_) hole_seen_ = Clock::now();
@@ -206,7 +205,7 @@ void Follower::miss(Lsn to, const char* why) {
              value(to) - value(at_), value(at_), why);
 }
 
-// Returns false when it is time to end.
+// Returns false when a signal asks to end.
 bool wait(int timeout_ms, Changes& changes, const StopSignals& signals) {
   pollfd watched[] = {{changes.fd(), POLLIN, 0}, {signals.fd(), POLLIN, 0}};
   ::poll(watched, 2, timeout_ms);
@@ -225,7 +224,7 @@ Result<void> follow(Follower& follower, const Volume& volume, CursorFile* cursor
     saved = follower.at();
     if (follower.done()) return {};
     wait_ms = count ? kFirstWaitMs : std::min(2 * wait_ms, kLongestWaitMs);
-    // A full batch has more behind it: only the signals are looked at.
+    // Behind a full batch there is more, so only look whether a signal came.
     if (!wait(count >= kBatch ? 0 : wait_ms, changes, signals)) return {};
   }
 }

@@ -1,4 +1,4 @@
-// `epochfs journal`: only which subcommand is which.
+// `epochfs journal`: which subcommand was meant?
 #include <fmt/format.h>
 
 #include <map>

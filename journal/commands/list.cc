@@ -1,4 +1,4 @@
-// `epochfs journal list`: one line, or one JSON object, for each record; or counts of them.
+// `epochfs journal list`: which records are in the log? Prints each, or counts them.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -55,7 +55,7 @@ void visit(const LogQuery& query, bool reverse, F&& f, std::vector<Damage>& dama
   reverse ? query.backward(f, damage) : query.forward(f, damage);
 }
 
-// Returns how many were printed.
+// Returns how many records were printed.
 uint64_t print_records(const LogQuery& query, const Wanted& options, PathResolver& paths,
                        bool mounted, std::vector<Damage>& damage) {
   Selection selection(options.filter, paths);
@@ -108,7 +108,7 @@ Result<ExitStatus> journal_list(const Arguments& arguments) {
       .argument(kJournalArgument);
   EPOCHFS_TRY(auto parsed, parse_command(kHelp, options, arguments));
   if (parsed.help_shown) return ExitStatus::kOk;
-  // Before anything is opened: a wrong option is wrong of every journal.
+  // Before anything is opened: a wrong option is wrong for every journal.
   EPOCHFS_TRY([[maybe_unused]] Wanted checked, parse(parsed, {}));
   EPOCHFS_TRY(auto journal, open_journal(parsed.text(kJournalArgument)));
   EPOCHFS_TRY(Wanted o, parse(parsed, journal.roots));

@@ -1,5 +1,5 @@
-// OpenedJournal: which journal did the user name, and which options do all commands
-// over journals have in common? Nothing here takes a lock or writes a byte.
+// OpenedJournal: which journal did the user name? Also what all commands over journals have in
+// common. Nothing here takes a lock or writes a byte.
 #pragma once
 
 #include <string>
@@ -13,21 +13,21 @@ namespace epochfs::journal {
 
 struct OpenedJournal {
   Volume volume;
-  // Absolute paths of the volume's root that the user may mean: what they typed, and
-  // what the backing directory was called.
+  // Absolute paths that the user may have in mind for the volume's root: the one that they typed,
+  // and the one that the backing directory had.
   std::vector<std::string> roots;
 
-  // Whether a mount holds it at this moment.
+  // Whether a mount holds the journal at this moment.
   Result<bool> mounted() const;
 };
 
-// A mountpoint, or a journal's folder. Errors name the remedy.
+// Takes a mountpoint or a journal's folder. Errors name the remedy.
 Result<OpenedJournal> open_journal(const std::string& dir_or_journal);
 
-// The bare argument of every command, under the name that open_journal() is asked with.
+// The name of the bare argument that goes to open_journal(). Every command has it.
 constexpr const char* kJournalArgument = "journal";
 
-// Tells stderr, one line each, and returns kCorrupt if there is any.
+// Prints each damage to stderr as one line. Returns kCorrupt if there is any, else `other`.
 ExitStatus tell_damage(const Volume& volume, const std::vector<Damage>& damage, ExitStatus other);
 
 }  // namespace epochfs::journal

@@ -26,7 +26,7 @@ std::string rename_flags(uint32_t flags) {
   return flags & RENAME_WHITEOUT ? "whiteout" : "";
 }
 
-// Behind a path of a file that had no name any more.
+// The path, with a remark if the file had no name any more.
 std::string shown_path(const Path& path) {
   return escape(path.shown()) + (path.gone ? " (gone)" : "");
 }

@@ -1,6 +1,7 @@
-// RecordText: how is a record shown, to people and to programs? One line, one JSON
-// object (schema/control.capnp, JournalEntry), or all of it over several lines.
-// Knows no journal: paths come from whoever resolves them.
+// RecordText: how is a record shown to people and to programs? As one line, as one JSON object
+// (JournalEntry of schema/control.capnp), or with all fields on several lines.
+//
+// It opens no journal: the caller resolves paths (names/paths.h). One thread.
 #pragma once
 
 #include <memory>
@@ -24,7 +25,7 @@ class RecordText {
   explicit RecordText(Programs programs = Programs());
   ~RecordText();
 
-  // Each appends to out, with a newline.
+  // Each appends to `out`, and ends with a newline.
   void line(const ShownRecord& shown, std::string& out);
   void json(const ShownRecord& shown, std::string& out);
   void all(const ShownRecord& shown, std::string& out);
@@ -35,8 +36,8 @@ class RecordText {
   Programs programs_;
 };
 
-// What there is to say of the operation besides the file: "4096+100", "mode=0644", an
-// xattr's name. Empty where there is nothing.
+// What the operation was about besides the file: "4096+100", "mode=0644", an xattr's name. May be
+// empty.
 std::string detail_of(const Record& record);
 
 }  // namespace epochfs::journal

@@ -1,4 +1,4 @@
-// `epochfs journal show`: all that one record says.
+// `epochfs journal show`: what does one record say?
 #include <fmt/format.h>
 
 #include "journal/commands/opened_journal.h"
@@ -16,7 +16,7 @@ const CommandHelp kHelp = {
     "Exit status: 0 shown, 1 failed, 2 usage, 4 no record begins there, 5 it is damaged.",
 };
 
-// Which record holds the position, where none begins there?
+// No record begins at the position. Says which record holds it, if any.
 tl::unexpected<Error> no_record(const LogView& view, Lsn at) {
   const LogView::Segment* s = view.segment_of(at);
   std::optional<Lsn> around;

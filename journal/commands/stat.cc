@@ -1,4 +1,4 @@
-// `epochfs journal stat`: sizes and counts of a journal, as a whole.
+// `epochfs journal stat`: how large is a journal, and what is in it?
 #include <capnp/message.h>
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -46,7 +46,7 @@ struct Stat {
   uint64_t checkpoints = 0, checkpoint_bytes = 0;
 };
 
-// Allocated bytes of the files in a folder of the volume.
+// Bytes that the files in a folder of the volume take up on disk.
 uint64_t stored_bytes(int volume_dir, const char* folder) {
   auto dir = open_directory(volume_dir, folder);
   if (!dir) return 0;
@@ -92,7 +92,7 @@ Result<Stat> measure(const OpenedJournal& journal, const LogView& view,
   } else if (stat.in_flight.started) {
     stat.state = stat.in_flight.clean ? "clean" : "unclean";
   } else if (!view.segments().empty()) {
-    stat.state = "unclean";  // nobody knows how it was left
+    stat.state = "unclean";  // how it was left is unknown
   }
   EPOCHFS_TRY(auto last, read_last_epoch(dir));
   stat.sealed = last ? value(last->epoch) : 0;

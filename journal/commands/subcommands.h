@@ -1,5 +1,5 @@
-// Subcommands of `epochfs journal`, each in a file of its own name. Arguments are those
-// behind the subcommand; what they return is the exit status.
+// Subcommands: what are the subcommands of `epochfs journal`? Each is in the file of its name. It
+// gets the arguments behind the subcommand, and returns the exit status.
 #pragma once
 
 #include "journal/control/command_line.h"

@@ -13,7 +13,7 @@
 namespace epochfs::journal {
 namespace {
 
-// A writer as a key of the table, and back.
+// A writer as a key of the table, and the key as a writer.
 std::string pack(const Caller& caller) {
   const uint32_t both[2] = {caller.uid, caller.pid};
   return std::string(reinterpret_cast<const char*>(both), sizeof both);
@@ -46,7 +46,7 @@ std::string Summary::key_of(const ShownRecord& shown) const {
 
 void Summary::add(const ShownRecord& shown) {
   const Record& r = shown.record;
-  // Barriers and gaps have neither writer nor path.
+  // Seals and gaps have neither writer nor path.
   const bool of_nobody = r.type == RecordType::kSeal || r.type == RecordType::kGap;
   if (of_nobody && by_ != SummaryBy::kType) return;
   Row& row = rows_[key_of(shown)];

@@ -1,5 +1,5 @@
-// Summary: who, what or where do most records come from? Counts what a listing would
-// have shown, by path, by writer or by operation.
+// Summary: which path, writer or operation do most records belong to? Counts the records that a
+// listing would have shown.
 #pragma once
 
 #include <optional>
@@ -24,7 +24,7 @@ class Summary {
   explicit Summary(SummaryBy by) : by_(by) {}
 
   void add(const ShownRecord& shown);
-  // Rows of the largest counts first, at most `limit`. reverse: the smallest first.
+  // Prints at most `limit` rows, the largest counts first; with `reverse`, the smallest.
   void print(bool json, bool reverse, uint64_t limit, std::string& out) const;
   bool empty() const { return rows_.empty(); }
 

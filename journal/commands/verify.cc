@@ -1,4 +1,4 @@
-// `epochfs journal verify`: is every byte as it should be, and if not, what now?
+// `epochfs journal verify`: is every byte as it should be, and what is to be done if not?
 #include <capnp/message.h>
 #include <fmt/format.h>
 
@@ -47,7 +47,7 @@ void print_json(const Finding& f, const JsonLine<rpc::JournalFinding>& json, std
   json.append(o, out);
 }
 
-// Prints what it is told.
+// Prints and counts findings.
 class Report {
  public:
   explicit Report(bool json) : json_(json) {}

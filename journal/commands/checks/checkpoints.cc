@@ -1,4 +1,4 @@
-// Checkpoints: is each whole, and does the manifest know the epochs that it folds?
+// Checkpoints: is each one whole, and does the manifest know the epochs that it folds?
 #include <fmt/format.h>
 
 #include "journal/changes/checkpoints.h"
@@ -18,7 +18,7 @@ Result<Checked> check_checkpoints(const Volume& volume, const Tell& tell) {
   EPOCHFS_TRY(auto names, list_checkpoints(volume));
   for (const std::string& name : names) {
     auto checkpoint = open_checkpoint(volume, name);
-    if (!checkpoint && checkpoint.error().code == ENOENT) continue;  // merged or let go of just now
+    if (!checkpoint && checkpoint.error().code == ENOENT) continue;  // merged or removed just now
     ++checked.files;
     if (!checkpoint && checkpoint.error().status != ExitStatus::kCorrupt) {
       return tl::unexpected(checkpoint.error());

@@ -1,6 +1,8 @@
-// Checks: is every byte of a journal's folder as journal/FORMAT.md says? One function for
-// each kind of file; each says what is wrong, where, what is lost by it and what to do.
-// Changes nothing. In a live journal, what is being written at this moment is left out.
+// Checks: is every byte of a journal's folder as journal/FORMAT.md says? There is one function for
+// each kind of file. It tells what is wrong, where, what is lost, and what to do. It changes
+// nothing. In a live journal it leaves out what is being written at that moment.
+//
+// A function returns an error only if it could not check. One thread.
 #pragma once
 
 #include <functional>
@@ -17,35 +19,35 @@ namespace epochfs::journal {
 
 struct Finding {
   enum class Severity {
-    kDamage,  // something that had been there is not, or cannot be trusted
-    kNote,    // out of the ordinary, and explained
+    kDamage,  // something that was written is missing, or cannot be trusted
+    kNote,    // unusual, but explained
   };
   Severity severity = Severity::kDamage;
-  std::string file;     // below the journal's folder
-  uint64_t offset = 0;  // in it
+  std::string file;     // path below the journal's folder
+  uint64_t offset = 0;  // in the file
   Lsn lsn{};            // 0: not in the log
   uint64_t bytes = 0;
   std::string problem, lost, remedy;
 };
 using Tell = std::function<void(Finding)>;
 
-// What one kind of file held, for people.
+// How much was checked of one kind of file.
 struct Checked {
   uint64_t files = 0, entries = 0;
 };
 
-// What the log says of an epoch, to be held against the manifest.
+// What the log says about an epoch. It is compared with the manifest.
 struct EpochInLog {
-  Lsn first{};           // record of it
-  uint64_t records = 0;  // seals and padding left out
+  Lsn first{};           // its first record
+  uint64_t records = 0;  // without seal and padding
   std::optional<Lsn> seal;
   uint64_t barrier_ns = 0;
   bool gap = false;
 };
 
-// How the journal was left. Behind the newest barrier, a hole is damage in a clean one
-// only: in a live one it may be a record that is being copied, in an unclean one the
-// record of a writer that was stopped.
+// How the journal was left. This decides what a hole behind the newest barrier is. In a clean
+// journal it is damage. In a live one it may be a record that is being copied. In an unclean one it
+// may be the record of a writer that was killed.
 enum class Left { kClean, kUnclean, kLive };
 
 class LogCheck {
@@ -55,9 +57,9 @@ class LogCheck {
 
   Checked checked;
   Lsn oldest{}, end{};
-  Lsn settled{};  // the newest seal that was published when it began
+  Lsn settled{};  // the newest published seal when the check began
   std::map<uint64_t, EpochInLog> epochs;
-  bool damaged = false;  // so counts cannot be held against anything
+  bool damaged = false;  // then counts are not compared with the manifest
 
  private:
   void check_files(const Volume& volume, const LogView& view,

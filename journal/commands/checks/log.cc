@@ -1,3 +1,4 @@
+// The log: is every segment there and whole, every record valid, and their order right?
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -97,8 +98,8 @@ void LogCheck::check_records(const LogView& view, Left how, const Tell& tell) {
     const Lsn behind = LogView::scan(
         s, begin,
         [&](const RecordView& record) {
-          // A writer that was killed before its padding leaves zeros; whole segments that
-          // are missing are told by their files.
+          // A writer that was killed before its padding leaves zeros. Whole segments that are
+          // missing are found by their files instead.
           const uint64_t left = value(end) % s.bytes.size() ? s.base - value(end) : 0;
           if (!any && end > oldest && value(end) < s.base && left >= kRecordHeaderBytes &&
               left < s.bytes.size()) {
@@ -186,7 +187,7 @@ void LogCheck::tell_hole(const LogView& view, const Damage& hole, const Tell& te
   damaged = true;
   const uint64_t size = view.volume().info().segment_bytes;
   const uint64_t index = value(hole.at) / size;
-  // What stands around it says what was in it.
+  // The records around the hole say when its contents were written.
   std::optional<RecordHead> before, after;
   for (const LogView::Segment& s : view.segments()) {
     if (after || s.index + 1 < index) continue;

@@ -39,7 +39,7 @@ void ManifestCheck::entry(const SealedEpoch& e, const SealedEpoch* before) const
     wrong(e,
           fmt::format("epoch {} ends at LSN {}, before it begins", value(e.epoch), value(e.seal)));
   }
-  // What was released can no longer be compared.
+  // Epochs whose records were released cannot be compared any more.
   const bool sealed_meanwhile = left == Left::kLive && e.seal > log.settled;
   if (e.seal >= log.oldest && !log.damaged && !sealed_meanwhile) against_log(e);
 }
@@ -70,7 +70,7 @@ void ManifestCheck::against_log(const SealedEpoch& e) const {
           .remedy = "nothing"});
     return;
   }
-  // Losses for want of room count as changes; a gap stands for them.
+  // Records that found no room are counted too. A gap stands for them, so counts differ then.
   const bool whole = !empty && e.begin >= log.oldest && !found->second.gap;
   if (sealed && whole && found->second.records != e.records) {
     wrong(e, fmt::format("epoch {} should hold {} records, and holds {}", value(e.epoch), e.records,

@@ -54,7 +54,7 @@ Result<Checked> check_in_flight(const Volume& volume, Left left, const Tell& tel
 Result<Checked> check_settled(const Volume& volume, const Tell& tell) {
   if (::faccessat(volume.dir(), kSettledFile, F_OK, 0) != 0) return Checked{};  // none yet
   EPOCHFS_TRY(auto settled, read_settled(volume.dir()));
-  // A mount may be writing it.
+  // A mount may be writing it just now: read it again.
   if (!settled) {
     EPOCHFS_TRY(settled, read_settled(volume.dir()));
   }
@@ -98,7 +98,7 @@ Result<Checked> check_labels(const Volume& volume, const Tell& tell) {
   EPOCHFS_TRY(auto epochs, list_labels(volume.dir()));
   for (EpochId epoch : epochs) {
     ++checked.files;
-    // Whether it is of this very epoch is no matter here: others are ignored.
+    // Whether the label belongs to this very epoch does not matter here. Others are ignored.
     auto label = read_label(volume.dir(), SealedEpoch{.epoch = epoch});
     if (label) {
       ++checked.entries;
@@ -115,8 +115,8 @@ Result<Checked> check_labels(const Volume& volume, const Tell& tell) {
 }
 
 Result<Checked> check_pre_images(const Volume& volume, const Tell& tell) {
-  // FORMAT.md, "Pre-image logs". Logs in use have no name; one that has was copied, or
-  // its maker died within two system calls.
+  // FORMAT.md, "Pre-image logs". Logs in use have no name. One that has a name was copied, or its
+  // maker died between two system calls.
   struct Header {
     char magic[8];
     uint32_t version;

@@ -38,7 +38,7 @@ std::optional<FileId> id_of(int fd) {
   return file_id(a);
 }
 
-// The directory that a mount hides beneath itself; none where no mount answers.
+// The directory beneath a mount. None if no mount answers.
 UniqueFd ask_mount(const std::string& socket) {
   UniqueFd out;
   if (::access(socket.c_str(), R_OK | W_OK) != 0) return out;
@@ -80,7 +80,7 @@ std::optional<BackingName> BackingNames::known(const FileId& file) const {
   return found->second;
 }
 
-// Notes what the file at this path below the root is called, if it is the expected one.
+// Notes the name of the file at this path below the root, if it is the expected file.
 bool BackingNames::note(const std::string& path, const FileId* expected) {
   const size_t slash = path.rfind('/');
   const std::string directory = slash == std::string::npos ? "" : path.substr(0, slash);
@@ -104,7 +104,7 @@ std::optional<BackingName> BackingNames::locate(const FileId& file, const FileHa
   if (!path.starts_with(above)) return std::nullopt;  // not connected to any name
   path.erase(0, above.size());
   if (path.empty() || !note(path, &file)) return std::nullopt;
-  // Nobody has handles of the directories above; so what is seen on the way is kept.
+  // Records hold no handles of the directories above, so the names on the way are noted too.
   for (size_t slash; (slash = path.rfind('/')) != std::string::npos;) {
     path.resize(slash);
     if (!note(path, nullptr)) break;

@@ -1,7 +1,7 @@
-// BackingNames: what is a file called now that the journal tells no name of? Asks the
-// backing directory by file handle, for what has its name since before the journal
-// began. Without that directory (a copied journal), or without the right to open files
-// by handle (CAP_DAC_READ_SEARCH), nothing is known.
+// BackingNames: what is a file called now, if the journal mentions no name of it? Such a file has
+// had its name since before the journal began. The backing directory is asked by file handle.
+// Without that directory (a copied journal), or without the right to open files by handle
+// (CAP_DAC_READ_SEARCH), nothing is known.
 //
 // Reads the mount's backing directory, never the mount. One thread.
 #pragma once
@@ -21,12 +21,13 @@ struct BackingName {
 
 class BackingNames {
  public:
-  // Never fails: where the directory cannot be had, it knows nothing. A live mount is
-  // asked for it, for it may hide it; waits for its answer for a second at most.
+  // Never fails: without the directory it knows nothing. A live mount may hide the directory, so it
+  // is asked for it. Waits at most a second for its answer.
   static BackingNames of(const Volume& volume);
-  // Knows nothing.
+  // Knows no name.
   BackingNames() = default;
 
+  // nullopt: the file has no name now, or none is known.
   std::optional<BackingName> locate(const FileId& file, const FileHandle& handle);
 
  private:
@@ -34,7 +35,7 @@ class BackingNames {
   bool note(const std::string& path, const FileId* expected);
 
   UniqueFd root_;
-  std::string root_path_;  // as the kernel tells it
+  std::string root_path_;  // as the kernel reports it
   std::unordered_map<FileId, BackingName> known_;
 };
 

@@ -9,7 +9,7 @@
 namespace epochfs::journal {
 namespace {
 
-constexpr size_t kMaxKnown = 1 << 18;  // files whose steps are kept at hand
+constexpr size_t kMaxKnown = 1 << 18;  // files whose steps are cached
 constexpr unsigned kMaxThreads = 4;
 
 constexpr bool makes_file(RecordType type) {
@@ -18,7 +18,7 @@ constexpr bool makes_file(RecordType type) {
          type == RecordType::kTemporary;
 }
 
-// What a file is called, seen by going through the records that mention it.
+// The names of one file, while the records that mention it are applied one by one.
 class Names {
  public:
   struct Name {
@@ -29,8 +29,8 @@ class Names {
     bool operator==(const Name& o) const { return parent == o.parent && text == o.text; }
   };
 
-  // Names that the file has at the end of these records and did not get by them, it had
-  // before. Stops at the record that made it: before that there was no such file.
+  // Names that the file had before these records: those that it lost without having got them from a
+  // record. Stops at the record that made the file, since there was no such file before.
   static std::vector<Name> before(const FileId& file, const std::vector<Record>& records) {
     Names names;
     for (const Record& r : records) {
@@ -45,12 +45,12 @@ class Names {
   void apply(const FileId& file, const Record& r) {
     const Name first{r.parent, r.parent_handle, std::string(r.name)};
     const Name second{r.parent2, r.parent2_handle, std::string(r.name2)};
-    if (makes_file(r.type)) {  // an older one of the same identity is another file
+    if (makes_file(r.type)) {  // an older file with the same identity is another file
       present_.clear();
       made_ = true;
     }
     if (r.type == RecordType::kRename) {
-      if (r.other == r.file) return;  // two names of one file: both stay
+      if (r.other == r.file) return;  // two names of one file: rename(2) keeps both
       if (r.file == file) move(first, second);
       if (r.other != file) return;
       r.mode& RENAME_EXCHANGE ? move(second, first) : remove(second);
@@ -70,7 +70,7 @@ class Names {
       out.parent_handle = shown->handle;
       out.name = shown->text;
     } else if (made_) {
-      out.state = NameStep::State::kGone;  // it never had one: O_TMPFILE
+      out.state = NameStep::State::kGone;  // it never had a name: O_TMPFILE
     }
     return out;
   }

@@ -1,12 +1,12 @@
 // NameHistory: which name did a file have at which moment, as far as the journal tells?
 //
-// Renames make a name something that holds for a while. What is known of a file before
-// its first mention follows from that: who is unlinked at a name, or renamed away from
-// it, had that name before. Names that no record mentions are not known here
-// (backing_names.h may find them).
+// A name holds from one record to a later one. Records also tell about the time before them: a file
+// that is unlinked at a name, or renamed away from it, had that name before. Names that no record
+// mentions are not known here (backing_names.h may find them).
 //
-// Costs 16 bytes for each record of a name, and one pass over the log, made with all
-// processors when the first name is asked for. Names themselves stay in the log.
+// Costs 16 bytes for each record of a name, and one pass over the log. Up to four threads make that
+// pass when the first name is asked for. The names themselves stay in the log. One thread may use
+// it.
 #pragma once
 
 #include <array>
@@ -17,15 +17,15 @@
 
 namespace epochfs::journal {
 
-// Whether records of this type say what a name means.
+// Whether records of this type change what a name means.
 bool is_of_names(RecordType type);
 
-// From a record on, until the next step of the same file.
+// The name of a file from one record on, until the next step of that file.
 struct NameStep {
   enum class State {
-    kUnknown,  // it had a name that no record mentions, or none
+    kUnknown,  // it had no name, or one that no record mentions
     kNamed,
-    kGone,  // its last known name was taken away: parent and name are that one
+    kGone,  // it lost its last known name, which parent and name hold
   };
   Lsn from{};
   State state = State::kUnknown;
@@ -33,7 +33,7 @@ struct NameStep {
   FileHandle parent_handle;
   std::string name;
 };
-// In the order of the log, beginning with Lsn{0}; never empty.
+// In the order of the log. The first begins at Lsn{0}; never empty.
 using NameSteps = std::vector<NameStep>;
 
 class NameHistory {
@@ -41,23 +41,23 @@ class NameHistory {
   // Borrows the view.
   explicit NameHistory(const LogView& view) : view_(view) {}
 
-  // Valid until the next call of anything.
+  // The reference is valid until the next call of any method.
   const NameSteps& steps(const FileId& file);
-  // Takes in what was appended since, up to a record that is being copied at this moment
-  // unless it stands before `from`. Whoever got to know a name from elsewhere asks again
-  // afterwards, for it may have come to be in between. True: anything new.
+  // Takes in records that were appended since. Stops at a record that is still being copied, unless
+  // it lies before `from`. True: there were new records of names. A caller that learned a name from
+  // elsewhere calls this and then asks again, since a record may have made that name in between.
   bool catch_up(Lsn from = Lsn{0});
-  // Whether what it says of the moment of that record is all that there is to say.
+  // Whether all records of names before that position are known.
   bool covers(Lsn at) const { return !built_ || at < end_; }
 
  private:
   struct Mention {
-    uint64_t key;  // a hash of the file: all are told apart when the records are read
+    uint64_t key;  // hash of the file. Files with the same hash are told apart by their records
     uint64_t lsn;
 
     auto operator<=>(const Mention&) const = default;
   };
-  // Sorted when it is first looked into.
+  // Sorted when it is first searched.
   struct Bucket {
     std::vector<Mention> mentions;
     bool sorted = true;
@@ -74,7 +74,7 @@ class NameHistory {
 
   const LogView& view_;
   bool built_ = false;
-  Lsn end_{};  // what lies before it is in
+  Lsn end_{};  // all records before it have been taken in
   std::array<Bucket, kBuckets> buckets_;
   std::unordered_map<FileId, NameSteps> known_;
 };

@@ -10,7 +10,7 @@ namespace {
 
 constexpr size_t kMaxKnown = 1 << 18;
 
-// All bits of the identity in all bits of the result; the lowest one is set.
+// A hash in which every bit depends on the whole identity. The lowest bit is set.
 uint64_t mixed(const FileId& file) {
   return XXH3_64bits_withSeed(&file.inode, sizeof file.inode, file.birth_ns) | 1;
 }
@@ -56,7 +56,7 @@ void PathResolver::note_verdict(const FileId& file, const Known& known) {
   if (verdicts_.empty() || known.from != Lsn{0} || known.until != Lsn{UINT64_MAX}) return;
   const uint64_t key = mixed(file);
   uint64_t* place = &verdicts_[place_of(key)];
-  // Where all places are taken, the oldest makes room.
+  // If all places are taken, the oldest entry is dropped.
   if ((place[0] | 1) == key) return;
   for (size_t i = kPlaces - 1; i > 0; --i) place[i] = place[i - 1];
   place[0] = known.path.matched ? key & ~uint64_t{1} : key;
@@ -95,7 +95,7 @@ PathResolver::Known PathResolver::find(const FileId& file, const FileHandle& han
     if (!backing_opened_) backing_ = BackingNames::of(volume_);
     backing_opened_ = true;
     auto now = backing_.locate(file, handle);
-    // It may have got that name after the history was made: then the log says so.
+    // The file may have got that name after the history was built. Then the log says so.
     if (now && history_.catch_up()) {
       forget();
       steps = &history_.steps(file);
@@ -114,7 +114,7 @@ PathResolver::Known PathResolver::find(const FileId& file, const FileHandle& han
       return known;
     }
   }
-  // Asking for a directory above may move the steps about.
+  // Copied, since resolving a directory above may invalidate the steps.
   const auto found = step_at(at);
   const NameStep step = *found;
   const Lsn until = found + 1 == steps->end() ? Lsn{UINT64_MAX} : (found + 1)->from;

@@ -1,12 +1,12 @@
-// Paths: where in the volume was this file when that record was made? Puts together the
-// names that the journal tells (name_history.h) and those of the backing directory now
-// (backing_names.h), one level at a time, each as it was at that moment.
+// Paths: where in the volume was this file when that record was made? A path is built level by
+// level. Each level is the name at that moment: from the journal (name_history.h), or else from the
+// backing directory as it is now (backing_names.h).
 //
-// What neither knows stays as "#INODE": `#812/report.txt` is the file report.txt in a
-// directory of that inode whose own name is not known.
+// A directory that neither knows is shown as "#INODE": `#812/report.txt` is the file report.txt in
+// a directory with that inode and an unknown name.
 //
-// A path is put together once and then holds from one rename to the next, so a million
-// writes to one file cost one path. One thread.
+// A path is built once and holds until the next rename, so a million writes to one file cost one
+// path. One thread.
 #pragma once
 
 #include <vector>
@@ -18,40 +18,41 @@
 namespace epochfs::journal {
 
 struct Path {
-  std::string text;     // relative to the volume's root; that itself is ""
+  std::string text;     // relative to the volume's root; "" is the root itself
   bool known = true;    // false: it begins with #INODE
-  bool gone = false;    // the file had no name any more: its last one
-  bool matched = true;  // by the globs
+  bool gone = false;    // the file had no name any more; this is its last one
+  bool matched = true;  // whether the globs match it
 
-  // Raw bytes, but for a known path that could be taken for an unknown one: "./#1".
+  // Raw bytes. A known path that looks like an unknown one gets "./" before it: "./#1".
   std::string shown() const;
 };
 
 class PathResolver {
  public:
   struct Options {
-    bool names = true;  // false: reads nothing, and knows no name but those in the record
+    bool names = true;  // false: reads nothing, and knows only the names in the record itself
     PathGlobs globs;
   };
   // Borrows the view.
   PathResolver(const LogView& view, Options options);
 
-  // Of the record's own file, or the name that it speaks of: created, removed, renamed.
+  // The path that the record is about: the name that it creates, removes or renames, else the path
+  // of its file.
   Path path_of(const Record& record);
-  // Of a rename: where it led.
+  // For a rename: the new path.
   Path new_path_of(const Record& record);
-  // Of records that do not speak of names: only whether they match, without operands.
-  // nullopt: that takes path_of().
+  // For records without names: whether the globs match, without decoding operands. nullopt: only
+  // path_of() can tell.
   std::optional<bool> matched(const RecordHead& head) const;
 
-  // For who reads on and on: takes in the names that came since, as NameHistory does.
+  // For a reader that follows the log: takes in the names that came since, as NameHistory does.
   void catch_up(Lsn from) {
     if (history_.catch_up(from)) forget();
   }
   bool covers(Lsn at) const { return history_.covers(at); }
 
  private:
-  // A path, and for how long it holds.
+  // A path, and the records for which it holds.
   struct Known {
     Path path;
     Lsn from{}, until{UINT64_MAX};  // [from, until)
@@ -59,10 +60,10 @@ class PathResolver {
   void forget();
   static constexpr int kMaxDepth = 2048;
 
-  // What matched() looks into, of files whose path held all the time: a hash of the file
-  // whose lowest bit is the verdict. Eight bytes, for there may be a million files, and
-  // what counts is how much of it the processor's cache holds. That two files share the
-  // 63 bits is less likely than that a checksum hides damage.
+  // What matched() looks up, for files that had one path all the time: a hash of the file, whose
+  // lowest bit is the verdict. There may be a million files, and speed depends on how many fit into
+  // the processor's cache, so an entry is eight bytes. Two files with the same 63 bits are less
+  // likely than damage that a checksum misses.
   static constexpr size_t kVerdicts = 1 << 20, kPlaces = 4;
   size_t place_of(uint64_t key) const { return (key >> 40) % (kVerdicts / kPlaces) * kPlaces; }
   void note_verdict(const FileId& file, const Known& known);
@@ -84,7 +85,7 @@ class PathResolver {
   std::vector<uint64_t> verdicts_;  // empty without globs
 };
 
-// A record, and where what it speaks of was.
+// A record with its path, and for a rename its new path.
 struct ShownRecord {
   const Record& record;
   Path path;
@@ -92,7 +93,8 @@ struct ShownRecord {
 };
 ShownRecord show(const Record& record, PathResolver& paths);
 
-// Whether the record's name operands are names of files, so that parent/name is a path.
+// Whether the record names a file, so that parent/name is a path. (An xattr's record has a name,
+// too.)
 inline bool has_names(const Record& record) { return bool(record.parent); }
 
 }  // namespace epochfs::journal

@@ -12,7 +12,7 @@
 namespace epochfs::journal {
 namespace {
 
-// Wall clock at which the machine was started, as the clocks stand now.
+// The wall-clock time at which the machine was started, by the clocks as they are now.
 uint64_t boot_ns() {
   timespec up;
   ::clock_gettime(CLOCK_BOOTTIME, &up);
@@ -24,7 +24,7 @@ uint64_t boot_ns() {
 const std::string& Programs::of(uint32_t pid, uint64_t time_ns) {
   if (!look_ || pid == 0) return unknown_;
   Process& process = processes_[pid];
-  // Another process may have got the pid since it was looked at.
+  // Another process may have got the pid since the last look.
   if (process.looked_ns == 0 || time_ns > process.looked_ns) process = look_at(pid);
   return process.began_ns <= time_ns ? process.name : unknown_;
 }
@@ -34,7 +34,7 @@ Programs::Process Programs::look_at(uint32_t pid) {
   process.looked_ns = now_ns();
   auto stat = read_file(AT_FDCWD, fmt::format("/proc/{}/stat", pid), 4096);
   if (!stat) return process;
-  // "PID (COMMAND) STATE ...": the command may hold parentheses. Field 22 is its beginning.
+  // "PID (COMMAND) STATE ...": the command may hold parentheses. Field 22 is the start time.
   const size_t open = stat->find('('), close = stat->rfind(')');
   if (open == std::string::npos || close == std::string::npos || close < open) return process;
   unsigned long long ticks = 0;

@@ -1,6 +1,7 @@
-// Programs: what is the process called that made a record? Records hold its pid only, so
-// /proc is asked, and answers for processes that still run and had begun before the record
-// was made. Of a journal that is not mounted here nothing is known: a pid may be anybody's.
+// Programs: what is the process called that made a record? Records hold only its pid, so /proc is
+// asked. The answer counts only for a process that still runs and began before the record was made.
+// For a journal that is not mounted on this machine nothing is known: its pids mean nothing here.
+// One thread.
 #pragma once
 
 #include <cstdint>
@@ -11,10 +12,10 @@ namespace epochfs::journal {
 
 class Programs {
  public:
-  // look: the journal is mounted on this machine now.
+  // look: whether the journal is mounted on this machine now.
   explicit Programs(bool look = false) : look_(look) {}
 
-  // As in /proc/PID/comm; empty: not known.
+  // The name as in /proc/PID/comm. Empty: unknown.
   const std::string& of(uint32_t pid, uint64_t time_ns);
 
  private:

@@ -1,6 +1,6 @@
-// CursorFile: up to where has somebody read a journal? A line of text that names the
-// volume's lineage and the LSN to go on at, replaced in one step. It is the reader's, and
-// lies wherever they like; relationships have theirs in the volume's folder (cursors.h).
+// CursorFile: up to where has a follower read a journal? One line of text names the volume's
+// lineage and the LSN at which to go on. It is replaced in one step. The file belongs to the user,
+// who says where it lies. The cursors of relationships are others (journal/volume/cursors.h).
 #pragma once
 
 #include <optional>
@@ -15,9 +15,10 @@ class CursorFile {
   // The folder must exist, the file need not.
   static Result<CursorFile> open(const std::string& path, const Uuid& lineage);
 
-  // nullopt: there is no such file. Errors (kUsage): it is no cursor, or another journal's.
+  // nullopt: there is no such file. A file that is no cursor, or another journal's, is an error of
+  // status kUsage.
   Result<std::optional<Lsn>> read() const;
-  // Returns when it is durable.
+  // Returns when the position is durable.
   Result<void> write(Lsn at);
 
  private:

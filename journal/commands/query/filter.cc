@@ -36,7 +36,7 @@ std::string type_names() {
   return out;
 }
 
-// The comma-separated numbers of a repeatable option.
+// The numbers of a repeatable option, which may also be separated by commas.
 Result<std::vector<uint32_t>> ids(const Parsed& given, const char* option) {
   std::vector<uint32_t> out;
   for (const std::string& text : given.texts(option)) {

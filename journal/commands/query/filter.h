@@ -1,6 +1,6 @@
-// Filter: which records does a user ask for? The options that all commands over records
-// share, read once, and the tests that they come to. Paths are tested by whoever
-// resolves them (paths.h): a record does not hold its own.
+// Filter: which records does a user ask for? Holds the options that all commands over records
+// share, and the tests that follow from them. It does not test paths, since a record does not hold
+// its own: PathResolver does (names/paths.h).
 #pragma once
 
 #include <bitset>
@@ -22,21 +22,22 @@ struct EpochRange {
 Result<EpochRange> parse_epochs(const std::string& text);
 
 using TypeSet = std::bitset<kLastRecordType + 1>;
-// "create,write": those; "!write": all but those. Padding is never in it.
+// "create,write": these types. "!write": all other types. Padding is never included.
 Result<TypeSet> parse_types(const std::string& text);
 
 class RecordFilter {
  public:
+  // roots: absolute paths of the volume's root. A glob that begins with one of them is taken as
+  // relative to it. now_ns: the moment from which "10m" counts back.
   static void add_options(Options& options);
-  // roots: absolute paths that a glob may begin with, instead of being relative.
   static Result<RecordFilter> parse(const Parsed& given, const std::vector<std::string>& roots,
                                     uint64_t now_ns);
 
-  // Where such records can be.
+  // The part of the log in which such records can be.
   LogBounds bounds() const { return {since_ns_, until_ns_, epochs_.first, epochs_.last}; }
-  // All that can be told without operands. Where only they can tell, it says yes.
+  // Everything that can be decided without operands. True if only operands can decide.
   bool accepts(const RecordHead& head) const;
-  // For those that accepts() lets pass.
+  // For records that accepts() has let pass.
   bool accepts_operands(const Record& record) const;
   bool needs_operands(const RecordHead& head) const {
     return !files_.empty() && head.type == RecordType::kRename;

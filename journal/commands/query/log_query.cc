@@ -7,8 +7,8 @@
 namespace epochfs::journal {
 namespace {
 
-// Writers take the time first and their place in the log then, so neighbours may stand
-// in the wrong order by as long as a thread can be held up in between.
+// A writer reads the clock before it gets its place in the log. So the times of neighbours may be
+// out of order by as long as a thread can be held up in between.
 constexpr uint64_t kDisorderNs = 10'000'000'000;
 
 uint64_t plus(uint64_t a, uint64_t b) { return a > UINT64_MAX - b ? UINT64_MAX : a + b; }
@@ -22,7 +22,7 @@ LogQuery::LogQuery(const LogView& view, const LogBounds& bounds, Lsn end)
 }
 
 void LogQuery::narrow_by_epoch(const LogBounds& bounds) {
-  // A manifest that cannot be read narrows nothing: the records say their epochs too.
+  // If the manifest cannot be read, nothing is narrowed: each record holds its epoch.
   const int dir = view_.volume().dir();
   if (bounds.first_epoch > 1) {
     auto before = read_epoch(dir, EpochId{bounds.first_epoch - 1});
@@ -36,9 +36,8 @@ void LogQuery::narrow_by_epoch(const LogBounds& bounds) {
   }
 }
 
-// The clock may have been set back while the log grew, so a segment is passed by only if
-// no segment on that side of it, not itself, and not the one behind it, begins within the
-// bounds.
+// The clock may have been set back while the log grew. So segments are skipped only from the two
+// ends, as long as neither the segment nor the one behind it begins within the bounds.
 void LogQuery::choose_segments(const LogBounds& bounds) {
   std::vector<const LogView::Segment*> all;
   for (const LogView::Segment& s : view_.segments()) {

@@ -1,13 +1,15 @@
-// LogQuery: in which part of the log can the records lie that somebody asks for, and
-// what are they, from the front or from the back? Times and epochs become positions with
-// what the manifest and the first record of each segment say; no more is read for it.
+// LogQuery: in which part of the log are the records that somebody asks for? It reads them forward
+// or backward. The manifest and the first record of each segment turn epochs and times into
+// positions; nothing else is read for that.
+//
+// It only narrows the search. The caller still tests each record (filter.h). One thread.
 #pragma once
 
 #include "journal/log/log_view.h"
 
 namespace epochfs::journal {
 
-// Inclusive on both sides. What lies outside may be passed by, or may come.
+// Inclusive on both sides. Records outside the bounds may be skipped, or may be passed on.
 struct LogBounds {
   uint64_t since_ns = 0, until_ns = UINT64_MAX;
   uint64_t first_epoch = 0, last_epoch = UINT64_MAX;
@@ -15,14 +17,14 @@ struct LogBounds {
 
 class LogQuery {
  public:
-  // Borrows the view. end: nothing from there on is read.
+  // Borrows the view. Reads nothing at or after `end`.
   LogQuery(const LogView& view, const LogBounds& bounds, Lsn end);
 
   Lsn from() const { return from_; }
   const std::vector<const LogView::Segment*>& segments() const { return segments_; }
 
-  // Calls f(RecordView) -> bool for each record that may be within the bounds, padding
-  // left out, until f returns false. Damage before the view's settled() is collected.
+  // Calls f(RecordView) -> bool for each record that may be within the bounds, except padding,
+  // until f returns false. Collects damage before the view's settled().
   template <typename F>
   void forward(F&& f, std::vector<Damage>& damage) const;
   template <typename F>
@@ -31,7 +33,7 @@ class LogQuery {
  private:
   void narrow_by_epoch(const LogBounds& bounds);
   void choose_segments(const LogBounds& bounds);
-  // Keeps what is damage, and adds the hole between two neighbours where there is one.
+  // Adds to `damage` what was found before settled(). Later holes may be records being copied.
   void settle(std::vector<Damage>& found, std::vector<Damage>& damage) const;
   void note_missing_before(const LogView::Segment& segment, Lsn end_of_last,
                            std::vector<Damage>& damage) const;
@@ -43,7 +45,7 @@ class LogQuery {
 
 template <typename F>
 void LogQuery::forward(F&& f, std::vector<Damage>& damage) const {
-  Lsn end{};  // what lies before it is accounted for
+  Lsn end{};  // everything before it is accounted for
   for (const LogView::Segment* s : segments_) {
     std::vector<Damage> found;
     note_missing_before(*s, end, found);

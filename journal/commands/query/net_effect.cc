@@ -16,7 +16,7 @@ NetCounts NetEffect::finish() {
   const ChangeSet set = fold_.finish();
   NetCounts out{.names = set.names.size(), .files = set.files.size(), .gap = set.gap};
   for (const auto& [file, ranges] : written_) {
-    // What is no longer there cancels out.
+    // A file that is gone cancels out.
     if (set.files.count(file)) out.bytes += ranges.bytes();
   }
   written_.clear();

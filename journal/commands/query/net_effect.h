@@ -1,5 +1,5 @@
-// NetEffect: how much did an epoch change, all in all? What would have to be shipped if
-// it were shipped alone: names, files, and bytes that were written and are still there.
+// NetEffect: how much did an epoch change, all in all? Counts what would have to be shipped if the
+// epoch were shipped alone: names, files, and bytes that were written and are still there.
 #pragma once
 
 #include <unordered_map>
@@ -9,21 +9,22 @@
 namespace epochfs::journal {
 
 struct NetCounts {
-  uint64_t names = 0;  // that mean something else now
-  uint64_t files = 0;  // whose bytes or attributes changed
-  uint64_t bytes = 0;  // written, and neither overwritten, cut off nor removed since
+  uint64_t names = 0;  // names that mean something else now
+  uint64_t files = 0;  // files whose bytes or attributes changed
+  uint64_t bytes = 0;  // bytes written, counted once, and neither cut off nor removed since
   bool gap = false;    // records are missing: anything may have changed
 };
 
 class NetEffect {
  public:
   void add(const Record& record);
-  // Begins anew afterwards.
+  // The counts start at zero again afterwards.
   NetCounts finish();
 
  private:
   Fold fold_;
-  // The fold counts a new file as all of it, whatever its size.
+  // The fold marks all of a new file as dirty, whatever its size, so written bytes are counted
+  // here.
   std::unordered_map<FileId, ByteRanges> written_;
 };
 

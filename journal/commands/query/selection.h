@@ -1,5 +1,5 @@
-// Selection: is this record one that was asked for, and which path does it have? Filter
-// and paths together, the cheap questions first.
+// Selection: was this record asked for, and which path does it have? Asks filter and paths, the
+// cheap questions first. One thread.
 #pragma once
 
 #include "journal/commands/names/paths.h"
@@ -12,7 +12,8 @@ class Selection {
   // Borrows both.
   Selection(const RecordFilter& filter, PathResolver& paths) : filter_(filter), paths_(paths) {}
 
-  // Calls f(ShownRecord) if it is asked for, with_path: resolved even if no glob needs it.
+  // Calls f(ShownRecord) if the record was asked for. with_path: its path is resolved even if no
+  // glob needs it.
   template <typename F>
   void choose(const RecordView& view, bool with_path, F&& f) {
     if (!filter_.accepts(view.head)) return;

@@ -12,9 +12,9 @@ namespace {
 
 constexpr uint64_t kSecond = 1'000'000'000;
 constexpr uint64_t kMaxSeconds = UINT64_MAX / kSecond - 1;
-constexpr size_t kMinEpochDigits = 9;  // shorter ones are more likely a year, or lack a unit
+constexpr size_t kMinEpochDigits = 9;  // fewer digits are more likely a year, or lack a unit
 
-// What is left of the text to read, with the little that its forms are made of.
+// The rest of a text, and the few things that the forms of a time consist of.
 class Scanner {
  public:
   explicit Scanner(std::string_view text) : rest_(text) {}
@@ -26,7 +26,7 @@ class Scanner {
     rest_.remove_prefix(1);
     return true;
   }
-  // Exactly this many digits, or as many as there are when zero.
+  // Exactly `count` digits, or all that follow if it is zero.
   std::optional<uint64_t> digits(size_t count = 0) {
     size_t n = 0;
     while (n < rest_.size() && rest_[n] >= '0' && rest_[n] <= '9' && (!count || n < count)) ++n;
@@ -40,14 +40,14 @@ class Scanner {
     return number;
   }
   size_t digits_taken() const { return taken_; }
-  // ".25" as nanoseconds; 0 where there is none.
+  // ".25" as nanoseconds; 0 if there is no fraction.
   std::optional<uint64_t> fraction() {
     if (!take('.')) return 0;
     uint64_t ns = 0, unit = kSecond;
     if (!next_is_digit()) return std::nullopt;
     for (; next_is_digit(); rest_.remove_prefix(1)) {
       unit /= 10;
-      ns += uint64_t(rest_[0] - '0') * unit;  // what is finer than a nanosecond is dropped
+      ns += uint64_t(rest_[0] - '0') * unit;  // digits beyond nanoseconds are dropped
     }
     return ns;
   }
@@ -80,7 +80,7 @@ std::optional<uint64_t> relative(const std::string& text, uint64_t now_ns) {
   if (!count || text.empty()) return std::nullopt;
   auto unit = unit_ns(text.back());
   if (!unit || !in.take(text.back()) || !in.done()) return std::nullopt;
-  // Before 1970 is the beginning of everything.
+  // A moment before 1970 counts as 1970.
   return *count > now_ns / *unit ? 0 : now_ns - *count * *unit;
 }
 
@@ -94,7 +94,7 @@ std::optional<uint64_t> since_1970(const std::string& text) {
   return join(*seconds, *ns);
 }
 
-// Seconds east of UTC; nullopt inside: local time.
+// offset: seconds east of UTC; nullopt: local time.
 struct Zone {
   std::optional<int64_t> offset;
 };

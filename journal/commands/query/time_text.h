@@ -1,5 +1,5 @@
-// TimeText: which moment does a user mean, and how is a moment shown? Nanoseconds since
-// 1970 on the wall clock on one side, text on the other. Nothing here reads the clock.
+// TimeText: which moment does a user mean, and how is a moment shown? Converts between text and
+// nanoseconds since 1970 on the wall clock. Nothing here reads the clock.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,8 @@ namespace epochfs::journal {
 // Errors name `option`, and are of status kUsage.
 Result<uint64_t> parse_time(std::string_view option, const std::string& text, uint64_t now_ns);
 
-// "2026-11-23T14:05:00.123456789+01:00" in local time. Remembers the last second, since
-// neighbours mostly share it. One thread.
+// "2026-11-23T14:05:00.123456789+01:00" in local time. Caches the last second, since neighbouring
+// records mostly share it. One thread.
 class LocalTime {
  public:
   void append(uint64_t ns, std::string& out);
