@@ -175,6 +175,7 @@ Result<void> Checkpoint::take_in(const std::string& name) {
   if (bytes_.size() < sizeof(Header)) return damaged("too short");
   const Header h = load<Header>(bytes_);
   if (!has_magic(h.magic, kCheckpointMagic)) return damaged("not a checkpoint");
+  if (h.version == 0) return damaged("no format version");
   if (h.version > kStateFormatVersion) {
     return fail(fmt::format("read checkpoint {}: newer format version {}; use a newer epochfs",
                             name, h.version));

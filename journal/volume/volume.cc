@@ -169,7 +169,7 @@ Result<void> prepare_state_dir(Storage& storage, const std::string& path) {
   }
   if (!format) return tl::unexpected(format.error());
   unsigned version = 0;
-  if (std::sscanf(format->c_str(), "epochfs state %u", &version) != 1) {
+  if (std::sscanf(format->c_str(), "epochfs state %u", &version) != 1 || version == 0) {
     return fail(
         fmt::format("read {}/{}: not the state directory of epochfs; name another with "
                     "--state",

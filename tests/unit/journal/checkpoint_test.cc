@@ -151,6 +151,15 @@ TEST_F(CheckpointTest, NewerVersionIsRefusedWithTheRemedy) {
   EXPECT_NE(outcome.error().status, ExitStatus::kCorrupt);
 }
 
+TEST_F(CheckpointTest, VersionZeroIsDamage) {
+  written();
+  poke(path(), 8, std::string(4, '\0'));
+  auto outcome = Checkpoint::open(fd_.get(), name_, lineage_);
+  ASSERT_FALSE(outcome);
+  EXPECT_NE(outcome.error().what.find("no format version"), std::string::npos);
+  EXPECT_EQ(outcome.error().status, ExitStatus::kCorrupt);
+}
+
 TEST(CheckpointName, IsParsedStrictly) {
   EpochId first, last;
   EXPECT_TRUE(parse_checkpoint_name(checkpoint_name(EpochId{1}, EpochId{UINT64_MAX}), first, last));

@@ -173,6 +173,15 @@ TEST_F(PreImages, OtherFileIsNoLog) {
   EXPECT_EQ(reader.error().status, ExitStatus::kCorrupt);
 }
 
+TEST_F(PreImages, OtherVersionIsNoLog) {
+  for (char version : {'\0', '\3'}) {
+    write_all(dir_ / "f", std::string("EPOCHPRE") + version + std::string(8183, '\0'));
+    auto reader = PreImageReader::open(UniqueFd(::open((dir_ / "f").c_str(), O_RDWR | O_CLOEXEC)));
+    ASSERT_FALSE(reader) << int(version);
+    EXPECT_EQ(reader.error().status, ExitStatus::kCorrupt);
+  }
+}
+
 TEST_F(PreImages, DamagedEntryIsNamed) {
   constexpr uint64_t kFirst = 4096, kPayloadBytesAt = 4, kLengthAt = 32;
   struct Case {

@@ -234,7 +234,7 @@ TEST_F(VolumeTest, NewerStateIsRefusedAndLeftAlone) {
 
 TEST_F(VolumeTest, ForeignStateDirectoryIsRefused) {
   std::filesystem::create_directories(dir_ / "state");
-  for (const char* text : {"", "something else", "epochfs state x"}) {
+  for (const char* text : {"", "something else", "epochfs state x", "epochfs state 0\n"}) {
     write_all(dir_ / "state/format", text);
     EXPECT_FALSE(prepare_state_dir(Storage::system(), dir_ / "state")) << text;
   }
