@@ -219,36 +219,39 @@ Result<std::unique_ptr<Checkpoints>> Checkpoints::open(Storage& storage, const V
   std::unique_ptr<Checkpoints> self(new Checkpoints(storage, volume));
   EPOCHFS_TRY(self->dir_, open_folder(volume));
   EPOCHFS_TRY(auto names, list(self->dir_.get()));
+  std::vector<CheckpointPtr> chain;
   for (const Name& n : chain_of(names)) {
     auto checkpoint = Checkpoint::open(self->dir_.get(), n.name, volume.info().lineage);
     if (!checkpoint && checkpoint.error().status != ExitStatus::kCorrupt) {
       return tl::unexpected(checkpoint.error());
     }
     if (checkpoint) {
-      self->all_.push_back(*std::move(checkpoint));
+      chain.push_back(*std::move(checkpoint));
     } else {
       if (damage) *damage = checkpoint.error();
-      self->all_.clear();
+      chain.clear();
     }
   }
   for (const std::string& name : names) {
-    const bool kept = std::any_of(self->all_.begin(), self->all_.end(), [&](const auto& c) {
+    const bool kept = std::any_of(chain.begin(), chain.end(), [&](const auto& c) {
       return checkpoint_name(c->info().first, c->info().last) == name;
     });
     if (!kept) {
       EPOCHFS_DO(storage.remove_file("checkpoint-superfluous", self->dir_.get(), name));
     }
   }
+  Lock lock(self->mutex_);
+  self->all_ = std::move(chain);
   return self;
 }
 
 std::vector<CheckpointPtr> Checkpoints::all() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return all_;
 }
 
 uint64_t Checkpoints::bytes() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return std::accumulate(all_.begin(), all_.end(), uint64_t{0},
                          [](uint64_t n, const auto& c) { return n + c->bytes(); });
 }
@@ -317,7 +320,7 @@ Result<void> Checkpoints::add(EpochId first, EpochId last, Lsn seal, ChangeSet&&
   EPOCHFS_DO(writer->finish());
   EPOCHFS_TRY(auto made,
               Checkpoint::open(dir_.get(), checkpoint_name(first, last), volume_.info().lineage));
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   all_.push_back(std::move(made));
   return {};
 }
@@ -329,8 +332,9 @@ Result<void> Checkpoints::remove(const CheckpointPtr& c) {
 
 // The older of two neighbours that are worth merging. Looks at the newest first.
 std::optional<size_t> Checkpoints::mergeable(const CheckpointPolicy& policy) const {
-  for (size_t i = all_.size(); i-- > 1;) {
-    const Checkpoint &older = *all_[i - 1], &newer = *all_[i];
+  const auto chain = all();
+  for (size_t i = chain.size(); i-- > 1;) {
+    const Checkpoint &older = *chain[i - 1], &newer = *chain[i];
     if (is_boundary(policy, older.info().last)) continue;
     // A small checkpoint behind a large one waits until merging made it larger.
     const bool cheap =
@@ -345,9 +349,15 @@ Result<void> Checkpoints::compact(const CheckpointPolicy& policy) {
   return {};
 }
 
-// Merges all_[at] with the next one.
+void Checkpoints::replace(size_t at, CheckpointPtr checkpoint) {
+  Lock lock(mutex_);
+  all_[at] = std::move(checkpoint);
+}
+
+// Merges the checkpoint at this place of the chain with the next one.
 Result<void> Checkpoints::merge(size_t at, const CheckpointPolicy& policy) {
-  const CheckpointPtr older = all_[at], newer = all_[at + 1];
+  const auto chain = all();
+  const CheckpointPtr older = chain[at], newer = chain[at + 1];
   CheckpointInfo info = newer->info();
   info.first = older->info().first;
   info.gap = older->info().gap || newer->info().gap;
@@ -360,7 +370,7 @@ Result<void> Checkpoints::merge(size_t at, const CheckpointPolicy& policy) {
   EPOCHFS_TRY(auto merged,
               Checkpoint::open(dir_.get(), checkpoint_name(info.first, info.last), info.lineage));
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     all_[at] = std::move(merged);
     all_.erase(all_.begin() + long(at) + 1);
   }
@@ -369,8 +379,9 @@ Result<void> Checkpoints::merge(size_t at, const CheckpointPolicy& policy) {
 }
 
 Result<void> Checkpoints::coarsen(const CheckpointPolicy& policy) {
-  for (size_t i = 0; i < all_.size(); ++i) {
-    const CheckpointPtr old = all_[i];
+  const auto chain = all();
+  for (size_t i = 0; i < chain.size(); ++i) {
+    const CheckpointPtr& old = chain[i];
     if (old->info().gap) continue;
     EPOCHFS_TRY(auto writer, CheckpointWriter::create(storage_, dir_.get(), old->info()));
     Filter filter(*writer, policy, old->info(), i == 0);
@@ -379,22 +390,22 @@ Result<void> Checkpoints::coarsen(const CheckpointPolicy& policy) {
     EPOCHFS_TRY(auto made,
                 Checkpoint::open(dir_.get(), checkpoint_name(old->info().first, old->info().last),
                                  old->info().lineage));
-    std::lock_guard lock(mutex_);
-    all_[i] = std::move(made);
+    replace(i, std::move(made));
   }
   return {};
 }
 
 Result<void> Checkpoints::mark(const Subtrees& subtrees, const CheckpointPolicy& policy) {
-  for (size_t i = 0; i < all_.size(); ++i) {
-    if (!all_[i]->info().gap) EPOCHFS_DO(mark_one(i, subtrees, policy));
+  const auto chain = all();
+  for (size_t i = 0; i < chain.size(); ++i) {
+    if (!chain[i]->info().gap) EPOCHFS_DO(mark_one(i, subtrees, policy));
   }
   return {};
 }
 
 Result<void> Checkpoints::mark_one(size_t at, const Subtrees& subtrees,
                                    const CheckpointPolicy& policy) {
-  const CheckpointPtr old = all_[at];
+  const CheckpointPtr old = all()[at];
   const Covered covered = covered_by(subtrees, *old);
   if (covered.marks.empty()) return {};
   EPOCHFS_TRY(auto writer, CheckpointWriter::create(storage_, dir_.get(), old->info()));
@@ -431,8 +442,7 @@ Result<void> Checkpoints::mark_one(size_t at, const Subtrees& subtrees,
   const CheckpointInfo& info = old->info();
   EPOCHFS_TRY(auto made,
               Checkpoint::open(dir_.get(), checkpoint_name(info.first, info.last), info.lineage));
-  std::lock_guard lock(mutex_);
-  all_[at] = std::move(made);
+  replace(at, std::move(made));
   return {};
 }
 
@@ -450,7 +460,7 @@ Result<void> Checkpoints::forget() {
   };
   auto unknown = write();
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     all_.clear();
     if (unknown) all_.push_back(*unknown);
   }
@@ -462,9 +472,10 @@ Result<void> Checkpoints::forget() {
 }
 
 Result<void> Checkpoints::drop_up_to(EpochId oldest) {
-  while (!all_.empty() && all_.front()->info().last <= oldest) {
-    EPOCHFS_DO(remove(all_.front()));
-    std::lock_guard lock(mutex_);
+  for (const CheckpointPtr& c : all()) {
+    if (c->info().last > oldest) break;
+    EPOCHFS_DO(remove(c));
+    Lock lock(mutex_);
     all_.erase(all_.begin());
   }
   return {};

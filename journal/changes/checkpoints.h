@@ -12,8 +12,7 @@
 // Threads: all() and bytes() from any thread; everything else from one thread at a time.
 #pragma once
 
-#include <mutex>
-
+#include "journal/base/mutex.h"
 #include "journal/changes/checkpoint.h"
 #include "journal/changes/subtrees.h"
 #include "journal/volume/volume.h"
@@ -77,14 +76,15 @@ class Checkpoints {
                    const CheckpointPolicy& policy);
   std::optional<size_t> mergeable(const CheckpointPolicy& policy) const;
   Result<void> merge(size_t older, const CheckpointPolicy& policy);
+  void replace(size_t at, CheckpointPtr checkpoint);
   Result<void> mark_one(size_t at, const Subtrees& subtrees, const CheckpointPolicy& policy);
   Result<void> remove(const CheckpointPtr& checkpoint);
 
   Storage& storage_;
   const Volume& volume_;
   UniqueFd dir_;
-  mutable std::mutex mutex_;
-  std::vector<CheckpointPtr> all_;
+  mutable Mutex mutex_;
+  std::vector<CheckpointPtr> all_ EPOCHFS_GUARDED_BY(mutex_);
 };
 
 }  // namespace epochfs::journal

@@ -64,6 +64,7 @@ Result<std::unique_ptr<PreImageWriter>> PreImageWriter::create(int dir, const st
   self->header_ = static_cast<Header*>(map);
   set_magic(self->header_->magic, kPreImageMagic);
   self->header_->version = kPreImageFormatVersion;
+  Lock lock(self->mutex_);
   self->end_ = kPreImageHeaderBytes;
   self->header_->tail.store(self->end_, std::memory_order_release);
   return self;
@@ -85,7 +86,7 @@ void PreImageWriter::append(uint32_t kind, const FileId& file, uint64_t offset, 
                 offset,
                 length,
                 XXH3_64bits_withSeed(payload.data(), payload.size(), offset)};
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   if (given_up()) return;
   auto written = pwrite_full(fd_.get(), &h, sizeof h, end_, "pre-image log");
   if (written && !payload.empty()) {
@@ -111,7 +112,7 @@ void PreImageWriter::publish_data(const FileId& file, uint64_t offset, std::stri
 
 bool PreImageWriter::publish_clone(const FileId& file, int fd, ByteRange range) {
   EPOCHFS_CHECK(range.begin % kCloneAlignment == 0 && range.end % kCloneAlignment == 0);
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   if (given_up()) return true;
   const EntryHeader h{kClone, 0, file.inode, file.birth_ns, range.begin, range.length(), 0};
   const uint64_t payload = next_block(end_ + sizeof h);
@@ -137,7 +138,7 @@ void PreImageWriter::publish_hole(const FileId& file, ByteRange range) {
 }
 
 void PreImageWriter::give_up() {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   give_up_locked();
 }
 

@@ -12,12 +12,12 @@
 #include <atomic>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <unordered_map>
 
 #include "journal/base/format.h"
+#include "journal/base/mutex.h"
 #include "journal/base/unix.h"
 #include "journal/changes/byte_ranges.h"
 
@@ -53,12 +53,12 @@ class PreImageWriter {
   void append(uint32_t kind, const FileId& file, uint64_t offset, uint64_t length,
               std::string_view payload);
   struct Header;
-  void give_up_locked();
+  void give_up_locked() EPOCHFS_REQUIRES(mutex_);
 
-  mutable std::mutex mutex_;
+  mutable Mutex mutex_;
   UniqueFd fd_;
   Header* header_ = nullptr;
-  uint64_t end_ = 0;
+  uint64_t end_ EPOCHFS_GUARDED_BY(mutex_) = 0;  // of the last whole entry
   std::atomic<bool> can_clone_{true};
 };
 
