@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "journal/control/command_line.h"
+#include "journal/base/result.h"
 #include "journal/log/reader.h"
 #include "journal/volume/volume.h"
 
