@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "fs/base/housekeeping_options.h"
 #include "fs/base/idle_latency.h"
-#include "fs/housekeeping/housekeeper.h"
 #include "journal/base/result.h"
 
 namespace epochfs::fs {

@@ -23,6 +23,7 @@
 #include <string>
 #include <thread>
 
+#include "fs/base/housekeeping_options.h"
 #include "fs/housekeeping/settler.h"
 #include "fs/recording/pins.h"
 #include "fs/recording/recorder.h"
@@ -31,17 +32,6 @@
 #include "journal/volume/cursors.h"
 
 namespace epochfs::fs {
-
-enum class WhenFull { kDegrade, kBlock };
-
-struct HousekeepingOptions {
-  journal::Retention keep;
-  uint64_t quota_bytes = 0;  // of journal, checkpoints and pre-images together; 0: none
-  WhenFull when_full = WhenFull::kDegrade;
-};
-
-// A quota below this leaves no room for segments to come and go.
-constexpr uint64_t kMinQuotaSegments = 4;
 
 // How much is still told of what changed, where room is short. Each step frees more.
 enum class Pressure {

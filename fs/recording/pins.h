@@ -29,10 +29,11 @@
 #include <vector>
 
 #include "fs/recording/dirty_layers.h"
-#include "fs/recording/recorder.h"
+#include "fs/recording/touched.h"
 #include "journal/changes/byte_ranges.h"
 #include "journal/changes/change_set.h"
 #include "journal/preimages/preimages.h"
+#include "journal/volume/volume.h"
 
 namespace epochfs::fs {
 

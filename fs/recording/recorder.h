@@ -22,6 +22,7 @@
 #include <span>
 
 #include "fs/recording/barrier.h"
+#include "fs/recording/touched.h"
 #include "journal/log/journal.h"
 #include "journal/log/record.h"
 
@@ -33,21 +34,6 @@ class Pins;
 struct Worker {
   Barrier::Seat* seat = nullptr;
   journal::InFlight::Slot* slot = nullptr;
-};
-
-// A file that the mutation is about to change, and how.
-struct Touched {
-  FileId id;
-  FileHandle handle;
-  // Descriptor of the file (O_PATH is enough) if one is at hand; else -1 and the
-  // recorder opens it by handle, only where a pre-image is due.
-  int fd = -1;
-  // Bytes that change; empty: attributes or names only.
-  ByteRange data;
-  // This mutation may remove the file's last name.
-  bool vanishing = false;
-  // The bytes go, and none are written in their place.
-  bool frees = false;
 };
 
 class Recorder {
