@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "fs/housekeeping/housekeeper.h"
+#include "fs/process/usage.h"
 #include "fs/recording/barrier.h"
 #include "fs/recording/pins.h"
 #include "fs/recording/recorder.h"
@@ -22,15 +23,6 @@
 #include "journal/volume/volume.h"
 
 namespace epochfs::fs {
-
-// What a mount's process takes up.
-struct MountUsage {
-  uint64_t inodes = 0;      // known to the kernel
-  uint64_t open_files = 0;  // of applications, directories too
-  uint64_t descriptors = 0, descriptor_limit = 0;
-  uint64_t resident_bytes = 0;
-  std::chrono::nanoseconds awake{};  // for so long idle cores were kept from halting
-};
 
 // The mount, as far as it is served here. The references must outlive the server.
 struct ControlledMount {

@@ -53,7 +53,6 @@ class MountProcess {
   MountProcess() = default;
   Result<void> open_volume(const MountRequest& request);
   Result<void> open_journal();
-  Result<void> restore_dirty_state();
   Result<void> run(const std::function<void(const MountProcess&)>& ready);
   Result<void> become_usable();
   Result<void> start_control();
