@@ -4,18 +4,15 @@
 #include <fmt/format.h>
 #include <kj/async-io.h>
 #include <kj/function.h>
-#include <signal.h>
 
 #include <algorithm>
-#include <condition_variable>
-#include <deque>
 #include <future>
 #include <optional>
 #include <thread>
 
+#include "fs/process/jobs.h"
 #include "journal/control/failure.h"
 #include "journal/control/unix_rpc.h"
-#include "journal/volume/labels.h"
 #include "schema/control.capnp.h"
 
 namespace epochfs::fs {
@@ -23,20 +20,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr size_t kMaxWaitingJobs = 64;
 constexpr milliseconds kMaxTimeout = std::chrono::hours(24);
 // What a call may take beyond its timeout: flushing and publishing cannot be cut short.
 constexpr milliseconds kGrace = std::chrono::seconds(30);
-
-// A thread that takes no signals: the process's own must reach the session's.
-std::thread quiet_thread(std::function<void()> body) {
-  sigset_t all, before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  std::thread thread(std::move(body));
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return thread;
-}
 
 void fill(capnp::List<capnp::Text>::Builder out, const std::vector<std::string>& values) {
   for (unsigned i = 0; i < out.size(); ++i) out.set(i, values[i]);
@@ -67,73 +53,6 @@ void fill(capnp::List<rpc::MountInfo::LongPause>::Builder out,
 }
 
 }  // namespace
-
-// Runs jobs one after the other, in a thread of its own. Threads: any may post.
-class ControlServer::Jobs {
- public:
-  using Job = kj::Function<void()>;
-
-  Jobs() : thread_(quiet_thread([this] { run(); })) {}
-  // Runs what is posted already; calls that nobody waits for any more do nothing.
-  ~Jobs() {
-    {
-      std::lock_guard lock(mutex_);
-      stop_ = true;
-    }
-    posted_.notify_one();
-    thread_.join();
-  }
-
-  // False: too many are waiting already. What only lets go of things is never refused.
-  bool post(Job job, bool refusable) {
-    std::lock_guard lock(mutex_);
-    if (refusable && jobs_.size() >= kMaxWaitingJobs) return false;
-    jobs_.push_back(std::move(job));
-    posted_.notify_one();
-    return true;
-  }
-
- private:
-  void run() {
-    std::unique_lock lock(mutex_);
-    for (;;) {
-      posted_.wait(lock, [this] { return stop_ || !jobs_.empty(); });
-      if (jobs_.empty()) return;
-      {
-        Job job = std::move(jobs_.front());
-        jobs_.pop_front();
-        lock.unlock();
-        job();
-      }  // what it held may post in its turn
-      lock.lock();
-    }
-  }
-
-  std::mutex mutex_;
-  std::condition_variable posted_;
-  std::deque<Job> jobs_;
-  bool stop_ = false;
-  std::thread thread_;  // last: it uses the others
-};
-
-// A pin, until nobody asks for it any more. Unpinning merges layers, which takes time.
-class ControlServer::HeldPin {
- public:
-  HeldPin(Pins& pins, Jobs& jobs, std::shared_ptr<Pins::Pin> pin)
-      : pins_(pins), jobs_(jobs), pin_(std::move(pin)) {}
-  ~HeldPin() {
-    jobs_.post([&pins = pins_, pin = std::move(pin_)] { pins.unpin(pin); }, false);
-  }
-  HeldPin(const HeldPin&) = delete;
-  HeldPin& operator=(const HeldPin&) = delete;
-  int log_fd() const { return pin_->log_fd(); }
-  void passed(const FileId& id, uint64_t offset) { pin_->passed(id, offset); }
-
- private:
-  Pins& pins_;
-  Jobs& jobs_;
-  std::shared_ptr<Pins::Pin> pin_;
-};
 
 class ControlServer::PinnedEpochServer final : public rpc::PinnedEpoch::Server {
  public:
@@ -190,17 +109,6 @@ class ControlServer::MountServer final : public rpc::Mount::Server {
   }
 
  private:
-  struct Cut {
-    EpochId epoch{};
-    uint64_t barrier_ns = 0;
-    std::unique_ptr<HeldPin> pin;
-    Result<void> labelled = {};
-  };
-  static Result<Cut> cut(ControlledMount& mount, bool only_if_changed, milliseconds timeout,
-                         const std::string& label);
-  static Result<Cut> cut_and_pin(ControlledMount& mount, Jobs& jobs, EpochId since,
-                                 bool only_if_changed, milliseconds timeout);
-
   // Runs f among the jobs, then deliver, here, with its answer, or with an error when
   // that takes too long.
   template <typename T>
@@ -286,12 +194,12 @@ kj::Promise<void> ControlServer::MountServer::barrier(BarrierContext context) {
   const bool only_if_changed = params.getOnlyIfChanged();
   const auto timeout = std::min(milliseconds(params.getTimeoutMs()), kMaxTimeout);
   std::string label = params.getLabel();
-  return run<Cut>(
+  return run<CutEpoch>(
       timeout,
       [&m = mount_, only_if_changed, timeout, label = std::move(label)] {
-        return cut(m, only_if_changed, timeout, label);
+        return cut_epoch(m, only_if_changed, timeout, label);
       },
-      [context](Result<Cut>& done) mutable {
+      [context](Result<CutEpoch>& done) mutable {
         auto results = context.getResults();
         if (!done) return write_failure(results.initFailure(), done.error());
         results.setEpoch(value(done->epoch));
@@ -305,61 +213,18 @@ kj::Promise<void> ControlServer::MountServer::barrierAndPin(BarrierAndPinContext
   const EpochId since{params.getSince()};
   const bool only_if_changed = params.getOnlyIfChanged();
   const auto timeout = std::min(milliseconds(params.getTimeoutMs()), kMaxTimeout);
-  return run<Cut>(
+  return run<CutEpoch>(
       timeout,
       [&m = mount_, &jobs = jobs_, since, only_if_changed, timeout] {
         return cut_and_pin(m, jobs, since, only_if_changed, timeout);
       },
-      [context](Result<Cut>& done) mutable {
+      [context](Result<CutEpoch>& done) mutable {
         auto results = context.getResults();
         if (!done) return write_failure(results.initFailure(), done.error());
         results.setEpoch(value(done->epoch));
         results.setBarrierTimeNs(done->barrier_ns);
         if (done->pin) results.setPin(kj::heap<PinnedEpochServer>(std::move(done->pin)));
       });
-}
-
-// ---- the jobs ----
-
-Result<ControlServer::MountServer::Cut> ControlServer::MountServer::cut(ControlledMount& mount,
-                                                                        bool only_if_changed,
-                                                                        milliseconds timeout,
-                                                                        const std::string& label) {
-  if (!label.empty()) EPOCHFS_DO(journal::check_label(label));
-  EPOCHFS_DO(mount.flush_mappings());
-  EPOCHFS_TRY(journal::SealedEpoch sealed,
-              mount.recorder.barrier(only_if_changed && label.empty(), timeout));
-  Cut cut{sealed.epoch, sealed.barrier_ns, nullptr};
-  if (label.empty()) return cut;
-  cut.labelled = journal::write_label(Storage::system(), mount.volume.dir(), sealed, label);
-  if (!cut.labelled) {
-    Error& error = cut.labelled.error();
-    error.what =
-        fmt::format("epoch {} is sealed, but not labelled: {}", value(sealed.epoch), error.what);
-    error.status = ExitStatus::kPartial;
-  }
-  return cut;
-}
-
-Result<ControlServer::MountServer::Cut> ControlServer::MountServer::cut_and_pin(
-    ControlledMount& mount, Jobs& jobs, EpochId since, bool only_if_changed, milliseconds timeout) {
-  EPOCHFS_DO(mount.flush_mappings());
-  if (since >= mount.journal.open_epoch()) {
-    return fail(fmt::format("pin what changed since epoch {}: the journal's open epoch is {}",
-                            value(since), value(mount.journal.open_epoch())));
-  }
-  if (only_if_changed) {
-    EPOCHFS_TRY(auto newest, mount.recorder.newest_if_unchanged(timeout));
-    if (newest && newest->epoch == since) return Cut{since, newest->barrier_ns, nullptr};
-  }
-  EPOCHFS_TRY(auto log, mount.pins.make_log());
-  std::unique_ptr<HeldPin> pin;  // dropped again if the epoch cannot be made durable
-  EPOCHFS_TRY(journal::SealedEpoch sealed,
-              mount.recorder.barrier(only_if_changed, timeout, [&](const journal::SealedEpoch& s) {
-                pin = std::make_unique<HeldPin>(mount.pins, jobs,
-                                                mount.pins.pin(since, s.epoch, std::move(log)));
-              }));
-  return Cut{sealed.epoch, sealed.barrier_ns, std::move(pin)};
 }
 
 // ---- the event loop ----
