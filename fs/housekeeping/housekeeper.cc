@@ -234,11 +234,108 @@ void Housekeeper::set_pressure(Pressure pressure) {
   status_.since_ns = now_ns();
 }
 
-// False: nothing is told less by that.
-bool Housekeeper::mark_subtrees(const journal::CursorMap& cursors) {
+// ---- when room is short ----
+
+// One step of the ladder: gives something up, so that room may be free then. False: it had
+// nothing to give up.
+struct Housekeeper::Step {
+  Result<bool> (Housekeeper::*take)(Known&);
+  bool again = false;  // for as long as it gives something up, and room is short
+};
+
+// Each step costs more than the one before it, and is taken only while room is short.
+const Housekeeper::Step Housekeeper::kCostsNobody[] = {
+    {&Housekeeper::keep_nothing_for_inspection},
+    {&Housekeeper::fold_open_epoch},
+    {&Housekeeper::give_up_pin_above_half_the_quota, true},
+};
+// Merging an epoch forward, once its pin is given up, costs less than comparing what it changed.
+const Housekeeper::Step Housekeeper::kTellsLess[] = {
+    {&Housekeeper::coarsen<Pressure::kExtents>},
+    {&Housekeeper::coarsen<Pressure::kFiles>},
+    {&Housekeeper::give_up_pin, true},
+    {&Housekeeper::mark_subtrees},
+    {&Housekeeper::forget_tree},
+};
+
+Result<void> Housekeeper::relieve(Known known) {
+  EPOCHFS_TRY([[maybe_unused]] EpochId needed, release(known.oldest));
+  EPOCHFS_TRY(uint64_t bytes, measure());
+  note_pressure_of(bytes);
+  EPOCHFS_TRY(bool over, climb(kCostsNobody, known, pressure_ != Pressure::kNone));
+  const bool block = may_block_;
+  {
+    std::lock_guard lock(status_mutex_);
+    status_.blocking = over && block;
+  }
+  recorder_.hold(over && block);
+  if (block) return {};
+  EPOCHFS_DO(climb(kTellsLess, known, over));
+  return {};
+}
+
+// Sets or lifts the pressure that is nothing but a number so far.
+void Housekeeper::note_pressure_of(uint64_t bytes) {
+  const uint64_t quota = options_.quota_bytes;
+  const bool near = quota != 0 && bytes > quota / 10 * 9;
+  if (near || is_over(bytes)) return set_pressure(std::max(pressure_, Pressure::kNear));
+  const bool told_less = pressure_ > Pressure::kNear && !checkpoints_.all().empty();
+  if (!told_less && (quota == 0 || bytes < quota / 10 * 7)) set_pressure(Pressure::kNone);
+}
+
+// Returns whether room is still short.
+Result<bool> Housekeeper::climb(std::span<const Step> ladder, Known& known, bool over) {
+  for (const Step& step : ladder) {
+    while (over) {
+      EPOCHFS_TRY(bool taken, (this->*step.take)(known));
+      if (!taken) break;
+      EPOCHFS_DO(release(known.oldest));
+      if (journal_.short_of_room()) journal_.look_for_room();
+      EPOCHFS_TRY(uint64_t bytes, measure());
+      over = is_over(bytes);
+      if (!step.again) break;
+    }
+  }
+  return over;
+}
+
+// Pressure does it: see release().
+Result<bool> Housekeeper::keep_nothing_for_inspection(Known&) { return true; }
+
+// What is in records only goes into checkpoints. Where there is no room even for that, the next
+// steps make some.
+Result<bool> Housekeeper::fold_open_epoch(Known& known) {
+  if (journal_.records_in_open_epoch() > 0) (void)recorder_.barrier(true, kSealTimeout);
+  EPOCHFS_TRY(auto now, look());
+  if (now) known = std::move(*now);
+  (void)fold_what_is_sealed(known);
+  return true;
+}
+
+Result<bool> Housekeeper::give_up_pin_above_half_the_quota(Known&) {
+  return pins_.log_bytes() > options_.quota_bytes / 2 && pins_.give_up_largest(0);
+}
+
+Result<bool> Housekeeper::give_up_pin(Known&) { return pins_.give_up_largest(0); }
+
+// Telling less helps only where what is told takes up something.
+bool Housekeeper::is_worth_telling_less() const {
+  return checkpoints_.bytes() >= volume_.info().segment_bytes / kWorthTellingLess;
+}
+
+template <Pressure kStep>
+Result<bool> Housekeeper::coarsen(Known& known) {
+  if (!is_worth_telling_less() || pressure_ >= kStep) return false;
+  set_pressure(kStep);
+  (void)checkpoints_.coarsen(policy(known.cursors));
+  pins_.adopt(checkpoints_.all());
+  return true;
+}
+
+Result<bool> Housekeeper::mark_subtrees(Known& known) {
   struct statx a;
   FileHandle handle;
-  if (identify(backing_dir_, "", a, handle) != 0) return false;
+  if (!is_worth_telling_less() || identify(backing_dir_, "", a, handle) != 0) return false;
   auto parent_of = [&](const FileHandle& of) -> std::optional<journal::Subtree> {
     UniqueFd fd(open_handle(backing_dir_, of, O_PATH | O_DIRECTORY));
     struct statx parent;
@@ -250,77 +347,17 @@ bool Housekeeper::mark_subtrees(const journal::CursorMap& cursors) {
   const auto subtrees = journal::Subtrees::choose(checkpoints_.all(), file_id(a), parent_of);
   if (subtrees.marked().empty()) return false;
   set_pressure(std::max(pressure_, Pressure::kSubtrees));
-  const bool marked = checkpoints_.mark(subtrees, policy(cursors)).has_value();
+  const bool marked = checkpoints_.mark(subtrees, policy(known.cursors)).has_value();
   pins_.adopt(checkpoints_.all());
   return marked;
 }
 
-// Each step gives up more than the one before it, and only while room is short.
-Result<void> Housekeeper::relieve(Known known) {
-  EPOCHFS_TRY([[maybe_unused]] EpochId needed, release(known.oldest));
-  EPOCHFS_TRY(uint64_t bytes, measure());
-  const uint64_t quota = options_.quota_bytes;
-  const bool near = quota != 0 && bytes > quota / 10 * 9;
-  if (!near && !is_over(bytes)) {
-    const bool told_less = pressure_ > Pressure::kNear && !checkpoints_.all().empty();
-    if (!told_less && (quota == 0 || bytes < quota / 10 * 7)) set_pressure(Pressure::kNone);
-  } else {
-    set_pressure(std::max(pressure_, Pressure::kNear));
-  }
-  auto still_over = [&]() -> Result<bool> {
-    EPOCHFS_DO(release(known.oldest));
-    if (journal_.short_of_room()) journal_.look_for_room();
-    EPOCHFS_TRY(bytes, measure());
-    return is_over(bytes);
-  };
-  // What is in records only goes into checkpoints first, which costs nobody anything.
-  bool over = pressure_ != Pressure::kNone;
-  if (over) {
-    EPOCHFS_TRY(over, still_over());
-  }
-  if (over) {
-    // Where there is no room even for that, the next steps make some.
-    if (journal_.records_in_open_epoch() > 0) (void)recorder_.barrier(true, kSealTimeout);
-    EPOCHFS_TRY(auto now, look());
-    if (now) known = std::move(*now);
-    (void)fold_what_is_sealed(known);
-    EPOCHFS_TRY(over, still_over());
-  }
-  while (over && pins_.log_bytes() > quota / 2 && pins_.give_up_largest(0)) {
-    EPOCHFS_TRY(over, still_over());
-  }
-  const bool block = may_block_;
-  {
-    std::lock_guard lock(status_mutex_);
-    status_.blocking = over && block;
-  }
-  recorder_.hold(over && block);
-  if (block) return {};
-  // Telling less helps only where what is told takes up something.
-  auto worth_telling_less = [&] {
-    return over && checkpoints_.bytes() >= volume_.info().segment_bytes / kWorthTellingLess;
-  };
-  for (Pressure step : {Pressure::kExtents, Pressure::kFiles}) {
-    if (!worth_telling_less() || pressure_ >= step) continue;
-    set_pressure(step);
-    (void)checkpoints_.coarsen(policy(known.cursors));
-    pins_.adopt(checkpoints_.all());
-    EPOCHFS_TRY(over, still_over());
-  }
-  // Merging an epoch forward costs less than comparing what it changed.
-  while (over && pins_.give_up_largest(0)) {
-    EPOCHFS_TRY(over, still_over());
-  }
-  if (worth_telling_less() && mark_subtrees(known.cursors)) {
-    EPOCHFS_TRY(over, still_over());
-  }
-  if (worth_telling_less()) {
-    set_pressure(Pressure::kTree);
-    EPOCHFS_DO(checkpoints_.forget());
-    pins_.adopt(checkpoints_.all());
-    EPOCHFS_TRY(over, still_over());
-  }
-  return {};
+Result<bool> Housekeeper::forget_tree(Known&) {
+  if (!is_worth_telling_less()) return false;
+  set_pressure(Pressure::kTree);
+  EPOCHFS_DO(checkpoints_.forget());
+  pins_.adopt(checkpoints_.all());
+  return true;
 }
 
 }  // namespace epochfs::fs

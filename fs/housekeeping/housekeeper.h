@@ -20,6 +20,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 
@@ -85,7 +86,22 @@ class Housekeeper {
   Result<void> fold_what_is_sealed(const Known& known);
   Result<EpochId> release(EpochId oldest);
   Result<void> relieve(Known known);
-  bool mark_subtrees(const journal::CursorMap& cursors);
+  void note_pressure_of(uint64_t bytes);
+
+  // The ladder of relieve().
+  struct Step;
+  static const Step kCostsNobody[], kTellsLess[];
+  Result<bool> climb(std::span<const Step> ladder, Known& known, bool over);
+  Result<bool> keep_nothing_for_inspection(Known&);
+  Result<bool> fold_open_epoch(Known& known);
+  Result<bool> give_up_pin_above_half_the_quota(Known&);
+  template <Pressure kStep>
+  Result<bool> coarsen(Known& known);
+  Result<bool> give_up_pin(Known&);
+  Result<bool> mark_subtrees(Known& known);
+  Result<bool> forget_tree(Known&);
+
+  bool is_worth_telling_less() const;
   journal::CheckpointPolicy policy(const journal::CursorMap& cursors) const;
   Result<uint64_t> measure();
   bool is_over(uint64_t bytes) const;
