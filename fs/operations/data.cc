@@ -69,8 +69,8 @@ bool has_set_id_bits(const Filesystem& fs, OpenFile& file) {
 
 // Costs nothing for a file without set-id bits, nearly always.
 std::vector<gid_t> groups_for_write(fuse_req_t req, const Filesystem& fs, OpenFile& file,
-                                    bool ordinary) {
-  if (!ordinary || !has_set_id_bits(fs, file)) return {};
+                                    bool clears) {
+  if (!clears || !has_set_id_bits(fs, file)) return {};
   return groups_for_set_id(req, file.fd.get(), true);
 }
 
@@ -111,66 +111,87 @@ journal::Record data_intent(fuse_req_t req, journal::RecordType type, const Open
   return intent;
 }
 
-void write(fuse_req_t req, fuse_ino_t node, const char* data, size_t size, off_t offset,
-           fuse_file_info* fi) {
+struct DataChange {
+  journal::Record intent;
+  Touched touched;
+  bool clears_set_id;  // unless the caller is privileged
+  uid_t spender;       // whose quota counts, and what is kept for root is kept from others
+};
+
+// Carries out a change of a file's bytes. act() makes the system call and returns 0 or more, or
+// -errno; finish(mutation, that) records what it has changed. Returns act's result.
+template <typename Act, typename Finish>
+ssize_t change_data(fuse_req_t req, NodeId node, OpenFile& file, const DataChange& change,
+                    Act&& act, Finish&& finish) {
   Filesystem& fs = filesystem(req);
-  OpenFile* file = fs.files.at(fi->fh);
-  if (!file) return reply(req, -EBADF);
-  const ByteRange range{uint64_t(offset), uint64_t(offset) + size};
-  const journal::Record intent = data_intent(req, journal::RecordType::kWrite, *file, range);
-  const Touched touched[] = {touch(*file, range)};
-  const auto groups = groups_for_write(req, fs, *file, wants_set_id_cleared(req, fi));
+  const auto groups = groups_for_write(req, fs, file, change.clears_set_id);
   WorkerThread& thread = fs.workers.current();
-  ssize_t written;
+  ssize_t result;
   {
-    Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, touched);
+    Recorder::Mutation mutation(fs.recorder, thread.recording(), change.intent,
+                                {&change.touched, 1});
     {
       WorkerThread::AsOrdinaryUser user(thread, groups);
-      KeepMtime keep(fs, node, file->fd.get());
-      // Mapped pages that the kernel writes back are nobody's: refusing them would lose them.
-      WorkerThread::Spending spending(thread, fi->writepage ? 0 : fuse_req_ctx(req)->uid);
-      written = write_all(file->fd.get(), data, size, offset);
+      KeepMtime keep(fs, node, file.fd.get());
+      WorkerThread::Spending spending(thread, change.spender);
+      result = act();
     }
-    // A write that failed has changed times and perhaps more: the whole range counts.
-    if (written >= 0) mutation.record().range.end = range.begin + uint64_t(written);
-    mutation.commit();
+    finish(mutation, result);
   }
-  if (!groups.empty()) tell_kernel_of_mode(fs, node, *file);
-  if (written < 0) return reply(req, int(written));
-  fuse_reply_write(req, size_t(written));
+  if (!groups.empty()) tell_kernel_of_mode(fs, node, file);
+  return result;
+}
+
+void reply_bytes(fuse_req_t req, ssize_t count) {
+  if (count < 0) return reply(req, int(count));
+  fuse_reply_write(req, size_t(count));
+}
+
+void write(fuse_req_t req, fuse_ino_t node, const char* data, size_t size, off_t offset,
+           fuse_file_info* fi) {
+  OpenFile* file = filesystem(req).files.at(fi->fh);
+  if (!file) return reply(req, -EBADF);
+  const ByteRange range{uint64_t(offset), uint64_t(offset) + size};
+  const DataChange change{
+      .intent = data_intent(req, journal::RecordType::kWrite, *file, range),
+      .touched = touch(*file, range),
+      .clears_set_id = wants_set_id_cleared(req, fi),
+      // Mapped pages that the kernel writes back are nobody's: refusing them would lose them.
+      .spender = fi->writepage ? 0 : fuse_req_ctx(req)->uid};
+  const ssize_t written = change_data(
+      req, node, *file, change, [&] { return write_all(file->fd.get(), data, size, offset); },
+      [&](Recorder::Mutation& mutation, ssize_t n) {
+        // A write that failed has changed times and perhaps more: the whole range counts.
+        if (n >= 0) mutation.record().range.end = range.begin + uint64_t(n);
+        mutation.commit();
+      });
+  reply_bytes(req, written);
 }
 
 void fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t length,
                fuse_file_info* fi) {
-  Filesystem& fs = filesystem(req);
-  OpenFile* file = fs.files.at(fi->fh);
+  OpenFile* file = filesystem(req).files.at(fi->fh);
   if (!file) return reply(req, -EBADF);
   const bool moves_the_rest = mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE);
   const ByteRange range{uint64_t(offset), moves_the_rest ? ByteRange::kEndOfFile
                                                          : uint64_t(offset) + uint64_t(length)};
-  journal::Record intent = data_intent(req, journal::RecordType::kAllocate, *file, range);
-  intent.mode = uint32_t(mode);
-  Touched touched[] = {touch(*file, range)};
-  touched[0].frees = mode & FALLOC_FL_PUNCH_HOLE;
-  // The request does not say whether to clear set-id bits; the file system does it for
-  // whoever is not privileged.
-  const auto groups = groups_for_write(req, fs, *file, fuse_req_ctx(req)->uid != 0);
-  WorkerThread& thread = fs.workers.current();
-  int error = 0;
-  {
-    Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, touched);
-    {
-      WorkerThread::AsOrdinaryUser user(thread, groups);
-      KeepMtime keep(fs, node, file->fd.get());
-      WorkerThread::Spending spending(thread, fuse_req_ctx(req)->uid);
-      if (::fallocate(file->fd.get(), mode, offset, length) != 0) error = -errno;
-    }
-    // A mode that the file system does not have changes nothing; other failures may
-    // have come half-way.
-    if (error != -EOPNOTSUPP) mutation.commit();
-  }
-  if (!groups.empty()) tell_kernel_of_mode(fs, node, *file);
-  reply(req, error);
+  DataChange change{.intent = data_intent(req, journal::RecordType::kAllocate, *file, range),
+                    .touched = touch(*file, range),
+                    // The request does not say whether to clear set-id bits; the file system
+                    // clears them when the caller is not privileged.
+                    .clears_set_id = fuse_req_ctx(req)->uid != 0,
+                    .spender = fuse_req_ctx(req)->uid};
+  change.intent.mode = uint32_t(mode);
+  change.touched.frees = mode & FALLOC_FL_PUNCH_HOLE;
+  const ssize_t error = change_data(
+      req, node, *file, change,
+      [&] { return ::fallocate(file->fd.get(), mode, offset, length) == 0 ? 0 : -errno; },
+      [](Recorder::Mutation& mutation, ssize_t result) {
+        // A mode that the file system does not have changes nothing; other failures may
+        // have come half-way.
+        if (result != -EOPNOTSUPP) mutation.commit();
+      });
+  reply(req, int(error));
 }
 
 void copy_file_range(fuse_req_t req, fuse_ino_t, off_t from_offset, fuse_file_info* from_fi,
@@ -182,27 +203,22 @@ void copy_file_range(fuse_req_t req, fuse_ino_t, off_t from_offset, fuse_file_in
   if (!from || !to) return reply(req, -EBADF);
   size = std::min(size, kMaxCopyAtOnce);
   const ByteRange range{uint64_t(to_offset), uint64_t(to_offset) + size};
-  const journal::Record intent = data_intent(req, journal::RecordType::kWrite, *to, range);
-  const Touched touched[] = {touch(*to, range)};
-  const auto groups = groups_for_write(req, fs, *to, fuse_req_ctx(req)->uid != 0);
-  WorkerThread& thread = fs.workers.current();
-  ssize_t copied;
-  {
-    Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, touched);
-    {
-      WorkerThread::AsOrdinaryUser user(thread, groups);
-      KeepMtime keep(fs, to_node, to->fd.get());
-      WorkerThread::Spending spending(thread, fuse_req_ctx(req)->uid);
-      copied = ::copy_file_range(from->fd.get(), &from_offset, to->fd.get(), &to_offset, size,
-                                 unsigned(flags));
-      if (copied < 0) copied = -errno;
-    }
-    if (copied > 0) mutation.record().range.end = range.begin + uint64_t(copied);
-    if (copied != 0) mutation.commit();
-  }
-  if (!groups.empty()) tell_kernel_of_mode(fs, to_node, *to);
-  if (copied < 0) return reply(req, int(copied));
-  fuse_reply_write(req, size_t(copied));
+  const DataChange change{.intent = data_intent(req, journal::RecordType::kWrite, *to, range),
+                          .touched = touch(*to, range),
+                          .clears_set_id = fuse_req_ctx(req)->uid != 0,
+                          .spender = fuse_req_ctx(req)->uid};
+  const ssize_t copied = change_data(
+      req, to_node, *to, change,
+      [&] {
+        const ssize_t n = ::copy_file_range(from->fd.get(), &from_offset, to->fd.get(), &to_offset,
+                                            size, unsigned(flags));
+        return n < 0 ? ssize_t(-errno) : n;
+      },
+      [&](Recorder::Mutation& mutation, ssize_t n) {
+        if (n > 0) mutation.record().range.end = range.begin + uint64_t(n);
+        if (n != 0) mutation.commit();
+      });
+  reply_bytes(req, copied);
 }
 
 // The kernel sends it after each write to a file that is open with O_SYNC, too.
