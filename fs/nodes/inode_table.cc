@@ -1,60 +1,17 @@
 #include "fs/nodes/inode_table.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 
 #include <algorithm>
-#include <cstring>
 #include <mutex>
-#include <new>
 #include <unordered_map>
 #include <vector>
 
+#include "fs/nodes/compact_handle.h"
+#include "fs/nodes/slots.h"
+
 namespace epochfs::fs {
 namespace {
-
-// FileHandle is made for the largest handle there is; most are much shorter.
-class CompactHandle {
- public:
-  CompactHandle() = default;
-  CompactHandle(const CompactHandle&) = delete;
-  CompactHandle& operator=(const CompactHandle&) = delete;
-  ~CompactHandle() { clear(); }
-
-  void set(const FileHandle& handle) {
-    clear();
-    type_ = handle.type;
-    size_ = handle.size;
-    if (size_ > sizeof inline_) outside_ = new uint8_t[size_];
-    std::memcpy(bytes(), handle.bytes.data(), size_);
-  }
-  void clear() {
-    if (size_ > sizeof inline_) delete[] outside_;
-    size_ = 0;
-  }
-  FileHandle get() const {
-    FileHandle handle;
-    handle.type = type_;
-    handle.size = size_;
-    std::memcpy(handle.bytes.data(), bytes(), size_);
-    return handle;
-  }
-  bool is(const FileHandle& handle) const {
-    return type_ == handle.type && size_ == handle.size &&
-           std::memcmp(bytes(), handle.bytes.data(), size_) == 0;
-  }
-
- private:
-  const uint8_t* bytes() const { return size_ > sizeof inline_ ? outside_ : inline_; }
-  uint8_t* bytes() { return size_ > sizeof inline_ ? outside_ : inline_; }
-
-  union {
-    uint8_t inline_[24];
-    uint8_t* outside_;
-  };
-  int32_t type_ = 0;
-  uint8_t size_ = 0;
-};
 
 size_t hash_of(const FileHandle& handle) { return std::hash<std::string_view>()(handle.view()); }
 
@@ -80,101 +37,8 @@ struct InodeTable::Shard {
     bool recent = false;  // since the clock's hand came by
   };
 
-  // The slots, in chunks. What a walk over a large tree has filled goes back to the system
-  // once the kernel has forgotten it: a chunk without a used slot gives its pages back and
-  // keeps its place, and the generation that its slots go on with. One such chunk is
-  // spared, lest a file that comes and goes cost system calls.
-  class Slots {
-   public:
-    Slots() = default;
-    Slots(const Slots&) = delete;
-    Slots& operator=(const Slots&) = delete;
-    ~Slots() {
-      for (Chunk& chunk : chunks_) {
-        std::destroy_n(chunk.slots, chunk.made);
-        ::munmap(chunk.slots, kChunkBytes);
-      }
-    }
-
-    // A slot that is, or was, in use.
-    Slot& operator[](uint32_t number) { return slot(chunk_of(number), number); }
-
-    // Null: there is none with this number now.
-    Slot* find(uint64_t number) {
-      if (number == 0 || number > chunks_.size() * kPerChunk) return nullptr;
-      Chunk& chunk = chunk_of(uint32_t(number));
-      return place_of(uint32_t(number)) < chunk.made ? &slot(chunk, uint32_t(number)) : nullptr;
-    }
-
-    uint32_t take() {
-      if (available_.empty()) add_chunk();
-      const uint32_t index = available_.back();
-      Chunk& chunk = chunks_[index];
-      uint32_t number = chunk.free;
-      if (number) {
-        chunk.free = slot(chunk, number).next;
-      } else {
-        number = index * kPerChunk + ++chunk.made;
-        new (&slot(chunk, number)) Slot{.generation = chunk.generation};
-      }
-      if (++chunk.used == kPerChunk) available_.pop_back();
-      return number;
-    }
-
-    void give_back(uint32_t number) {
-      Chunk& chunk = chunk_of(number);
-      Slot& freed = slot(chunk, number);
-      chunk.generation = std::max(chunk.generation, ++freed.generation);
-      freed.next = chunk.free;
-      chunk.free = number;
-      const uint32_t index = uint32_t(&chunk - chunks_.data());
-      if (chunk.used-- == kPerChunk) available_.push_back(index);
-      if (chunk.used != 0) return;
-      const uint32_t spared = std::exchange(spared_, index);
-      if (spared != index && chunks_[spared].used == 0) empty(chunks_[spared]);
-    }
-
-   private:
-    static constexpr size_t kChunkBytes = 64 << 10;
-    static constexpr uint32_t kPerChunk = kChunkBytes / sizeof(Slot);
-
-    struct Chunk {
-      Slot* slots = nullptr;  // mapped: malloc(3) would keep what lies between others
-      uint32_t made = 0;      // so many exist; pages behind them are untouched
-      uint32_t used = 0;
-      uint32_t free = 0;        // the first of those that exist and are not used
-      uint32_t generation = 0;  // greater than that of every slot that was given back
-    };
-
-    // Numbers begin at 1.
-    static uint32_t place_of(uint32_t number) { return (number - 1) % kPerChunk; }
-    static Slot& slot(Chunk& chunk, uint32_t number) { return chunk.slots[place_of(number)]; }
-    Chunk& chunk_of(uint32_t number) { return chunks_[(number - 1) / kPerChunk]; }
-
-    void add_chunk() {
-      EPOCHFS_CHECK((chunks_.size() + 1) * kPerChunk < UINT32_MAX / kShards);
-      void* at =
-          ::mmap(nullptr, kChunkBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      if (at == MAP_FAILED) throw std::bad_alloc();
-      available_.push_back(uint32_t(chunks_.size()));
-      chunks_.push_back({.slots = static_cast<Slot*>(at)});
-    }
-
-    static void empty(Chunk& chunk) {
-      std::destroy_n(chunk.slots, chunk.made);
-      chunk.made = chunk.free = 0;
-      // Not unmapped: mappings with gaps between them would each count towards the number
-      // that a process may have.
-      ::madvise(chunk.slots, kChunkBytes, MADV_DONTNEED);
-    }
-
-    std::vector<Chunk> chunks_;
-    std::vector<uint32_t> available_;  // chunks that have room
-    uint32_t spared_ = 0;              // the chunk that was last without a used slot
-  };
-
   mutable std::mutex mutex;
-  Slots slots;
+  Slots<Slot, UINT32_MAX / kShards> slots;
   std::vector<uint32_t> buckets = std::vector<uint32_t>(16);
   size_t count = 0;
 
