@@ -6,7 +6,6 @@
 #include <spawn.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,19 +22,6 @@ using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
 constexpr milliseconds kLookEvery = 10ms;  // whether a group that was told to end has
-
-sigset_t signals_to_end() {
-  sigset_t set;
-  ::sigemptyset(&set);
-  for (int number : {SIGINT, SIGTERM, SIGHUP}) {
-    struct sigaction action;
-    // Blocked, an ignored signal would come all the same.
-    if (::sigaction(number, nullptr, &action) == 0 && action.sa_handler != SIG_IGN) {
-      ::sigaddset(&set, number);
-    }
-  }
-  return set;
-}
 
 std::vector<std::string> environment_with(const std::map<std::string, std::string>& more) {
   std::vector<std::string> out;
@@ -123,23 +109,6 @@ Result<void> take_status(const Hook& hook, pid_t pid) {
 }
 
 }  // namespace
-
-HeldSignals::HeldSignals() {
-  const sigset_t set = signals_to_end();
-  EPOCHFS_CHECK(::pthread_sigmask(SIG_BLOCK, &set, &before_) == 0);
-  fd_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  EPOCHFS_CHECK(fd_);
-}
-
-HeldSignals::~HeldSignals() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-
-int HeldSignals::caught() {
-  signalfd_siginfo info;
-  while (::read(fd_.get(), &info, sizeof info) == sizeof info) {
-    if (caught_ == 0) caught_ = int(info.ssi_signo);
-  }
-  return caught_;
-}
 
 Result<void> run_hook(const Hook& hook, HeldSignals& signals, bool end_early) {
   EPOCHFS_TRY(pid_t pid, start(hook, signals.mask_before()));

@@ -7,35 +7,14 @@
 // Threads: one, and no other that takes signals or waits for children.
 #pragma once
 
-#include <signal.h>
-
 #include <chrono>
 #include <map>
 #include <string>
 
 #include "journal/base/result.h"
-#include "journal/base/unix.h"
+#include "journal/base/signals.h"
 
 namespace epochfs::fs {
-
-// Keeps signals that ask to end (SIGINT, SIGTERM, SIGHUP) from ending the process, for as
-// long as it lives: what has to be done first can be. What was ignored stays so.
-class HeldSignals {
- public:
-  HeldSignals();
-  ~HeldSignals();
-  HeldSignals(const HeldSignals&) = delete;
-  HeldSignals& operator=(const HeldSignals&) = delete;
-
-  int fd() const { return fd_.get(); }  // readable: one has come and caught() does not know it
-  int caught();                         // the first that came; 0: none yet
-  const sigset_t& mask_before() const { return before_; }
-
- private:
-  sigset_t before_;
-  UniqueFd fd_;
-  int caught_ = 0;
-};
 
 struct Hook {
   std::string name;                                // begins every error: "--before"

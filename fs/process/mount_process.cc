@@ -31,11 +31,8 @@ void note_idle_latency(Filesystem& fs) {
 }  // namespace
 
 Result<std::unique_ptr<MountProcess>> MountProcess::prepare(const MountRequest& request) {
-  // Threads take the mask over from whoever starts them, the journal's among them.
-  const sigset_t signals = SignalWatch::signals();
-  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  ::signal(SIGPIPE, SIG_IGN);
   std::unique_ptr<MountProcess> process(new MountProcess);
+  ::signal(SIGPIPE, SIG_IGN);
   EPOCHFS_DO(check_machine(request.dir));
   EPOCHFS_TRY(process->mountpoint_, existing_directory(request.dir));
   EPOCHFS_DO(check_not_mounted(process->mountpoint_));
@@ -135,7 +132,7 @@ Result<void> MountProcess::run(const std::function<void(const MountProcess&)>& r
   });
   Result<void> served;
   {
-    SignalWatch watch([this] { leave(); });
+    SignalWatch watch(signals_, [this] { leave(); });
     served = session_->run();
   }
   // Ends what still waits for an answer of the mount, in the other threads too.

@@ -20,6 +20,7 @@
 #include "fs/recording/barrier.h"
 #include "fs/recording/pins.h"
 #include "fs/recording/recorder.h"
+#include "journal/base/signals.h"
 #include "journal/log/journal.h"
 
 namespace epochfs::fs {
@@ -59,6 +60,8 @@ class MountProcess {
   void leave();
   bool is_our_mount() const;
 
+  // First and last: threads take the mask over from the one that starts them.
+  HeldSignals signals_{signals_to_end(), HeldSignals::Unasked::kIsDropped};
   std::string mountpoint_;
   MountOptions options_;
   Backing backing_;

@@ -1,22 +1,18 @@
 // SignalWatch: what happens when somebody asks the process to end? Calls a function, in a thread
-// of its own, each time that SIGTERM, SIGINT or SIGHUP comes.
+// of its own, each time that a signal comes.
 #pragma once
-
-#include <signal.h>
 
 #include <functional>
 #include <thread>
 
-#include "journal/base/unix.h"
+#include "journal/base/signals.h"
 
 namespace epochfs::fs {
 
 class SignalWatch {
  public:
-  // These must be blocked in every thread.
-  static sigset_t signals();
-
-  explicit SignalWatch(std::function<void()> leave);
+  // signals: held in every thread. They must outlive it.
+  SignalWatch(HeldSignals& signals, std::function<void()> leave);
   ~SignalWatch();
   SignalWatch(const SignalWatch&) = delete;
   SignalWatch& operator=(const SignalWatch&) = delete;
@@ -24,7 +20,8 @@ class SignalWatch {
  private:
   void watch();
 
-  UniqueFd signals_, stop_;
+  HeldSignals& signals_;
+  UniqueFd stop_;
   std::function<void()> leave_;
   std::thread thread_;
 };

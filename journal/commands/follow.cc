@@ -6,13 +6,12 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/inotify.h>
-#include <sys/signalfd.h>
 
 #include <chrono>
 #include <cstdio>
 
+#include "journal/base/signals.h"
 #include "journal/commands/opened_journal.h"
 #include "journal/commands/output.h"
 #include "journal/commands/query/cursor_file.h"
@@ -40,31 +39,6 @@ const CommandHelp kHelp = {
     "within a quarter of a second.\n"
     "Exit status: 0 interrupted, or N records printed; 1 failed, 2 usage, 3 records were\n"
     "missed, because they were removed before they were read, or are damaged.",
-};
-
-// Makes SIGINT and SIGTERM something to poll, for as long as it lives.
-class StopSignals {
- public:
-  StopSignals() {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    ::pthread_sigmask(SIG_BLOCK, &set, &before_);
-    fd_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  }
-  ~StopSignals() {
-    // Takes pending signals, which would end the process once they are unblocked.
-    signalfd_siginfo taken;
-    while (::read(fd_.get(), &taken, sizeof taken) > 0) {
-    }
-    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-  }
-  int fd() const { return fd_.get(); }
-
- private:
-  sigset_t before_;
-  UniqueFd fd_;
 };
 
 // Watches the files that change when a segment is added or an epoch is sealed.
@@ -206,7 +180,7 @@ void Follower::miss(Lsn to, const char* why) {
 }
 
 // Returns false when a signal asks to end.
-bool wait(int timeout_ms, Changes& changes, const StopSignals& signals) {
+bool wait(int timeout_ms, Changes& changes, const HeldSignals& signals) {
   pollfd watched[] = {{changes.fd(), POLLIN, 0}, {signals.fd(), POLLIN, 0}};
   ::poll(watched, 2, timeout_ms);
   changes.clear();
@@ -214,7 +188,7 @@ bool wait(int timeout_ms, Changes& changes, const StopSignals& signals) {
 }
 
 Result<void> follow(Follower& follower, const Volume& volume, CursorFile* cursor) {
-  StopSignals signals;
+  HeldSignals signals(signal_set({SIGINT, SIGTERM}), HeldSignals::Unasked::kIsDropped);
   Changes changes(volume);
   Lsn saved{};
   for (int wait_ms = kFirstWaitMs;;) {
