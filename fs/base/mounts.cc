@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <libmount/libmount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -19,48 +20,6 @@
 
 namespace epochfs::fs {
 namespace {
-
-// mountinfo writes space, tab, newline and backslash as three octal digits.
-std::string unescape(const std::string& field) {
-  std::string out;
-  for (size_t i = 0; i < field.size(); ++i) {
-    if (field[i] == '\\' && i + 3 < field.size()) {
-      out += char(std::stoi(field.substr(i + 1, 3), nullptr, 8));
-      i += 3;
-    } else {
-      out += field[i];
-    }
-  }
-  return out;
-}
-
-// "36 35 98:0 /root /mnt rw,noatime shared:1 - ext3 /dev/root rw,errors=continue"
-std::optional<MountEntry> parse_line(const std::string& line) {
-  std::istringstream in(line);
-  std::string id, parent, device, root, mountpoint, word;
-  in >> id >> parent >> device >> root >> mountpoint;
-  while (in >> word && word != "-") {
-  }
-  MountEntry entry;
-  std::string source;
-  if (!(in >> entry.type >> source)) return std::nullopt;
-  unsigned major = 0, minor = 0;
-  std::sscanf(device.c_str(), "%u:%u", &major, &minor);
-  entry.device = makedev(major, minor);
-  entry.mountpoint = unescape(mountpoint);
-  entry.source = unescape(source);
-  return entry;
-}
-
-template <typename F>
-Result<void> for_each_mount(F&& f) {
-  std::ifstream in("/proc/self/mountinfo");
-  if (!in) return fail("read /proc/self/mountinfo; is /proc mounted?");
-  for (std::string line; std::getline(in, line);) {
-    if (auto entry = parse_line(line)) f(*entry);
-  }
-  return {};
-}
 
 // A process, as far as it is looked through.
 class Process {
@@ -125,21 +84,36 @@ class Process {
 
 }  // namespace
 
+Result<std::vector<MountEntry>> all_mounts() {
+  const std::unique_ptr<libmnt_table, void (*)(libmnt_table*)> table(
+      ::mnt_new_table_from_file("/proc/self/mountinfo"), ::mnt_unref_table);
+  if (!table) return fail("read /proc/self/mountinfo; is /proc mounted?");
+  const std::unique_ptr<libmnt_iter, void (*)(libmnt_iter*)> at(::mnt_new_iter(MNT_ITER_FORWARD),
+                                                                ::mnt_free_iter);
+  auto text = [](const char* value) { return std::string(value ? value : ""); };
+  std::vector<MountEntry> mounts;
+  for (libmnt_fs* fs = nullptr; ::mnt_table_next_fs(table.get(), at.get(), &fs) == 0;) {
+    mounts.push_back({.mountpoint = text(::mnt_fs_get_target(fs)),
+                      .type = text(::mnt_fs_get_fstype(fs)),
+                      .source = text(::mnt_fs_get_source(fs)),
+                      .device = ::mnt_fs_get_devno(fs)});
+  }
+  return mounts;
+}
+
 Result<std::optional<MountEntry>> mount_at(const std::string& path) {
-  std::optional<MountEntry> found;
-  EPOCHFS_DO(for_each_mount([&](const MountEntry& entry) {
-    if (entry.mountpoint == path) found = entry;  // later ones lie on top
-  }));
-  return found;
+  EPOCHFS_TRY(auto mounts, all_mounts());
+  auto last = std::find_if(mounts.rbegin(), mounts.rend(),
+                           [&](const MountEntry& entry) { return entry.mountpoint == path; });
+  return last == mounts.rend() ? std::nullopt : std::optional(std::move(*last));
 }
 
 std::vector<std::string> mounts_below(const std::string& path, size_t limit) {
   std::vector<std::string> found;
-  (void)for_each_mount([&](const MountEntry& entry) {
-    if (entry.mountpoint.starts_with(path + "/") && found.size() < limit) {
-      found.push_back(entry.mountpoint);
-    }
-  });
+  for (const MountEntry& entry : all_mounts().value_or(std::vector<MountEntry>())) {
+    if (found.size() == limit) break;
+    if (entry.mountpoint.starts_with(path + "/")) found.push_back(entry.mountpoint);
+  }
   return found;
 }
 

@@ -21,6 +21,9 @@ struct MountEntry {
   dev_t device = 0;    // st_dev of its files
 };
 
+// In the order in which they were made, as far as this process sees them.
+Result<std::vector<MountEntry>> all_mounts();
+
 // What one sees at the path, which must be canonical: the mount made last, if the path
 // is a mountpoint.
 Result<std::optional<MountEntry>> mount_at(const std::string& path);
