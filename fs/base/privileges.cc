@@ -1,12 +1,11 @@
 #include "fs/base/privileges.h"
 
+#include <cap-ng.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <linux/capability.h>
 #include <spawn.h>
 #include <sys/mount.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -36,11 +35,8 @@ int run_fusermount(const std::string& path, bool lazy) {
 
 }  // namespace
 
-bool has_capability(int capability) {
-  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3]{};
-  ::syscall(SYS_capget, &header, data);
-  return data[CAP_TO_INDEX(capability)].effective & CAP_TO_MASK(capability);
+bool has_capability(unsigned capability) {
+  return ::capng_have_capability(CAPNG_EFFECTIVE, capability) != 0;
 }
 
 bool is_privileged() {

@@ -9,8 +9,9 @@
 
 namespace epochfs::fs {
 
-// Whether this thread has a capability (CAP_...).
-bool has_capability(int capability);
+// Whether this thread has a capability (CAP_...), as far as the mount itself has changed any: they
+// are read once a thread.
+bool has_capability(unsigned capability);
 
 // Whether a mount may be made as root makes it.
 bool is_privileged();

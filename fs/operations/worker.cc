@@ -1,6 +1,6 @@
 #include "fs/operations/worker.h"
 
-#include <linux/capability.h>
+#include <cap-ng.h>
 #include <linux/securebits.h>
 #include <pthread.h>
 #include <sched.h>
@@ -17,17 +17,12 @@
 namespace epochfs::fs {
 namespace {
 
-// The system call itself: it concerns this thread alone, and the C library has no
-// wrapper. A capability that the process does not have stays off.
-void set_effective_capability(int capability, bool on) {
-  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
-  EPOCHFS_CHECK(::syscall(SYS_capget, &header, data) == 0);
-  uint32_t& effective = data[CAP_TO_INDEX(capability)].effective;
-  const uint32_t permitted = data[CAP_TO_INDEX(capability)].permitted;
-  const uint32_t mask = CAP_TO_MASK(capability);
-  effective = on ? effective | (mask & permitted) : effective & ~mask;
-  EPOCHFS_CHECK(::syscall(SYS_capset, &header, data) == 0);
+// Concerns this thread alone, and is one system call: libcap-ng knows what the thread has. A
+// capability that the process does not have stays off.
+void set_effective_capability(unsigned capability, bool on) {
+  if (!::capng_have_capability(CAPNG_PERMITTED, capability)) return;
+  EPOCHFS_CHECK(::capng_update(on ? CAPNG_ADD : CAPNG_DROP, CAPNG_EFFECTIVE, capability) == 0);
+  EPOCHFS_CHECK(::capng_apply(CAPNG_SELECT_CAPS) == 0);
 }
 
 // The C library's setgroups() would change them for all threads.
