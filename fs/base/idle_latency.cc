@@ -54,7 +54,7 @@ IdleLatency::IdleLatency(WakeupMode mode, const std::string& device, const Rates
 IdleLatency::~IdleLatency() {
   if (!thread_.joinable()) return;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     stop_ = true;
   }
   changed_.notify_one();
@@ -79,7 +79,7 @@ void IdleLatency::count_at_rest() {
   const uint64_t count = (seen & ~uint64_t{UINT32_MAX}) == now ? seen + 1 : now + 1;
   window_.compare_exchange_strong(seen, count, std::memory_order_relaxed);
   if (uint32_t(count) < rates_.begin || wanted_.exchange(true)) return;
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   changed_.notify_one();
 }
 
@@ -90,15 +90,17 @@ uint64_t IdleLatency::arrivals() const {
 }
 
 void IdleLatency::keep_time() {
-  std::unique_lock lock(mutex_);
+  Lock lock(mutex_);
   while (!stop_) {
-    changed_.wait(lock, [this] { return stop_ || wanted_.load(); });
+    while (!stop_ && !wanted_) changed_.wait(lock);
     if (stop_) return;
     hold(true);
     uint64_t before;
     do {
       before = arrivals();
-      changed_.wait_for(lock, rates_.interval, [this] { return stop_; });
+      const auto end = std::chrono::steady_clock::now() + rates_.interval;
+      while (!stop_ && changed_.wait_until(lock, end)) {
+      }
     } while (!stop_ && arrivals() - before >= rates_.end);
     hold(false);
     wanted_ = false;

@@ -19,12 +19,11 @@
 #include <array>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
 #include <string>
 #include <thread>
 
+#include "journal/base/mutex.h"
 #include "journal/base/unix.h"
 
 namespace epochfs::fs {
@@ -57,7 +56,7 @@ class IdleLatency {
  private:
   void count_at_rest();
   uint64_t arrivals() const;
-  void keep_time();
+  void keep_time() EPOCHFS_EXCLUDES(mutex_);
   void hold(bool really);
 
   const Rates rates_;
@@ -77,9 +76,9 @@ class IdleLatency {
   std::atomic<uint64_t> window_{0};  // number of the interval << 32 | arrivals in it
   std::atomic<int64_t> held_ns_{0}, held_since_ns_{0};
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool stop_ = false;
+  Mutex mutex_;
+  Condition changed_;
+  bool stop_ EPOCHFS_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

@@ -19,7 +19,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using std::chrono::milliseconds;
-using Clock = std::chrono::steady_clock;
+using std::chrono::steady_clock;
 
 constexpr milliseconds kLookEvery = 10ms;  // whether a group that was told to end has
 
@@ -60,14 +60,15 @@ Result<pid_t> start(const Hook& hook, const sigset_t& mask) {
   return pid;
 }
 
-// Waits for the process, without taking its status. False: the deadline, or a signal if
-// `end_early`, came first.
-bool wait_for_end(pid_t pid, Clock::time_point deadline, HeldSignals& signals, bool end_early) {
+// Waits for the process without taking its status. False: the deadline came first; or, if
+// `end_early`, a signal.
+bool wait_for_end(pid_t pid, steady_clock::time_point deadline, HeldSignals& signals,
+                  bool end_early) {
   UniqueFd process(int(::syscall(SYS_pidfd_open, pid, 0)));
   EPOCHFS_CHECK(process);
   for (;;) {
     if (end_early && signals.caught() != 0) return false;
-    const auto left = std::chrono::ceil<milliseconds>(deadline - Clock::now());
+    const auto left = std::chrono::ceil<milliseconds>(deadline - steady_clock::now());
     pollfd fds[] = {{process.get(), POLLIN, 0}, {signals.fd(), POLLIN, 0}};
     ::poll(fds, end_early ? 2 : 1, int(std::max<int64_t>(left.count(), 0)));
     if (fds[0].revents != 0) return true;
@@ -92,8 +93,9 @@ void end_group(pid_t group, milliseconds grace) {
     if (!group_lives(group)) return;
     ::kill(-group, number);
     ::kill(-group, SIGCONT);  // a stopped process would not notice
-    const auto deadline = Clock::now() + grace;
-    while (group_lives(group) && Clock::now() < deadline) std::this_thread::sleep_for(kLookEvery);
+    const auto deadline = steady_clock::now() + grace;
+    while (group_lives(group) && steady_clock::now() < deadline)
+      std::this_thread::sleep_for(kLookEvery);
   }
 }
 
@@ -112,7 +114,7 @@ Result<void> take_status(const Hook& hook, pid_t pid) {
 
 Result<void> run_hook(const Hook& hook, HeldSignals& signals, bool end_early) {
   EPOCHFS_TRY(pid_t pid, start(hook, signals.mask_before()));
-  if (wait_for_end(pid, Clock::now() + hook.timeout, signals, end_early)) {
+  if (wait_for_end(pid, steady_clock::now() + hook.timeout, signals, end_early)) {
     return take_status(hook, pid);
   }
   end_group(pid, hook.grace);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "journal/base/clock.h"
 #include "journal/base/unix.h"
 #include "journal/log/reader.h"
 
@@ -51,7 +52,7 @@ Housekeeper::Housekeeper(journal::Volume& volume, int backing_dir, journal::Jour
 Housekeeper::~Housekeeper() {
   settler_.stop();
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     stop_ = true;
   }
   woken_.notify_all();
@@ -63,7 +64,7 @@ Housekeeper::~Housekeeper() {
 
 void Housekeeper::stop_blocking() {
   may_block_ = false;
-  std::lock_guard lock(pass_mutex_);
+  Lock lock(pass_mutex_);
   recorder_.hold(false);
 }
 
@@ -76,22 +77,24 @@ void Housekeeper::start() {
 void Housekeeper::wake() {
   // What is left of this segment is for those who are inside already.
   if (may_block_ && journal_.short_of_room()) recorder_.hold(true);
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   wanted_ = true;
   woken_.notify_one();
 }
 
 void Housekeeper::run() {
-  std::unique_lock lock(mutex_);
+  Lock lock(mutex_);
   for (;;) {
     const HousekeepingStatus seen = status();
     const bool hard_up =
         journal_.short_of_room() || seen.blocking || seen.pressure != Pressure::kNone;
-    auto due = [this] { return stop_ || wanted_; };
-    if (hard_up) {
-      woken_.wait_for(lock, kLookAgainAfter, due);
-    } else {
-      woken_.wait(lock, due);
+    const auto again = std::chrono::steady_clock::now() + kLookAgainAfter;
+    while (!stop_ && !wanted_) {
+      if (!hard_up) {
+        woken_.wait(lock);
+      } else if (!woken_.wait_until(lock, again)) {
+        break;
+      }
     }
     if (stop_) return;
     wanted_ = false;
@@ -100,7 +103,7 @@ void Housekeeper::run() {
     auto done = pass();
     if (done) done = std::move(settled);
     {
-      std::lock_guard status_lock(status_mutex_);
+      Lock status_lock(status_mutex_);
       status_.error = done ? "" : done.error().message();
     }
     lock.lock();
@@ -108,7 +111,7 @@ void Housekeeper::run() {
 }
 
 HousekeepingStatus Housekeeper::status() const {
-  std::lock_guard lock(status_mutex_);
+  Lock lock(status_mutex_);
   HousekeepingStatus now = status_;
   now.pre_image_bytes = pins_.log_bytes();  // grow and go without a pass
   return now;
@@ -139,7 +142,7 @@ journal::CheckpointPolicy Housekeeper::policy(const journal::CursorMap& cursors)
 }
 
 Result<void> Housekeeper::pass() {
-  std::lock_guard lock(pass_mutex_);
+  Lock lock(pass_mutex_);
   settled_ = {};
   EPOCHFS_DO(keep_house());
   return settled_;
@@ -214,7 +217,7 @@ Result<EpochId> Housekeeper::release(EpochId oldest) {
 
 Result<uint64_t> Housekeeper::measure() {
   EPOCHFS_TRY(auto segments, journal::list_segments(volume_.dir()));
-  std::lock_guard lock(status_mutex_);
+  Lock lock(status_mutex_);
   status_.segment_bytes = segments.size() * volume_.info().segment_bytes;
   status_.checkpoint_bytes = checkpoints_.bytes();
   status_.checkpoints = checkpoints_.all().size();
@@ -229,7 +232,7 @@ bool Housekeeper::is_over(uint64_t bytes) const {
 void Housekeeper::set_pressure(Pressure pressure) {
   if (pressure == pressure_) return;
   pressure_ = pressure;
-  std::lock_guard lock(status_mutex_);
+  Lock lock(status_mutex_);
   status_.pressure = pressure;
   status_.since_ns = now_ns();
 }
@@ -265,7 +268,7 @@ Result<void> Housekeeper::relieve(Known known) {
   EPOCHFS_TRY(bool over, climb(kCostsNobody, known, pressure_ != Pressure::kNone));
   const bool block = may_block_;
   {
-    std::lock_guard lock(status_mutex_);
+    Lock lock(status_mutex_);
     status_.blocking = over && block;
   }
   recorder_.hold(over && block);

@@ -16,9 +16,7 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <functional>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -28,6 +26,7 @@
 #include "fs/housekeeping/settler.h"
 #include "fs/recording/pins.h"
 #include "fs/recording/recorder.h"
+#include "journal/base/mutex.h"
 #include "journal/changes/checkpoints.h"
 #include "journal/log/journal.h"
 #include "journal/volume/cursors.h"
@@ -80,32 +79,34 @@ class Housekeeper {
  private:
   void run();
   Result<journal::CursorMap> tell_pins();
-  Result<void> keep_house();
+  Result<void> keep_house() EPOCHFS_REQUIRES(pass_mutex_);
   struct Known;
   Result<std::optional<Known>> look();
-  Result<void> fold_what_is_sealed(const Known& known);
-  Result<EpochId> release(EpochId oldest);
-  Result<void> relieve(Known known);
-  void note_pressure_of(uint64_t bytes);
+  Result<void> fold_what_is_sealed(const Known& known) EPOCHFS_REQUIRES(pass_mutex_);
+  Result<EpochId> release(EpochId oldest) EPOCHFS_REQUIRES(pass_mutex_);
+  Result<void> relieve(Known known) EPOCHFS_REQUIRES(pass_mutex_);
+  void note_pressure_of(uint64_t bytes) EPOCHFS_REQUIRES(pass_mutex_);
 
   // The ladder of relieve().
   struct Step;
   static const Step kCostsNobody[], kTellsLess[];
-  Result<bool> climb(std::span<const Step> ladder, Known& known, bool over);
-  Result<bool> keep_nothing_for_inspection(Known&);
-  Result<bool> fold_open_epoch(Known& known);
-  Result<bool> give_up_pin_above_half_the_quota(Known&);
+  Result<bool> climb(std::span<const Step> ladder, Known& known, bool over)
+      EPOCHFS_REQUIRES(pass_mutex_);
+  Result<bool> keep_nothing_for_inspection(Known&) EPOCHFS_REQUIRES(pass_mutex_);
+  Result<bool> fold_open_epoch(Known& known) EPOCHFS_REQUIRES(pass_mutex_);
+  Result<bool> give_up_pin_above_half_the_quota(Known&) EPOCHFS_REQUIRES(pass_mutex_);
   template <Pressure kStep>
-  Result<bool> coarsen(Known& known);
-  Result<bool> give_up_pin(Known&);
-  Result<bool> mark_subtrees(Known& known);
-  Result<bool> forget_tree(Known&);
+  Result<bool> coarsen(Known& known) EPOCHFS_REQUIRES(pass_mutex_);
+  Result<bool> give_up_pin(Known&) EPOCHFS_REQUIRES(pass_mutex_);
+  Result<bool> mark_subtrees(Known& known) EPOCHFS_REQUIRES(pass_mutex_);
+  Result<bool> forget_tree(Known&) EPOCHFS_REQUIRES(pass_mutex_);
 
   bool is_worth_telling_less() const;
-  journal::CheckpointPolicy policy(const journal::CursorMap& cursors) const;
+  journal::CheckpointPolicy policy(const journal::CursorMap& cursors) const
+      EPOCHFS_REQUIRES(pass_mutex_);
   Result<uint64_t> measure();
   bool is_over(uint64_t bytes) const;
-  void set_pressure(Pressure pressure);
+  void set_pressure(Pressure pressure) EPOCHFS_REQUIRES(pass_mutex_);
 
   journal::Volume& volume_;
   const int backing_dir_;
@@ -117,16 +118,18 @@ class Housekeeper {
   const HousekeepingOptions options_;
 
   std::atomic<bool> may_block_;
-  std::mutex pass_mutex_;
-  Pressure pressure_ = Pressure::kNone;  // with pass_mutex_ held, as the next
-  Result<void> settled_;                 // whether segments could be settled, in this pass
+  Mutex pass_mutex_;
+  Pressure pressure_ EPOCHFS_GUARDED_BY(pass_mutex_) = Pressure::kNone;
+  // Whether segments could be settled, in this pass.
+  Result<void> settled_ EPOCHFS_GUARDED_BY(pass_mutex_);
 
-  mutable std::mutex status_mutex_;
-  HousekeepingStatus status_;
+  mutable Mutex status_mutex_;
+  HousekeepingStatus status_ EPOCHFS_GUARDED_BY(status_mutex_);
 
-  std::mutex mutex_;
-  std::condition_variable woken_;
-  bool wanted_ = false, stop_ = false;
+  Mutex mutex_;
+  Condition woken_;
+  bool wanted_ EPOCHFS_GUARDED_BY(mutex_) = false;
+  bool stop_ EPOCHFS_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

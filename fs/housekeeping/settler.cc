@@ -4,7 +4,7 @@ namespace epochfs::fs {
 namespace {
 
 using namespace std::chrono_literals;
-using Clock = std::chrono::steady_clock;
+using std::chrono::steady_clock;
 
 constexpr auto kSyncEvery = 1s;
 constexpr auto kSettleEvery = 60s;
@@ -12,19 +12,25 @@ constexpr auto kSettleEvery = 60s;
 }  // namespace
 
 Settler::Settler(Storage& storage, journal::Journal& journal, int backing_dir)
-    : storage_(storage), journal_(journal), backing_dir_(backing_dir), settled_at_(Clock::now()) {}
+    : storage_(storage),
+      journal_(journal),
+      backing_dir_(backing_dir),
+      settled_at_(steady_clock::now()) {}
 
 Settler::~Settler() { stop(); }
 
 void Settler::start(std::function<void()> due) {
   due_ = std::move(due);
-  stop_ = false;
+  {
+    Lock lock(mutex_);
+    stop_ = false;
+  }
   thread_ = std::thread([this] { run(); });
 }
 
 void Settler::stop() {
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     stop_ = true;
   }
   woken_.notify_all();
@@ -32,13 +38,18 @@ void Settler::stop() {
 }
 
 bool Settler::due() const {
-  return Clock::now() - settled_at_.load() >= kSettleEvery && journal_.tail() > journal_.settled();
+  return steady_clock::now() - settled_at_.load() >= kSettleEvery &&
+         journal_.tail() > journal_.settled();
 }
 
 void Settler::run() {
   Lsn synced{};
-  std::unique_lock lock(mutex_);
-  while (!woken_.wait_for(lock, kSyncEvery, [&] { return stop_; })) {
+  Lock lock(mutex_);
+  for (;;) {
+    const auto next = steady_clock::now() + kSyncEvery;
+    while (!stop_ && woken_.wait_until(lock, next)) {
+    }
+    if (stop_) return;
     lock.unlock();
     const Lsn tail = journal_.tail();
     // One that fails is tried again, and fails whoever asks for it: fsync, a barrier.
@@ -51,8 +62,8 @@ void Settler::run() {
 // What a record before the tail tells had been done before it was appended, so the file
 // system has it by now, in memory at least.
 Result<void> Settler::settle() {
-  std::lock_guard lock(settle_mutex_);
-  settled_at_ = Clock::now();  // one that fails is not tried again at once
+  Lock lock(settle_mutex_);
+  settled_at_ = steady_clock::now();  // a failure is not tried again at once
   const Lsn tail = journal_.tail();
   if (tail <= journal_.settled()) return {};
   EPOCHFS_DO(journal_.sync());

@@ -11,11 +11,10 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <functional>
-#include <mutex>
 #include <thread>
 
+#include "journal/base/mutex.h"
 #include "journal/log/journal.h"
 
 namespace epochfs::fs {
@@ -47,10 +46,10 @@ class Settler {
   std::function<void()> due_;
   std::atomic<std::chrono::steady_clock::time_point> settled_at_;
 
-  std::mutex settle_mutex_;
-  std::mutex mutex_;
-  std::condition_variable woken_;
-  bool stop_ = false;
+  Mutex settle_mutex_;
+  Mutex mutex_;
+  Condition woken_;
+  bool stop_ EPOCHFS_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

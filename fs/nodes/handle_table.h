@@ -10,8 +10,8 @@
 #include <array>
 #include <atomic>
 #include <memory>
-#include <mutex>
 #include <vector>
+#include "journal/base/mutex.h"
 
 #include "journal/base/result.h"
 
@@ -32,7 +32,7 @@ class HandleTable {
   // Takes the object in and returns its handle. There is room for 16 million, more
   // than a process can have descriptors.
   uint64_t add(std::unique_ptr<T> object) {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     if (free_.empty()) add_chunk();
     uint64_t handle = free_.back();
     free_.pop_back();
@@ -51,14 +51,14 @@ class HandleTable {
     if (!slot) return nullptr;
     std::unique_ptr<T> object(slot->exchange(nullptr, std::memory_order_acq_rel));
     if (object) {
-      std::lock_guard lock(mutex_);
+      Lock lock(mutex_);
       free_.push_back(handle);
     }
     return object;
   }
 
   size_t size() const {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     return used_ * kChunkSize - free_.size();
   }
 
@@ -73,7 +73,7 @@ class HandleTable {
     return chunk ? &(*chunk)[handle % kChunkSize] : nullptr;
   }
 
-  void add_chunk() {
+  void add_chunk() EPOCHFS_REQUIRES(mutex_) {
     EPOCHFS_CHECK(used_ < kChunks);
     chunks_[used_].store(new Chunk{}, std::memory_order_release);
     // Low handles first: free_ is a stack.
@@ -82,9 +82,9 @@ class HandleTable {
   }
 
   std::array<std::atomic<Chunk*>, kChunks> chunks_{};
-  mutable std::mutex mutex_;
-  size_t used_ = 0;
-  std::vector<uint64_t> free_;
+  mutable Mutex mutex_;
+  size_t used_ EPOCHFS_GUARDED_BY(mutex_) = 0;  // chunks
+  std::vector<uint64_t> free_ EPOCHFS_GUARDED_BY(mutex_);
 };
 
 }  // namespace epochfs::fs

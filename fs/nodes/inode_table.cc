@@ -3,12 +3,12 @@
 #include <fcntl.h>
 
 #include <algorithm>
-#include <mutex>
 #include <unordered_map>
 #include <vector>
 
 #include "fs/nodes/compact_handle.h"
 #include "fs/nodes/slots.h"
+#include "journal/base/mutex.h"
 
 namespace epochfs::fs {
 namespace {
@@ -37,34 +37,36 @@ struct InodeTable::Shard {
     bool recent = false;  // since the clock's hand came by
   };
 
-  mutable std::mutex mutex;
-  Slots<Slot, UINT32_MAX / kShards> slots;
-  std::vector<uint32_t> buckets = std::vector<uint32_t>(16);
-  size_t count = 0;
+  mutable Mutex mutex;
+  Slots<Slot, UINT32_MAX / kShards> slots EPOCHFS_GUARDED_BY(mutex);
+  std::vector<uint32_t> buckets EPOCHFS_GUARDED_BY(mutex) = std::vector<uint32_t>(16);
+  size_t count EPOCHFS_GUARDED_BY(mutex) = 0;
 
-  std::vector<Cached> cache{1};
-  size_t cache_limit = 0;
-  size_t cache_used = 0;
-  size_t hand = 1;
+  std::vector<Cached> cache EPOCHFS_GUARDED_BY(mutex){1};
+  size_t cache_limit = 0;  // set once
+  size_t cache_used EPOCHFS_GUARDED_BY(mutex) = 0;
+  size_t hand EPOCHFS_GUARDED_BY(mutex) = 1;
 
-  std::unordered_map<uint32_t, SharedFd> pinned;
+  std::unordered_map<uint32_t, SharedFd> pinned EPOCHFS_GUARDED_BY(mutex);
 
-  uint32_t& bucket(size_t hash) { return buckets[(hash / kShards) % buckets.size()]; }
+  uint32_t& bucket(size_t hash) EPOCHFS_REQUIRES(mutex) {
+    return buckets[(hash / kShards) % buckets.size()];
+  }
 
-  uint32_t find(const FileHandle& handle, size_t hash) {
+  uint32_t find(const FileHandle& handle, size_t hash) EPOCHFS_REQUIRES(mutex) {
     uint32_t at = bucket(hash);
     while (at && !slots[at].handle.is(handle)) at = slots[at].next;
     return at;
   }
 
-  Slot* at(NodeId node) {
+  Slot* at(NodeId node) EPOCHFS_REQUIRES(mutex) {
     Slot* slot = slots.find((node & UINT32_MAX) / kShards);
     return slot && slot->lookups && slot->generation == node >> 32 ? slot : nullptr;
   }
 
   uint32_t number_of(NodeId node) const { return uint32_t((node & UINT32_MAX) / kShards); }
 
-  void grow() {
+  void grow() EPOCHFS_REQUIRES(mutex) {
     std::vector<uint32_t> old(buckets.size() * 2);
     old.swap(buckets);
     for (uint32_t head : old) {
@@ -79,7 +81,7 @@ struct InodeTable::Shard {
     }
   }
 
-  uint32_t insert(const Inode& inode, size_t hash) {
+  uint32_t insert(const Inode& inode, size_t hash) EPOCHFS_REQUIRES(mutex) {
     if (count >= buckets.size()) grow();
     const uint32_t number = slots.take();
     Slot& slot = slots[number];
@@ -94,8 +96,8 @@ struct InodeTable::Shard {
     return number;
   }
 
-  // Returns the descriptors to close once the lock is given back.
-  std::pair<SharedFd, SharedFd> erase(uint32_t number) {
+  // Returns the descriptors to close after unlocking.
+  std::pair<SharedFd, SharedFd> erase(uint32_t number) EPOCHFS_REQUIRES(mutex) {
     Slot& slot = slots[number];
     uint32_t* link = &bucket(hash_of(slot.handle.get()));
     while (*link != number) link = &slots[*link].next;
@@ -107,7 +109,7 @@ struct InodeTable::Shard {
     return dropped;
   }
 
-  SharedFd uncache(Slot& slot) {
+  SharedFd uncache(Slot& slot) EPOCHFS_REQUIRES(mutex) {
     if (!slot.cached) return {};
     Cached& entry = cache[slot.cached];
     slot.cached = 0;
@@ -116,23 +118,23 @@ struct InodeTable::Shard {
     return std::move(entry.path);
   }
 
-  SharedFd unpin(Slot& slot, uint32_t number) {
+  SharedFd unpin(Slot& slot, uint32_t number) EPOCHFS_REQUIRES(mutex) {
     if (!slot.pinned) return {};
     slot.pinned = false;
     auto node = pinned.extract(number);
     return std::move(node.mapped());
   }
 
-  // The descriptor at hand, if any.
-  SharedFd lookup_path(const Slot& slot, uint32_t number) {
+  // The open descriptor, if there is one.
+  SharedFd lookup_path(const Slot& slot, uint32_t number) EPOCHFS_REQUIRES(mutex) {
     if (slot.pinned) return pinned.at(number);
     if (!slot.cached) return {};
     cache[slot.cached].recent = true;
     return cache[slot.cached].path;
   }
 
-  // Puts a descriptor into the cache; returns the one that had to make room.
-  SharedFd keep(uint32_t number, SharedFd path) {
+  // Puts a descriptor into the cache. Returns the one that had to make room.
+  SharedFd keep(uint32_t number, SharedFd path) EPOCHFS_REQUIRES(mutex) {
     Slot& slot = slots[number];
     if (slot.cached || slot.pinned) return path;
     size_t place = place_in_cache();
@@ -149,7 +151,7 @@ struct InodeTable::Shard {
     return evicted;
   }
 
-  size_t place_in_cache() {
+  size_t place_in_cache() EPOCHFS_REQUIRES(mutex) {
     if (cache.size() <= cache_limit) {
       cache.emplace_back();
       return cache.size() - 1;
@@ -180,7 +182,7 @@ NodeId InodeTable::add(const Inode& inode) {
   const size_t index = hash % kShards;
   Shard& shard = shards_[index];
   SharedFd evicted;
-  std::lock_guard lock(shard.mutex);
+  Lock lock(shard.mutex);
   uint32_t number = shard.find(inode.handle, hash);
   if (!number) number = shard.insert(inode, hash);
   Slot& slot = shard.slots[number];
@@ -197,7 +199,7 @@ void InodeTable::forget(NodeId node, uint64_t lookups) {
   if (node == kRootNode) return;
   std::pair<SharedFd, SharedFd> dropped;
   Shard& shard = shard_of(node);
-  std::lock_guard lock(shard.mutex);
+  Lock lock(shard.mutex);
   Slot* slot = shard.at(node);
   if (!slot) return;
   slot->lookups -= std::min(lookups, slot->lookups);
@@ -210,7 +212,7 @@ int InodeTable::find(NodeId node, Inode& out) {
     return 0;
   }
   Shard& shard = shard_of(node);
-  std::lock_guard lock(shard.mutex);
+  Lock lock(shard.mutex);
   const Slot* slot = shard.at(node);
   if (!slot) return -ESTALE;
   out.id = slot->id;
@@ -228,7 +230,7 @@ int InodeTable::open(NodeId node, Inode& out) {
   out.path = share(std::move(fd));
   SharedFd evicted;
   Shard& shard = shard_of(node);
-  std::lock_guard lock(shard.mutex);
+  Lock lock(shard.mutex);
   if (shard.at(node)) evicted = shard.keep(shard.number_of(node), out.path);
   return 0;
 }
@@ -236,7 +238,7 @@ int InodeTable::open(NodeId node, Inode& out) {
 bool InodeTable::knows(const FileHandle& handle) {
   const size_t hash = hash_of(handle);
   Shard& shard = shards_[hash % kShards];
-  std::lock_guard lock(shard.mutex);
+  Lock lock(shard.mutex);
   return shard.find(handle, hash) != 0;
 }
 
@@ -244,7 +246,7 @@ void InodeTable::pin(const FileHandle& handle, SharedFd path) {
   const size_t hash = hash_of(handle);
   Shard& shard = shards_[hash % kShards];
   SharedFd uncached;
-  std::lock_guard lock(shard.mutex);
+  Lock lock(shard.mutex);
   uint32_t number = shard.find(handle, hash);
   if (!number || shard.slots[number].pinned) return;
   Slot& slot = shard.slots[number];
@@ -256,7 +258,7 @@ void InodeTable::pin(const FileHandle& handle, SharedFd path) {
 bool InodeTable::is_plain(NodeId node) const {
   if (node == kRootNode) return false;
   Shard& shard = shard_of(node);
-  std::lock_guard lock(shard.mutex);
+  Lock lock(shard.mutex);
   const Slot* slot = shard.at(node);
   return slot && slot->plain;
 }
@@ -264,15 +266,16 @@ bool InodeTable::is_plain(NodeId node) const {
 void InodeTable::set_plain(NodeId node, bool plain) {
   if (node == kRootNode) return;
   Shard& shard = shard_of(node);
-  std::lock_guard lock(shard.mutex);
+  Lock lock(shard.mutex);
   if (Slot* slot = shard.at(node)) slot->plain = plain;
 }
 
 size_t InodeTable::size() const {
   size_t n = 0;
   for (size_t i = 0; i < kShards; ++i) {
-    std::lock_guard lock(shards_[i].mutex);
-    n += shards_[i].count;
+    const Shard& shard = shards_[i];
+    Lock lock(shard.mutex);
+    n += shard.count;
   }
   return n;
 }
@@ -280,8 +283,9 @@ size_t InodeTable::size() const {
 size_t InodeTable::descriptors() const {
   size_t n = 0;
   for (size_t i = 0; i < kShards; ++i) {
-    std::lock_guard lock(shards_[i].mutex);
-    n += shards_[i].cache_used;
+    const Shard& shard = shards_[i];
+    Lock lock(shard.mutex);
+    n += shard.cache_used;
   }
   return n;
 }

@@ -4,6 +4,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <optional>
+
 #include "fs/operations/filesystem.h"
 #include "fs/operations/keep_mtime.h"
 
@@ -128,8 +130,8 @@ class AttributeChange {
 
   int set_times() {
     Filesystem& fs = filesystem(req_);
-    std::unique_lock<std::mutex> lock;
-    if (fs.options.writeback) lock = std::unique_lock(fs.mtime_mutex(node_));
+    std::optional<Lock> lock;
+    if (fs.options.writeback) lock.emplace(fs.mtime_mutex(node_));
     auto time = [this](int set, int now, const timespec& wanted) {
       if (sets(now)) return timespec{0, UTIME_NOW};
       return sets(set) ? wanted : timespec{0, UTIME_OMIT};

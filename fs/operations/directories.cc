@@ -25,8 +25,8 @@ struct KernelEntry {
   char name[1];
 };
 
-// Reads on in the buffer, which must be used up. Bytes read, 0 at the end, -errno.
-int refill(OpenDirectory& dir) {
+// Fills the buffer, which must be used up. Returns the bytes read, 0 at the end, or -errno.
+int refill(OpenDirectory& dir) EPOCHFS_REQUIRES(dir.mutex) {
   dir.buffer.resize(kBufferBytes);
   long n = ::syscall(SYS_getdents64, dir.fd.get(), dir.buffer.data(), dir.buffer.size());
   if (n < 0) return -errno;
@@ -36,8 +36,8 @@ int refill(OpenDirectory& dir) {
 }
 
 // Makes the entry at `offset` the next one. 0 or -errno.
-int go_to(OpenDirectory& dir, off_t offset) {
-  // From the beginning always anew, as rewinddir(3) promises.
+int go_to(OpenDirectory& dir, off_t offset) EPOCHFS_REQUIRES(dir.mutex) {
+  // The beginning is always read anew, as rewinddir(3) promises.
   if (offset == dir.next_offset && offset != 0) return 0;
   if (::lseek(dir.fd.get(), offset, SEEK_SET) < 0) return -errno;
   dir.begin = dir.end = 0;
@@ -45,8 +45,8 @@ int go_to(OpenDirectory& dir, off_t offset) {
   return 0;
 }
 
-// The entry that comes next, without passing over it; null at the end or on an error.
-const KernelEntry* peek(OpenDirectory& dir, int& error) {
+// The next entry, without moving on; null at the end or on an error.
+const KernelEntry* peek(OpenDirectory& dir, int& error) EPOCHFS_REQUIRES(dir.mutex) {
   if (dir.begin == dir.end) {
     int n = refill(dir);
     error = n < 0 ? n : 0;
@@ -55,7 +55,7 @@ const KernelEntry* peek(OpenDirectory& dir, int& error) {
   return reinterpret_cast<const KernelEntry*>(dir.buffer.data() + dir.begin);
 }
 
-void pass(OpenDirectory& dir, const KernelEntry& entry) {
+void pass(OpenDirectory& dir, const KernelEntry& entry) EPOCHFS_REQUIRES(dir.mutex) {
   dir.next_offset = entry.next_offset;
   dir.begin += entry.length;
 }
@@ -125,7 +125,7 @@ class Answer {
 
 // 0 or -errno.
 int collect(OpenDirectory& dir, off_t offset, bool plus, Answer& answer) {
-  std::lock_guard lock(dir.mutex);
+  Lock lock(dir.mutex);
   int error = go_to(dir, offset);
   while (error == 0) {
     const KernelEntry* entry = peek(dir, error);

@@ -11,7 +11,6 @@
 
 #include <array>
 #include <atomic>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -23,6 +22,7 @@
 #include "fs/operations/worker.h"
 #include "fs/recording/recorder.h"
 #include "fs/recording/shared_mappings.h"
+#include "journal/base/mutex.h"
 
 namespace epochfs::fs {
 
@@ -42,10 +42,12 @@ struct OpenFile {
 
 struct OpenDirectory {
   UniqueFd fd;
-  std::mutex mutex;  // of what follows: entries read and not yet passed on
-  std::vector<char> buffer;
-  size_t begin = 0, end = 0;
-  off_t next_offset = 0;  // of the entry at `begin`
+  Mutex mutex;
+  // Entries that were read and not yet passed on.
+  std::vector<char> buffer EPOCHFS_GUARDED_BY(mutex);
+  size_t begin EPOCHFS_GUARDED_BY(mutex) = 0;
+  size_t end EPOCHFS_GUARDED_BY(mutex) = 0;
+  off_t next_offset EPOCHFS_GUARDED_BY(mutex) = 0;  // of the entry at `begin`
 };
 
 struct Filesystem {
@@ -76,10 +78,10 @@ struct Filesystem {
   // Grows before some file may get capabilities.
   std::atomic<uint64_t> capability_generation{0};
   std::atomic<bool> negotiated{false};  // session and kernel have agreed
-  // Held from looking at a file's mtime to setting it; with -o writeback only.
-  std::mutex& mtime_mutex(NodeId node) { return mtime_mutexes[node % mtime_mutexes.size()]; }
-  std::array<std::mutex, 1024> mtime_mutexes;  // so many that files rarely share one
-  std::atomic<bool> uring_seen{false};         // a request came through io_uring
+  // Held from reading a file's mtime to setting it; only with -o writeback.
+  Mutex& mtime_mutex(NodeId node) { return mtime_mutexes[node % mtime_mutexes.size()]; }
+  std::array<Mutex, 1024> mtime_mutexes;  // enough that files rarely share one
+  std::atomic<bool> uring_seen{false};    // a request came through io_uring
 };
 
 inline Filesystem& filesystem(fuse_req_t req) {

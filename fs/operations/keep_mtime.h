@@ -13,7 +13,6 @@
 #include <sys/stat.h>
 
 #include <cerrno>
-#include <mutex>
 #include <optional>
 
 #include "fs/operations/filesystem.h"
@@ -25,7 +24,7 @@ class KeepMtime {
   // fd: the file, O_PATH is enough; open for longer than this lives.
   KeepMtime(Filesystem& fs, NodeId node, int fd, bool really = true) : fd_(fd) {
     if (!really || !fs.options.writeback) return;
-    lock_ = std::unique_lock(fs.mtime_mutex(node));
+    lock_.emplace(fs.mtime_mutex(node));
     struct stat st;
     if (::fstat(fd_, &st) == 0) mtime_ = st.st_mtim;
   }
@@ -41,7 +40,7 @@ class KeepMtime {
 
  private:
   const int fd_;
-  std::unique_lock<std::mutex> lock_;
+  std::optional<Lock> lock_;
   std::optional<timespec> mtime_;
 };
 

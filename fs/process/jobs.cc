@@ -25,7 +25,7 @@ Jobs::Jobs() : thread_(quiet_thread([this] { run(); })) {}
 
 Jobs::~Jobs() {
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     stop_ = true;
   }
   posted_.notify_one();
@@ -33,7 +33,7 @@ Jobs::~Jobs() {
 }
 
 bool Jobs::post(Job job, bool refusable) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   if (refusable && jobs_.size() >= kMaxWaitingJobs) return false;
   jobs_.push_back(std::move(job));
   posted_.notify_one();
@@ -41,9 +41,9 @@ bool Jobs::post(Job job, bool refusable) {
 }
 
 void Jobs::run() {
-  std::unique_lock lock(mutex_);
+  Lock lock(mutex_);
   for (;;) {
-    posted_.wait(lock, [this] { return stop_ || !jobs_.empty(); });
+    while (!stop_ && jobs_.empty()) posted_.wait(lock);
     if (jobs_.empty()) return;
     {
       Job job = std::move(jobs_.front());

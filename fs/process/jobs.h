@@ -5,15 +5,14 @@
 #include <kj/function.h>
 
 #include <chrono>
-#include <condition_variable>
 #include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 
 #include "fs/process/controlled_mount.h"
+#include "journal/base/mutex.h"
 
 namespace epochfs::fs {
 
@@ -35,10 +34,10 @@ class Jobs {
  private:
   void run();
 
-  std::mutex mutex_;
-  std::condition_variable posted_;
-  std::deque<Job> jobs_;
-  bool stop_ = false;
+  Mutex mutex_;
+  Condition posted_;
+  std::deque<Job> jobs_ EPOCHFS_GUARDED_BY(mutex_);
+  bool stop_ EPOCHFS_GUARDED_BY(mutex_) = false;
   std::thread thread_;  // last: it uses the others
 };
 

@@ -15,6 +15,7 @@
 #include "fs/process/usage.h"
 #include "fs/process/volume_of_mount.h"
 #include "fs/recording/dirty_state.h"
+#include "journal/base/clock.h"
 
 namespace epochfs::fs {
 namespace {

@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "fs/base/housekeeping_options.h"
+#include "journal/base/clock.h"
 #include "journal/base/unix.h"
 #include "journal/log/reader.h"
 

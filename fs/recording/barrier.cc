@@ -11,12 +11,13 @@
 #include <thread>
 #include <utility>
 
-#include "journal/base/unix.h"
+#include "journal/base/clock.h"
 
 namespace epochfs::fs {
 namespace {
 
 using std::chrono::nanoseconds;
+using std::chrono::steady_clock;
 
 // A mutation takes microseconds: looking again comes before sleeping.
 constexpr int kLooksBeforeSleep = 50;
@@ -34,7 +35,7 @@ void futex_wait(const std::atomic<uint32_t>& word, uint32_t seen, const nanoseco
   ::syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, seen, limit ? &t : nullptr, nullptr, 0);
 }
 
-uint64_t as_ns(std::chrono::steady_clock::duration d) {
+uint64_t as_ns(steady_clock::duration d) {
   return uint64_t(std::chrono::duration_cast<nanoseconds>(d).count());
 }
 
@@ -83,7 +84,7 @@ void futex_wake_all(const std::atomic<uint32_t>& word) {
 }  // namespace
 
 Barrier::Seat* Barrier::take_seat(std::function<std::string()> what) {
-  std::lock_guard lock(seats_mutex_);
+  Lock lock(seats_mutex_);
   if (free_seats_.empty()) {
     free_seats_.push_back(seats_.emplace_back(std::make_unique<Seat>()).get());
   }
@@ -96,7 +97,7 @@ Barrier::Seat* Barrier::take_seat(std::function<std::string()> what) {
 
 void Barrier::give_back(Seat* seat) {
   EPOCHFS_CHECK(seat->inside_.load() == Seat::kOutside);
-  std::lock_guard lock(seats_mutex_);
+  Lock lock(seats_mutex_);
   seat->what_ = {};
   free_seats_.push_back(seat);
 }
@@ -127,7 +128,7 @@ void Barrier::wait_until_open() {
 }
 
 size_t Barrier::count_inside() const {
-  std::lock_guard lock(seats_mutex_);
+  Lock lock(seats_mutex_);
   return size_t(std::count_if(seats_.begin(), seats_.end(), [](const auto& seat) {
     return seat->inside_.load() != Seat::kOutside;
   }));
@@ -136,7 +137,7 @@ size_t Barrier::count_inside() const {
 Barrier::Inside Barrier::look_inside() const {
   Inside found;
   size_t named = 0;
-  std::lock_guard lock(seats_mutex_);
+  Lock lock(seats_mutex_);
   for (const auto& seat : seats_) {
     const uint32_t stage = seat->inside_.load();
     if (stage == Seat::kOutside) continue;
@@ -152,7 +153,7 @@ Barrier::Inside Barrier::look_inside() const {
 }
 
 void Barrier::hurry_those_inside() {
-  std::lock_guard lock(seats_mutex_);
+  Lock lock(seats_mutex_);
   for (const auto& seat : seats_) {
     if (seat->inside_.load() != Seat::kOutside && !seat->hurried_) {
       seat->hurried_ = hurry(seat->thread_);
@@ -161,17 +162,18 @@ void Barrier::hurry_those_inside() {
 }
 
 void Barrier::calm_again() {
-  std::lock_guard lock(seats_mutex_);
+  Lock lock(seats_mutex_);
   for (const auto& seat : seats_) {
     if (std::exchange(seat->hurried_, false)) calm(seat->thread_);
   }
 }
 
-Barrier::Drained Barrier::drain(Clock::time_point closed_at, std::chrono::milliseconds timeout) {
+Barrier::Drained Barrier::drain(steady_clock::time_point closed_at,
+                                std::chrono::milliseconds timeout) {
   Drained drained;
 #ifdef EPOCHFS_WITHOUT_BARRIER  // by this the tests prove that they would notice
   closed_.store(0);
-  while (count_inside() < 2 && Clock::now() - closed_at < std::chrono::milliseconds(20)) {
+  while (count_inside() < 2 && steady_clock::now() - closed_at < std::chrono::milliseconds(20)) {
   }
   drained.done = true;
   return drained;
@@ -183,7 +185,7 @@ Barrier::Drained Barrier::drain(Clock::time_point closed_at, std::chrono::millis
       drained.done = true;
       return drained;
     }
-    const nanoseconds waited = Clock::now() - closed_at;
+    const nanoseconds waited = steady_clock::now() - closed_at;
     const bool too_long = waited >= timeout;
     if (waited >= kLongPause || too_long) {
       Inside now = look_inside();
@@ -209,16 +211,16 @@ Barrier::Drained Barrier::drain(Clock::time_point closed_at, std::chrono::millis
 }
 
 Result<void> Barrier::cut(std::chrono::milliseconds timeout, const std::function<void()>& cut) {
-  std::lock_guard lock(cut_mutex_);
+  Lock lock(cut_mutex_);
   const Hurried hurried;
-  const auto closed_at = Clock::now();
+  const auto closed_at = steady_clock::now();
   closed_.store(1);
   const Drained drained = drain(closed_at, timeout);
-  const auto drained_at = Clock::now();
+  const auto drained_at = steady_clock::now();
   if (drained.done) cut();
   closed_.store(0);
   futex_wake_all(closed_);
-  const auto opened_at = Clock::now();
+  const auto opened_at = steady_clock::now();
   if (drained.hurried) calm_again();
 
   LongPause pause{.time_ns = now_ns(),
@@ -244,7 +246,7 @@ Result<void> Barrier::cut(std::chrono::milliseconds timeout, const std::function
 
 void Barrier::note(const LongPause& pause) {
   const uint64_t ns = pause.pause_ns();
-  std::lock_guard lock(statistics_mutex_);
+  Lock lock(statistics_mutex_);
   ++(pause.called_off ? statistics_.called_off : statistics_.cuts);
   statistics_.last_pause_ns = ns;
   statistics_.max_pause_ns = std::max(statistics_.max_pause_ns, ns);
@@ -266,7 +268,7 @@ void Barrier::note(const LongPause& pause) {
 }
 
 BarrierStatistics Barrier::statistics() const {
-  std::lock_guard lock(statistics_mutex_);
+  Lock lock(statistics_mutex_);
   BarrierStatistics now = statistics_;
   if (!pauses_.empty()) {
     std::vector<uint64_t> sorted = pauses_;

@@ -27,9 +27,9 @@
 #include <chrono>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
+#include "journal/base/mutex.h"
 
 #include "journal/base/result.h"
 
@@ -96,8 +96,7 @@ class Barrier {
   static constexpr size_t kLongPausesKept = 8;
 
  private:
-  using Clock = std::chrono::steady_clock;
-  // Who is inside at a moment.
+  // Which threads are inside at a moment.
   struct Inside {
     size_t count = 0;
     std::string what;  // what some of them do; empty: nobody tells
@@ -113,20 +112,21 @@ class Barrier {
   Inside look_inside() const;
   void hurry_those_inside();
   void calm_again();
-  Drained drain(Clock::time_point closed_at, std::chrono::milliseconds timeout);
+  Drained drain(std::chrono::steady_clock::time_point closed_at, std::chrono::milliseconds timeout);
   void note(const LongPause& pause);
 
   std::atomic<uint32_t> closed_{0};   // futex word: 1 while the gate is closed
-  std::atomic<uint32_t> leaving_{0};  // futex word: bumped by those who leave a closed gate
-  std::mutex cut_mutex_;
-  mutable std::mutex seats_mutex_;
-  std::vector<std::unique_ptr<Seat>> seats_;  // none is freed before the barrier is
-  std::vector<Seat*> free_seats_;
-  mutable std::mutex statistics_mutex_;
-  BarrierStatistics statistics_;
+  std::atomic<uint32_t> leaving_{0};  // futex word: bumped by threads that leave a closed gate
+  Mutex cut_mutex_;
+  mutable Mutex seats_mutex_;
+  // None is freed before the barrier is.
+  std::vector<std::unique_ptr<Seat>> seats_ EPOCHFS_GUARDED_BY(seats_mutex_);
+  std::vector<Seat*> free_seats_ EPOCHFS_GUARDED_BY(seats_mutex_);
+  mutable Mutex statistics_mutex_;
+  BarrierStatistics statistics_ EPOCHFS_GUARDED_BY(statistics_mutex_);
   static constexpr size_t kPausesKept = 1000;
-  std::vector<uint64_t> pauses_;  // a ring
-  size_t oldest_pause_ = 0;
+  std::vector<uint64_t> pauses_ EPOCHFS_GUARDED_BY(statistics_mutex_);  // a ring
+  size_t oldest_pause_ EPOCHFS_GUARDED_BY(statistics_mutex_) = 0;
 };
 
 }  // namespace epochfs::fs

@@ -56,12 +56,12 @@ void DirtyLayers::restore(const std::vector<journal::CheckpointPtr>& checkpoints
   if (changes.gap) dirty_all();
   for (const auto& [id, file] : changes.files) {
     OpenShard& shard = open_[shard_of(id)];
-    std::lock_guard lock(shard.mutex);
+    Lock lock(shard.mutex);
     journal::ByteRanges& ranges = shard.files[id];
     ranges.add(file.data);
     if (file.fresh || file.whole) ranges.add(ByteRange{0, ByteRange::kEndOfFile});
   }
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   EPOCHFS_CHECK(frozen_.empty());
   for (const journal::CheckpointPtr& c : checkpoints) frozen_.push_back(layer_of(c));
   known_since_ = since;
@@ -71,8 +71,8 @@ void DirtyLayers::adopt(const std::vector<journal::CheckpointPtr>& checkpoints) 
   if (checkpoints.empty()) return;
   const EpochId first = checkpoints.front()->info().first, last = checkpoints.back()->info().last;
   std::vector<LayerPtr> layers;  // the old ones are freed outside the lock
-  std::lock_guard serial(compact_mutex_);
-  std::lock_guard lock(mutex_);
+  Lock serial(compact_mutex_);
+  Lock lock(mutex_);
   if (!known_since_ || frozen_.empty() || frozen_.back()->last < last) return;
   layers.swap(frozen_);
   for (const LayerPtr& layer : layers) {
@@ -89,18 +89,19 @@ void DirtyLayers::adopt(const std::vector<journal::CheckpointPtr>& checkpoints) 
 
 void DirtyLayers::dirty(const FileId& id, ByteRange data) {
   OpenShard& shard = open_[shard_of(id)];
-  std::lock_guard lock(shard.mutex);
+  Lock lock(shard.mutex);
   shard.files[id].add(data);
 }
 
 void DirtyLayers::seal(EpochId sealed) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   auto layer = spare_ ? std::move(spare_) : std::make_shared<Layer>();
   layer->last = sealed;
   layer->all = open_all_.exchange(false);
   for (size_t i = 0; i < kShards; ++i) {
-    std::lock_guard shard(open_[i].mutex);
-    layer->shards_[i].swap(open_[i].files);
+    OpenShard& shard = open_[i];
+    Lock shard_lock(shard.mutex);
+    layer->shards_[i].swap(shard.files);
   }
   if (!known_since_) {
     // The beginning of this epoch was another process's, and nobody told.
@@ -113,7 +114,7 @@ void DirtyLayers::seal(EpochId sealed) {
 
 DirtyLayers::Changes DirtyLayers::changes_since(EpochId since) const {
   Changes out;
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   out.unknown = !known_since_ || since < *known_since_;
   for (const LayerPtr& layer : frozen_) {
     if (layer->last > since) out.layers.push_back(layer);
@@ -122,31 +123,31 @@ DirtyLayers::Changes DirtyLayers::changes_since(EpochId since) const {
 }
 
 size_t DirtyLayers::frozen() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return frozen_.size();
 }
 
 void DirtyLayers::compact(const std::vector<EpochId>& cursors,
                           const std::vector<EpochId>& boundaries) {
-  std::lock_guard serial(compact_mutex_);
+  Lock serial(compact_mutex_);
   drop_before(cursors.empty() ? std::nullopt
                               : std::optional(*std::min_element(cursors.begin(), cursors.end())));
   while (auto pair = mergeable(boundaries)) {
     LayerPtr merged = merge(*pair->first, *pair->second);
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     // Only this function removes layers, so the pair is where it was.
     auto at = std::find(frozen_.begin(), frozen_.end(), pair->first);
     *at = std::move(merged);
     frozen_.erase(at + 1);
   }
   auto spare = std::make_shared<Layer>();
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   spare_ = std::move(spare);
 }
 
 void DirtyLayers::drop_before(std::optional<EpochId> oldest) {
   std::vector<LayerPtr> dropped;  // freed outside the lock
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   auto kept = std::find_if(frozen_.begin(), frozen_.end(),
                            [&](const LayerPtr& layer) { return oldest && layer->last > *oldest; });
   if (kept == frozen_.begin()) return;
@@ -157,7 +158,7 @@ void DirtyLayers::drop_before(std::optional<EpochId> oldest) {
 
 std::optional<std::pair<DirtyLayers::LayerPtr, DirtyLayers::LayerPtr>> DirtyLayers::mergeable(
     const std::vector<EpochId>& boundaries) const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   for (size_t i = frozen_.size(); i-- > 1;) {
     const LayerPtr &older = frozen_[i - 1], &newer = frozen_[i];
     if (older->is_checkpoint() || newer->is_checkpoint()) continue;  // the journal merges those

@@ -23,10 +23,10 @@
 #include <array>
 #include <atomic>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <unordered_map>
 #include <vector>
+#include "journal/base/mutex.h"
 
 #include "journal/changes/byte_ranges.h"
 #include "journal/changes/checkpoint.h"
@@ -88,11 +88,11 @@ class DirtyLayers {
 
  private:
   struct alignas(64) OpenShard {
-    std::mutex mutex;
-    Layer::Map files;
+    Mutex mutex;
+    Layer::Map files EPOCHFS_GUARDED_BY(mutex);
   };
   static LayerPtr layer_of(const journal::CheckpointPtr& checkpoint);
-  void drop_before(std::optional<EpochId> oldest);
+  void drop_before(std::optional<EpochId> oldest) EPOCHFS_REQUIRES(compact_mutex_);
   std::optional<std::pair<LayerPtr, LayerPtr>> mergeable(
       const std::vector<EpochId>& boundaries) const;
   static LayerPtr merge(const Layer& older, const Layer& newer);
@@ -100,13 +100,13 @@ class DirtyLayers {
   std::array<OpenShard, kShards> open_;
   std::atomic<bool> open_all_{false};
 
-  std::mutex compact_mutex_;
-  mutable std::mutex mutex_;
-  std::shared_ptr<Layer> spare_;  // made ahead: inside a cut, memory is not asked for
-  std::vector<LayerPtr> frozen_;  // ascending, without gaps
-  // All changes after this epoch are in the layers. Unset: not even those of the
-  // open epoch are.
-  std::optional<EpochId> known_since_;
+  Mutex compact_mutex_;
+  mutable Mutex mutex_;
+  // Made ahead, so that a cut does not allocate it.
+  std::shared_ptr<Layer> spare_ EPOCHFS_GUARDED_BY(mutex_);
+  std::vector<LayerPtr> frozen_ EPOCHFS_GUARDED_BY(mutex_);  // ascending, without gaps
+  // All changes after this epoch are in the layers. Unset: not even those of the open epoch are.
+  std::optional<EpochId> known_since_ EPOCHFS_GUARDED_BY(mutex_);
 };
 
 }  // namespace epochfs::fs

@@ -82,7 +82,7 @@ std::shared_ptr<Pins::Pin> Pins::pin(EpochId since, EpochId sealed,
                                      std::unique_ptr<journal::PreImageWriter> log) {
   std::shared_ptr<Pin> pin(new Pin(layers_.changes_since(since), sealed, std::move(log),
                                    backing_dir_, descriptors_left_));
-  std::lock_guard lock(pins_mutex_);
+  Lock lock(pins_mutex_);
   auto changed = std::make_shared<PinList>(*pins_);
   changed->push_back(pin);
   pinned_.store(changed->size(), std::memory_order_release);
@@ -92,7 +92,7 @@ std::shared_ptr<Pins::Pin> Pins::pin(EpochId since, EpochId sealed,
 
 void Pins::unpin(const std::shared_ptr<Pin>& pin) {
   {
-    std::lock_guard lock(pins_mutex_);
+    Lock lock(pins_mutex_);
     auto changed = std::make_shared<PinList>(*pins_);
     std::erase(*changed, pin);
     pinned_.store(changed->size(), std::memory_order_release);
@@ -102,7 +102,7 @@ void Pins::unpin(const std::shared_ptr<Pin>& pin) {
 }
 
 std::shared_ptr<const Pins::PinList> Pins::list() const {
-  std::lock_guard lock(pins_mutex_);
+  Lock lock(pins_mutex_);
   return pins_;
 }
 
@@ -138,7 +138,7 @@ void Pins::tell_of_growth(uint64_t bytes) {
 
 void Pins::cursors_are(const std::vector<EpochId>& cursors) {
   {
-    std::lock_guard lock(cursors_mutex_);
+    Lock lock(cursors_mutex_);
     cursors_ = cursors;
     cursors_known_ = true;
   }
@@ -148,7 +148,7 @@ void Pins::cursors_are(const std::vector<EpochId>& cursors) {
 void Pins::compact() {
   std::vector<EpochId> cursors;
   {
-    std::lock_guard lock(cursors_mutex_);
+    Lock lock(cursors_mutex_);
     if (!cursors_known_) return;
     cursors = cursors_;
   }
@@ -207,9 +207,8 @@ void Pins::Pin::save(const Touched& touched) {
   if (needed == ByteRange::kEndOfFile) return;
   const ByteRange due{std::max(touched.data.begin, needed), touched.data.end};
   File& f = file(touched.id);
-  // Held until all is published: another mutation of the same bytes must not
-  // overwrite them before.
-  std::lock_guard lock(f.mutex);
+  // Held until all is published: until then, no other mutation may overwrite the same bytes.
+  Lock lock(f.mutex);
   auto saved = save_attributes(touched, f);
   if (saved && f.regular) saved = save_data(touched, f, due);
   if (saved && f.regular && touched.vanishing) saved = keep_readable(touched, f);
@@ -217,14 +216,14 @@ void Pins::Pin::save(const Touched& touched) {
 }
 
 void Pins::Pin::passed(const FileId& id, uint64_t offset) {
-  std::lock_guard lock(passed_mutex_);
+  Lock lock(passed_mutex_);
   if (id < passed_ || (id == passed_ && offset <= passed_offset_)) return;
   passed_ = id;
   passed_offset_ = offset;
 }
 
 uint64_t Pins::Pin::needed_from(const FileId& id) const {
-  std::lock_guard lock(passed_mutex_);
+  Lock lock(passed_mutex_);
   if (id == passed_) return passed_offset_;
   return id < passed_ ? ByteRange::kEndOfFile : 0;
 }
@@ -244,7 +243,7 @@ journal::ByteRanges Pins::Pin::dirty_within(const FileId& id, ByteRange range) c
 
 Pins::Pin::File& Pins::Pin::file(const FileId& id) {
   Shard& shard = shards_[DirtyLayers::shard_of(id)];
-  std::lock_guard lock(shard.mutex);
+  Lock lock(shard.mutex);
   auto& entry = shard.files[id];
   if (!entry) entry = std::make_unique<File>();
   return *entry;
@@ -280,8 +279,8 @@ Result<void> Pins::Pin::save_data(const Touched& touched, File& f, ByteRange ran
   EPOCHFS_DO(open_for_reading(touched, f));
   uint64_t budget = kMaxSavedByOneMutation;
   Result<void> saved;
-  due.for_each([&](ByteRange part) {
-    if (saved) saved = save_range(touched, f.fd.get(), part, budget);
+  due.for_each([&, fd = f.fd.get()](ByteRange part) {
+    if (saved) saved = save_range(touched, fd, part, budget);
   });
   if (!saved) return saved;
   f.saved.add(due);

@@ -25,7 +25,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
-#include <mutex>
+#include "journal/base/mutex.h"
 #include <vector>
 
 #include "fs/recording/dirty_layers.h"
@@ -116,12 +116,12 @@ class Pins {
   std::atomic<uint64_t> told_at_{0};
 
   std::atomic<size_t> pinned_{0};
-  mutable std::mutex pins_mutex_;
-  std::shared_ptr<const PinList> pins_;  // replaced, never changed
+  mutable Mutex pins_mutex_;
+  std::shared_ptr<const PinList> pins_ EPOCHFS_GUARDED_BY(pins_mutex_);  // replaced, never changed
 
-  std::mutex cursors_mutex_;
-  bool cursors_known_ = false;
-  std::vector<EpochId> cursors_;
+  Mutex cursors_mutex_;
+  bool cursors_known_ EPOCHFS_GUARDED_BY(cursors_mutex_) = false;
+  std::vector<EpochId> cursors_ EPOCHFS_GUARDED_BY(cursors_mutex_);
 
   // Descriptors that pins may keep open, all together.
   std::atomic<int> descriptors_left_;
@@ -143,16 +143,17 @@ class Pins::Pin {
   friend class Pins;
   // One file that has been touched since the seal.
   struct File {
-    std::mutex mutex;
-    bool attributes_saved = false;
-    bool regular = false;
-    uint64_t size = 0;  // at the seal
-    journal::ByteRanges saved;
-    UniqueFd fd;  // for reading; kept where the limit on descriptors allows it
+    Mutex mutex;
+    bool attributes_saved EPOCHFS_GUARDED_BY(mutex) = false;
+    bool regular EPOCHFS_GUARDED_BY(mutex) = false;
+    uint64_t size EPOCHFS_GUARDED_BY(mutex) = 0;  // at the seal
+    journal::ByteRanges saved EPOCHFS_GUARDED_BY(mutex);
+    // For reading; kept if the limit on descriptors allows it.
+    UniqueFd fd EPOCHFS_GUARDED_BY(mutex);
   };
   struct alignas(64) Shard {
-    std::mutex mutex;
-    std::unordered_map<FileId, std::unique_ptr<File>> files;
+    Mutex mutex;
+    std::unordered_map<FileId, std::unique_ptr<File>> files EPOCHFS_GUARDED_BY(mutex);
   };
 
   Pin(DirtyLayers::Changes changes, EpochId sealed, std::unique_ptr<journal::PreImageWriter> log,
@@ -163,14 +164,15 @@ class Pins::Pin {
   uint64_t needed_from(const FileId& id) const;
   journal::ByteRanges dirty_within(const FileId& id, ByteRange range) const;
   File& file(const FileId& id);
-  Result<void> save_attributes(const Touched& touched, File& file);
-  Result<void> save_data(const Touched& touched, File& file, ByteRange range);
+  Result<void> save_attributes(const Touched& touched, File& file) EPOCHFS_REQUIRES(file.mutex);
+  Result<void> save_data(const Touched& touched, File& file, ByteRange range)
+      EPOCHFS_REQUIRES(file.mutex);
   Result<void> save_range(const Touched& touched, int fd, ByteRange range, uint64_t& budget);
   Result<void> copy_range(const FileId& id, int fd, ByteRange range, uint64_t& budget);
   bool share(const Touched& touched, int fd, ByteRange range);
-  Result<void> keep_readable(const Touched& touched, File& file);
-  Result<void> open_for_reading(const Touched& touched, File& file);
-  void close_if_too_many(File& file);
+  Result<void> keep_readable(const Touched& touched, File& file) EPOCHFS_REQUIRES(file.mutex);
+  Result<void> open_for_reading(const Touched& touched, File& file) EPOCHFS_REQUIRES(file.mutex);
+  void close_if_too_many(File& file) EPOCHFS_REQUIRES(file.mutex);
 
   const DirtyLayers::Changes changes_;
   const EpochId sealed_;
@@ -178,9 +180,9 @@ class Pins::Pin {
   const int backing_dir_;
   std::atomic<int>& descriptors_left_;
   std::array<Shard, DirtyLayers::kShards> shards_;
-  mutable std::mutex passed_mutex_;  // a leaf
-  FileId passed_;
-  uint64_t passed_offset_ = 0;
+  mutable Mutex passed_mutex_;  // a leaf
+  FileId passed_ EPOCHFS_GUARDED_BY(passed_mutex_);
+  uint64_t passed_offset_ EPOCHFS_GUARDED_BY(passed_mutex_) = 0;
 };
 
 }  // namespace epochfs::fs

@@ -104,13 +104,15 @@ void Recorder::wait_while_held() {
 class Recorder::Turn {
  public:
   Turn(Recorder& recorder, std::chrono::steady_clock::time_point deadline) : r_(recorder) {
-    std::unique_lock lock(r_.turn_mutex_);
-    taken_ = r_.turn_over_.wait_until(lock, deadline, [&] { return !r_.turn_taken_; });
-    if (taken_) r_.turn_taken_ = true;
+    Lock lock(r_.turn_mutex_);
+    while (r_.turn_taken_ && r_.turn_over_.wait_until(lock, deadline)) {
+    }
+    taken_ = !r_.turn_taken_;
+    r_.turn_taken_ = true;
   }
   ~Turn() {
     if (!taken_) return;
-    std::lock_guard lock(r_.turn_mutex_);
+    Lock lock(r_.turn_mutex_);
     r_.turn_taken_ = false;
     r_.turn_over_.notify_one();
   }
@@ -176,7 +178,7 @@ Result<void> Recorder::publish_what_is_owed() {
   if (!unpublished_) return {};
   EPOCHFS_DO(journal_.publish(*unpublished_));
   {
-    std::lock_guard lock(sealed_mutex_);
+    Lock lock(sealed_mutex_);
     last_sealed_ = *unpublished_;
   }
   unpublished_.reset();
@@ -185,7 +187,7 @@ Result<void> Recorder::publish_what_is_owed() {
 }
 
 std::optional<journal::SealedEpoch> Recorder::last_sealed() const {
-  std::lock_guard lock(sealed_mutex_);
+  Lock lock(sealed_mutex_);
   return last_sealed_;
 }
 

@@ -15,13 +15,12 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <functional>
-#include <mutex>
 #include <optional>
 #include <span>
 
 #include "fs/recording/barrier.h"
+#include "journal/base/mutex.h"
 #include "fs/recording/touched.h"
 #include "journal/log/journal.h"
 #include "journal/log/record.h"
@@ -132,13 +131,14 @@ class Recorder {
   // Mutations wait while it is kHeld alone; each LetPass adds kPass.
   static constexpr uint32_t kHeld = 1, kPass = 2;
   std::atomic<uint32_t> held_{0};
-  // One barrier() at a time, from seal to publication: the manifest stays in order.
-  std::mutex turn_mutex_;
-  std::condition_variable turn_over_;
-  bool turn_taken_ = false;
-  std::optional<journal::SealedEpoch> unpublished_;  // sealed, not published. By turns
-  mutable std::mutex sealed_mutex_;
-  std::optional<journal::SealedEpoch> last_sealed_;
+  // One barrier() at a time, from seal to publication, so that the manifest stays in order.
+  Mutex turn_mutex_;
+  Condition turn_over_;
+  bool turn_taken_ EPOCHFS_GUARDED_BY(turn_mutex_) = false;
+  // Sealed, but not published. Belongs to the one whose turn it is.
+  std::optional<journal::SealedEpoch> unpublished_;
+  mutable Mutex sealed_mutex_;
+  std::optional<journal::SealedEpoch> last_sealed_ EPOCHFS_GUARDED_BY(sealed_mutex_);
 };
 
 }  // namespace epochfs::fs

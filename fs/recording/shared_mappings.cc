@@ -90,24 +90,24 @@ Result<void> flush_nodes(int root, std::span<const uint64_t> nodes) {
 }  // namespace
 
 void SharedMappings::opened(uint64_t node) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   ++opens_[node];
 }
 
 void SharedMappings::closed(uint64_t node) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   auto entry = opens_.find(node);
   EPOCHFS_CHECK(entry != opens_.end());
   if (--entry->second == 0) opens_.erase(entry);
 }
 
 size_t SharedMappings::nodes() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return opens_.size();
 }
 
 std::vector<uint64_t> SharedMappings::list() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   std::vector<uint64_t> out;
   out.reserve(opens_.size());
   for (const auto& [node, opens] : opens_) out.push_back(node);

@@ -24,9 +24,9 @@
 #pragma once
 
 #include <cstdint>
-#include <mutex>
 #include <string>
 #include <unordered_map>
+#include "journal/base/mutex.h"
 #include <vector>
 
 #include "journal/base/result.h"
@@ -50,8 +50,9 @@ class SharedMappings {
  private:
   std::vector<uint64_t> list() const;
 
-  mutable std::mutex mutex_;
-  std::unordered_map<uint64_t, uint32_t> opens_;  // node -> opens for reading and writing
+  mutable Mutex mutex_;
+  // node -> opens for reading and writing
+  std::unordered_map<uint64_t, uint32_t> opens_ EPOCHFS_GUARDED_BY(mutex_);
 };
 
 }  // namespace epochfs::fs
