@@ -10,6 +10,7 @@
 #include "fs/base/privileges.h"
 #include "fs/commands/commands.h"
 #include "fs/process/mount_process.h"
+#include "journal/base/logging.h"
 
 namespace epochfs::fs {
 namespace {
@@ -123,6 +124,7 @@ void let_go_of_terminal() {
 
 // Runs the mount to its end. Exit status.
 int serve(const MountRequest& request, const std::function<void()>& usable) {
+  log::begin("mount");
   auto process = MountProcess::prepare(request);
   if (!process) return report(process.error());
   auto served = (*process)->serve([&](const MountProcess& mounted) {

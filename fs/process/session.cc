@@ -7,18 +7,20 @@
 #include <cstdio>
 #include <fstream>
 
+#include "journal/base/logging.h"
+
 namespace epochfs::fs {
 namespace {
 
 constexpr unsigned kMaxWrite = 1 << 20;
 constexpr unsigned kMaxBackground = 128;  // read-ahead and asynchronous direct I/O
-constexpr unsigned kMaxThreads = 32;      // of those that read from /dev/fuse
+constexpr unsigned kMaxThreads = 32;      // that read from /dev/fuse
 static_assert(kMaxThreads < journal::kInFlightSlots);
 
 struct Wish {
   uint64_t capability;
   const char* name;
-  const char* without;  // what it means that it is missing
+  const char* without;  // what it means if it is missing
 };
 
 // What the session asks of the kernel beyond libfuse's defaults.
@@ -168,11 +170,14 @@ thread_local std::string* log_listener = nullptr;
 void log_line(fuse_log_level level, const char* format, va_list arguments) {
   char line[512];
   std::vsnprintf(line, sizeof line, format, arguments);
-  if (log_listener && level <= FUSE_LOG_WARNING) {
-    *log_listener = line;
-    while (!log_listener->empty() && log_listener->back() == '\n') log_listener->pop_back();
-  } else if (level <= FUSE_LOG_WARNING) {
-    std::fprintf(stderr, "epochfs: %s", line);
+  if (level > FUSE_LOG_WARNING) return;
+  std::string text = line;
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  if (log_listener) {
+    *log_listener = std::move(text);
+  } else {
+    log::write(level == FUSE_LOG_WARNING ? log::Level::kWarning : log::Level::kError,
+               "libfuse reported a problem", {{"problem", text}});
   }
 }
 
