@@ -1,5 +1,5 @@
-// The one place that includes libfuse, and that says which of its abilities are
-// there: 3.14 is the floor, 3.18 has more.
+// Fuse: which abilities of libfuse does this build have? The one place that includes libfuse.
+// 3.14 is the floor; 3.18 has more.
 #pragma once
 
 #if __has_include(<libfuse_config.h>)
@@ -15,7 +15,7 @@
 #define EPOCHFS_FUSE_TMPFILE (FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17))
 #define EPOCHFS_FUSE_STATX (FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18))
 #define EPOCHFS_FUSE_URING (FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18))
-// Before 3.18.3 libfuse kept to itself that a write has to clear set-id bits.
+// Before 3.18.3, libfuse did not pass on that a write has to clear set-id bits.
 #if FUSE_VERSION > FUSE_MAKE_VERSION(3, 18) || \
     (FUSE_VERSION == FUSE_MAKE_VERSION(3, 18) && FUSE_HOTFIX_VERSION >= 3)
 #define EPOCHFS_FUSE_KILLPRIV_V2 1

@@ -11,9 +11,9 @@ namespace epochfs::fs {
 namespace {
 
 constexpr int32_t kNoBound = 2'000'000'000;  // the kernel's default
-// Deeper than this, waking costs more than the request. The first state that most
-// processors have lies below; under a hypervisor even that one leaves the guest, so
-// that there cores are not to halt at all.
+// Waking from a deeper state costs more than the request. The first idle state of most
+// processors is within this bound. Under a hypervisor even that state leaves the guest, so cores
+// must not halt there at all.
 constexpr int32_t kBoundUs = 2;
 
 bool halting_leaves_the_guest() {
@@ -23,7 +23,7 @@ bool halting_leaves_the_guest() {
   return driver == "haltpoll";
 }
 
-// Precise to a tick, and a fifth of the price of the precise one.
+// Precise to a tick, at a fifth of the price of the precise clock.
 int64_t coarse_ns() {
   timespec t;
   ::clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
@@ -75,7 +75,7 @@ void IdleLatency::count_at_rest() {
   const auto interval = uint64_t(coarse_ns() / std::chrono::nanoseconds(rates_.interval).count());
   const uint64_t now = interval << 32;
   uint64_t seen = window_.load(std::memory_order_relaxed);
-  // A count that is lost to another thread is not missed.
+  // Losing a count to another thread does no harm.
   const uint64_t count = (seen & ~uint64_t{UINT32_MAX}) == now ? seen + 1 : now + 1;
   window_.compare_exchange_strong(seen, count, std::memory_order_relaxed);
   if (uint32_t(count) < rates_.begin || wanted_.exchange(true)) return;
@@ -109,7 +109,7 @@ void IdleLatency::keep_time() {
 
 void IdleLatency::hold(bool really) {
   const int32_t bound = really ? bound_us_ : kNoBound;
-  // Nothing depends on it but speed.
+  // If this fails, only speed is lost.
   if (::pwrite(device_.get(), &bound, sizeof bound, 0) != sizeof bound) return;
   const int64_t now = coarse_ns();
   if (really) held_since_ns_ = now;

@@ -1,18 +1,18 @@
-// IdleLatency: are idle cores kept from halting, so that a request finds its worker at once?
+// IdleLatency: how does a request find its worker at once? Keeps idle cores from halting while
+// requests come thick and fast.
 //
-// Most of a small request is neither work nor copying, but two idle cores being woken:
-// the worker's when the request comes, the application's when the answer does. Held in
-// the kernel's PM QoS file, /dev/cpu_dma_latency, a bound on the latency of idle states
-// keeps cores awake. It is asked for only while requests come thick and fast, and given
-// back within milliseconds of calm. The kernel drops it with the descriptor, so nothing
-// is left behind by a process that is killed.
+// Most of the time of a small request is neither work nor copying. It goes into waking two idle
+// cores: the worker's when the request comes, and the application's when the answer does. A bound
+// on the latency of idle states, held in the kernel's PM QoS file /dev/cpu_dma_latency, keeps
+// cores awake. It is released within milliseconds of calm. The kernel drops it with the
+// descriptor, so a process that is killed leaves nothing behind.
 //
-// A thread that spins with SCHED_IDLE would do the same without a privilege, but takes a
-// control group's share of a core from the other groups on it: cores that poll in the
+// A thread that spins with SCHED_IDLE would do the same without a privilege. But it would take
+// its control group's share of the core from the other groups there. Cores that poll in the
 // kernel's idle loop take nothing from anybody.
 //
-// Threads: arrived() from any, for every request: one relaxed load and one increment of
-// a counter that few share. One thread of its own keeps the time; at rest it sleeps
+// Threads: arrived() from any, for every request; it costs one relaxed load and one increment of
+// a counter that few threads share. One thread of its own keeps the time; at rest it sleeps
 // without a timer.
 #pragma once
 
@@ -33,12 +33,12 @@ enum class WakeupMode { kAdaptive, kAlways, kNever };
 class IdleLatency {
  public:
   struct Rates {
-    // Requests within one interval: so many begin to hold, fewer than so many end it.
+    // Requests within one interval: holding begins at `begin`, and ends below `end`.
     uint32_t begin = 20, end = 10;
     std::chrono::milliseconds interval{4};
   };
 
-  // `device`: the PM QoS file; kDevice but in tests.
+  // `device`: the PM QoS file; only tests name another than kDevice.
   static constexpr const char* kDevice = "/dev/cpu_dma_latency";
   explicit IdleLatency(WakeupMode mode, const std::string& device = kDevice);
   IdleLatency(WakeupMode mode, const std::string& device, const Rates& rates);
@@ -48,10 +48,10 @@ class IdleLatency {
 
   void arrived();
 
-  // Why cores are not kept awake although they are to be; empty: they are.
+  // Why cores cannot be kept awake; empty: they can.
   const std::string& unavailable() const { return unavailable_; }
   bool holding() const { return holding_; }
-  std::chrono::nanoseconds held() const;  // in all, so far
+  std::chrono::nanoseconds held() const;  // the total so far
 
  private:
   void count_at_rest();
@@ -64,8 +64,8 @@ class IdleLatency {
   std::string unavailable_;
   int32_t bound_us_ = 0;
 
-  // While at rest the arrivals of the current interval are counted; else their sum only
-  // grows.
+  // At rest, the arrivals of the current interval are counted in window_; while holding, all of
+  // them in arrivals_.
   std::atomic<bool> holding_{false};
   std::atomic<bool> wanted_{false};  // the thread has been told to begin
   static constexpr size_t kCounters = 16;

@@ -53,7 +53,7 @@ constexpr Row kRows[] = {
     {"nodev", Meaning::kNoDev},
     {"exec", Meaning::kExec},
     {"noexec", Meaning::kNoExec},
-    // As mount(8) has it, they imply noexec, nosuid and nodev unless told otherwise.
+    // As in mount(8), they imply noexec, nosuid and nodev unless a later option says otherwise.
     {"user", Meaning::kUser},
     {"users", Meaning::kUser},
     {"owner", Meaning::kUser},
@@ -62,7 +62,7 @@ constexpr Row kRows[] = {
     {"remount", Meaning::kRefused, "unmount and mount again"},
     {"sync", Meaning::kRefused, "write with O_SYNC where it matters"},
     {"dirsync", Meaning::kRefused, "use fsync on the directory where it matters"},
-    // For mount(8), fstab and systemd, or what this file system does anyway.
+    // These are for mount(8), fstab and systemd, or say what this file system does anyway.
     {"rw", Meaning::kNothing},
     {"defaults", Meaning::kNothing},
     {"auto", Meaning::kNothing},
@@ -73,7 +73,7 @@ constexpr Row kRows[] = {
     {"async", Meaning::kNothing},
     {"silent", Meaning::kNothing},
     {"loud", Meaning::kNothing},
-    {"atime", Meaning::kNothing},  // access times are the underlying mount's affair
+    {"atime", Meaning::kNothing},  // the mount of the backing directory decides on access times
     {"noatime", Meaning::kNothing},
     {"diratime", Meaning::kNothing},
     {"nodiratime", Meaning::kNothing},
@@ -104,7 +104,7 @@ constexpr Unit kTimes[] = {{'s', kSecond},
                            {'d', 86'400 * kSecond},
                            {'w', 604'800 * kSecond}};
 
-// Digits and one unit; 0 needs none.
+// Digits and one unit. 0 needs no unit.
 template <size_t n>
 std::optional<uint64_t> parse_amount(std::string_view text, const Unit (&units)[n]) {
   uint64_t number = 0;
@@ -122,7 +122,7 @@ std::optional<uint64_t> parse_amount(std::string_view text, const Unit (&units)[
   return std::nullopt;
 }
 
-// "name=amount". False: it is another option.
+// Takes "name=amount". False: it is another kind of option.
 Result<bool> take_amount(const std::string& option, HousekeepingOptions& out) {
   auto refused = [&](const char* example) {
     return fail(fmt::format("mount option {}: no amount such as {}", option, example), 0,

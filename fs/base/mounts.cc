@@ -21,7 +21,7 @@
 namespace epochfs::fs {
 namespace {
 
-// A process, as far as it is looked through.
+// A process that may hold a device.
 class Process {
  public:
   Process(std::string pid, dev_t device) : pid_(std::move(pid)), device_(device) {}
@@ -47,7 +47,7 @@ class Process {
 
   bool is_on_device(const std::string& what) const {
     struct statx a;
-    // What the kernel knows suffices: a file system that hangs must not hang us.
+    // Asks only for what the kernel already knows: a file system that hangs must not hang us.
     if (::statx(AT_FDCWD, path(what).c_str(), AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_INO,
                 &a) != 0) {
       return false;
@@ -122,7 +122,7 @@ Result<std::string> canonical_path(const std::string& path) {
   if (found) return std::string(found.get());
   const int error = errno;
   if (!says_mount_is_gone(error)) return fail(path, error);
-  // The last part is a mountpoint that nobody serves: go by the path as it was given.
+  // The last part is a mountpoint that no process serves: keep it as it was given.
   std::filesystem::path p = std::filesystem::absolute(path).lexically_normal();
   if (!p.has_filename()) p = p.parent_path();
   found.reset(::realpath(p.parent_path().c_str(), nullptr));
@@ -136,7 +136,7 @@ std::vector<std::string> holders_of(dev_t device, size_t limit) {
   while (dirent* entry = proc ? ::readdir(proc.get()) : nullptr) {
     const std::string pid = entry->d_name;
     if (!std::all_of(pid.begin(), pid.end(), [](char c) { return c >= '0' && c <= '9'; })) continue;
-    if (pid == std::to_string(::getpid())) continue;  // has it from whoever called
+    if (pid == std::to_string(::getpid())) continue;  // inherited from the caller
     Process process(pid, device);
     std::string how = process.hold();
     if (how.empty()) continue;

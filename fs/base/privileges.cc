@@ -17,7 +17,7 @@
 namespace epochfs::fs {
 namespace {
 
-// Its exit status; what it would say is said better by whoever called.
+// Returns its exit status. What it prints is dropped, since the caller explains errors better.
 int run_fusermount(const std::string& path, bool lazy) {
   std::string words[] = {"fusermount3", "-u", lazy ? "-z" : "-q", "--", path};
   char* argv[] = {words[0].data(), words[1].data(), words[2].data(),
@@ -68,7 +68,7 @@ int unmount_path(const std::string& path, bool lazy) {
   if (::umount2(path.c_str(), UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0) return 0;
   if (errno != EPERM) return -errno;
   if (run_fusermount(path, lazy) == 0) return 0;
-  // It says why only in words; a mount of ours that somebody uses is the one usual reason.
+  // It gives its reason only in words. The usual one is that the mount is in use.
   auto mount = mount_at(path);
   const bool used = mount && *mount && !holders_of((*mount)->device, 1).empty();
   return used || !mounts_below(path, 1).empty() ? -EBUSY : -EPERM;

@@ -65,7 +65,7 @@ Result<Request> read_request(const Parsed& given) {
   return request;
 }
 
-// What has become of the barrier.
+// What became of the barrier.
 struct Cut {
   uint64_t epoch = 0;  // 0: nothing was sealed, as far as is known
   std::optional<Error> failure;
@@ -93,13 +93,13 @@ void print(const Cut& done) {
   std::fflush(stdout);  // before whatever --after takes
 }
 
-// The first failure counts; each is told when it comes.
+// Reports every failure when it comes. The first one decides the exit status.
 int report_also(const Error& error, int status) {
   const int its_own = report(error);
   return status != 0 ? status : its_own;
 }
 
-// As by the signal itself, so that a shell stops, too.
+// Ends as the signal would have ended the process, so that a shell stops, too.
 [[noreturn]] void end_by(int number) {
   ::signal(number, SIG_DFL);
   ::raise(number);
@@ -119,7 +119,7 @@ class HookedBarrier {
   }
 
  private:
-  // interrupted: the signal that came before the epoch was known to be sealed; 0: none.
+  // interrupted: the signal that came before the epoch was known to be sealed; 0: none did.
   int run_holding_signals(int& interrupted) {
     HeldSignals signals;
     Cut done;
@@ -138,7 +138,7 @@ class HookedBarrier {
     last.environment["EPOCHFS_BARRIER_STATUS"] =
         fmt::format("{}", interrupted != 0 ? 128 + interrupted : status);
     if (auto after = run_hook(last, signals, false); !after) {
-      // Of the epoch it says nothing: that is sealed, or has told why not.
+      // This says nothing about the epoch: it is sealed, or its own error was reported.
       after.error().status = ExitStatus::kPartial;
       status = report_also(after.error(), status);
     }

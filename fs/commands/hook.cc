@@ -21,7 +21,7 @@ using namespace std::chrono_literals;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr milliseconds kLookEvery = 10ms;  // whether a group that was told to end has
+constexpr milliseconds kLookEvery = 10ms;  // at a process group that was told to end
 
 std::vector<std::string> environment_with(const std::map<std::string, std::string>& more) {
   std::vector<std::string> out;
@@ -33,7 +33,7 @@ std::vector<std::string> environment_with(const std::map<std::string, std::strin
   return out;
 }
 
-// A process group of its own, whose first process is the shell.
+// Starts a process group whose first process is the shell.
 Result<pid_t> start(const Hook& hook, const sigset_t& mask) {
   std::string command = hook.command;
   std::string words[] = {"sh", "-c"};
@@ -76,9 +76,9 @@ bool wait_for_end(pid_t pid, steady_clock::time_point deadline, HeldSignals& sig
   }
 }
 
-// Takes the statuses of those of the group that have ended. False: none is left, of those
-// that are children here: with a subreaper, whoever's parent has ended is one. While one is
-// left, the number of the group is no other's.
+// Takes the statuses of the group's processes that have ended. False: none is left that is a child
+// of this process. As it is a subreaper, a process whose parent has ended is its child, too. While
+// one is left, no other group gets the group's number.
 bool group_lives(pid_t group) {
   for (;;) {
     siginfo_t info{};

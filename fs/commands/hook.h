@@ -1,10 +1,10 @@
-// Hook: how does a command run what its caller gave it, to its end or to its timeout? One
-// command line of the shell in a process group of its own, which ends as a whole.
+// Hook: how does a command run what its caller gave it, to its end or to its timeout? As one
+// command line of the shell, in a process group of its own, which ends as a whole.
 //
-// It reads nothing, and what it prints goes to stderr: stdout is for what the command
-// itself has to say. Knows nothing of barriers.
+// The hook reads nothing, and what it prints goes to stderr: stdout is for the command's own
+// output. Knows nothing of barriers.
 //
-// Threads: one, and no other that takes signals or waits for children.
+// Threads: one; no other may take signals or wait for children.
 #pragma once
 
 #include <chrono>
@@ -24,9 +24,9 @@ struct Hook {
   std::chrono::milliseconds grace{5'000};  // from SIGTERM to SIGKILL
 };
 
-// Returns when the hook has ended. Errors: kTimedOut when it had to be ended; kFailed when it
-// could not be started, or ended with another status than 0 or by a signal. `end_early`: so it
-// does too, and is ended, when a signal comes or has come.
+// Returns when the hook has ended. Errors: kTimedOut if it took too long and was ended; kFailed if
+// it could not be started, or ended by a signal or with another status than 0. With `end_early`,
+// the hook is also ended when a signal comes or has come, which is kFailed, too.
 //
 // A process of its group that even SIGKILL does not end is left behind after another grace.
 Result<void> run_hook(const Hook& hook, HeldSignals& signals, bool end_early);

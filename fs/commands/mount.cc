@@ -1,4 +1,4 @@
-// epochfs mount DIR: options, going to the background, and what is said meanwhile.
+// epochfs mount DIR: reads options, goes to the background, and says what is in force.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/wait.h>
@@ -74,7 +74,7 @@ Result<CommandLine> parse(const Arguments& arguments) {
   return line;
 }
 
-// What recovery did about files whose bytes a power cut may have taken.
+// What recovery did about files that may have lost bytes in a power cut.
 std::string suspects_text(const journal::RecoveryReport& recovery) {
   if (!recovery.machine_stopped) return "";
   const std::string how_many = recovery.all_suspect ? "any" : std::to_string(recovery.suspects);
@@ -115,14 +115,14 @@ void say_mounted(const MountProcess& process) {
   std::cerr.flush();
 }
 
-// Whoever started the mount must not wait for our end of their pipes.
+// The process that started the mount must not wait for our end of its pipes.
 void let_go_of_terminal() {
   UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!null) return;
   for (int fd : {0, 1, 2}) ::dup2(null.get(), fd);
 }
 
-// Runs the mount to its end. Exit status.
+// Runs the mount to its end. Returns the exit status.
 int serve(const MountRequest& request, const std::function<void()>& usable) {
   log::begin("mount");
   auto process = MountProcess::prepare(request);
@@ -134,7 +134,7 @@ int serve(const MountRequest& request, const std::function<void()>& usable) {
   return served ? int(ExitStatus::kOk) : report(served.error());
 }
 
-// The parent's part: waits for the child's exit status, or for the mount to be usable.
+// The parent's part: waits until the mount is usable, or for the child's exit status.
 int wait_for(pid_t child, UniqueFd ready) {
   uint8_t status = 0;
   ssize_t n;
@@ -163,7 +163,7 @@ int serve_in_background(const MountRequest& request) {
   ::setsid();
   auto tell = [&](int status) {
     const uint8_t byte = uint8_t(status);
-    if (usable && ::write(usable.get(), &byte, 1) != 1) return;  // nobody waits any more
+    if (usable && ::write(usable.get(), &byte, 1) != 1) return;  // the parent is gone
     usable.reset();
   };
   int status = serve(request, [&] {
@@ -172,7 +172,7 @@ int serve_in_background(const MountRequest& request) {
   });
   tell(status);
   std::cerr.flush();
-  // Nothing of the parent's that we share is ours to flush or to destroy.
+  // What is shared with the parent is not ours to flush or to destroy.
   ::_exit(status);
 }
 

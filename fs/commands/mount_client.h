@@ -1,7 +1,7 @@
-// MountClient: how does a command ask the process of a mount? By the control socket in the
-// journal's folder, which the mount's root names.
+// MountClient: how does a command ask the process of a mount? Through the control socket in the
+// journal's folder. The mount's root says where that is.
 //
-// Threads: the one that made it.
+// Threads: only the one that made it.
 #pragma once
 
 #include <kj/async-io.h>
@@ -18,15 +18,15 @@ namespace epochfs::fs {
 
 class MountClient {
  public:
-  // `dir` is a mountpoint or a journal folder. `doing` begins every error: "cut epoch of".
-  // Errors: kUnreachable where no process answers, kNotAuthorized where it is not ours.
+  // `dir` is a mountpoint or a journal folder. `doing` begins every error: "cut epoch of". Errors:
+  // kUnreachable if no process answers, kNotAuthorized if the mount belongs to another user.
   static Result<std::unique_ptr<MountClient>> connect(const std::string& doing,
                                                       const std::string& dir);
 
   rpc::Mount::Client mount() { return client_->bootstrap<rpc::Mount>(); }
 
-  // The answer, or what became of the call. It is given up when `interrupt`, if any,
-  // becomes readable, whatever the mount makes of the call.
+  // Returns the answer, or why there is none. Gives up when `interrupt`, if any, becomes readable;
+  // the mount may still carry the call out.
   template <typename Results>
   Result<capnp::Response<Results>> wait(capnp::RemotePromise<Results> call,
                                         std::chrono::seconds patience, int interrupt = -1) {

@@ -1,4 +1,4 @@
-// epochfs status DIR: how does a mount fare, and what of the kernel is in force?
+// epochfs status DIR: how is a mount doing, and which abilities of the kernel does it use?
 #include <capnp/compat/json.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
@@ -48,7 +48,7 @@ void print_space(rpc::JournalSpace::Reader s) {
   for (const auto& [name, text] : space_warnings(s)) line(name, "{}", text);
 }
 
-// Something that the administrator should look at.
+// Whether there is something that the administrator should look at.
 bool is_unhealthy(rpc::MountInfo::Reader m) {
   return m.getRecordsLost() != 0 || !space_warnings(m.getSpace()).empty();
 }

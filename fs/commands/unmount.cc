@@ -10,7 +10,7 @@
 namespace epochfs::fs {
 namespace {
 
-constexpr int kWaitMs = 60'000;  // for the process, once nothing is mounted any more
+constexpr int kWaitMs = 60'000;  // for the process to end, once it is unmounted
 constexpr size_t kHoldersShown = 5;
 
 Error busy(const std::string& path, dev_t device) {
@@ -31,7 +31,7 @@ Result<void> unmount(const std::string& dir) {
   if (!mount || mount->type != kMountType) {
     return fail(fmt::format("unmount {}: no epochfs is mounted there", path));
   }
-  // A mount whose process is gone says nothing; then there is nobody to wait for either.
+  // A mount whose process is gone does not answer; then there is no process to wait for either.
   auto journal = journal::journal_path_of(path);
   if (int error = unmount_path(path, false); error != 0) {
     if (error == -EBUSY) return tl::unexpected(busy(path, mount->device));

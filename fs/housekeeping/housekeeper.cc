@@ -15,8 +15,8 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kSealTimeout = 5s;
-constexpr uint64_t kWorthTellingLess = 4;  // checkpoints of this part of a segment
-constexpr auto kLookAgainAfter = 1s;       // while room is short, or was: others may free some
+constexpr uint64_t kWorthTellingLess = 4;  // if checkpoints fill this part of a segment
+constexpr auto kLookAgainAfter = 1s;       // while room is or was short: others may free some
 
 }  // namespace
 
@@ -75,7 +75,7 @@ void Housekeeper::start() {
 }
 
 void Housekeeper::wake() {
-  // What is left of this segment is for those who are inside already.
+  // What is left of this segment is for mutations that are already inside the barrier.
   if (may_block_ && journal_.short_of_room()) recorder_.hold(true);
   Lock lock(mutex_);
   wanted_ = true;
@@ -148,16 +148,16 @@ Result<void> Housekeeper::pass() {
   return settled_;
 }
 
-// What is sealed, and what is wanted of it.
+// What is sealed, and what is needed of it.
 struct Housekeeper::Known {
   EpochId newest{};
   journal::CursorMap cursors;
-  EpochId oldest{};  // of the cursors; newest, where there are none
+  EpochId oldest{};  // of the cursors; without any, `newest`
 };
 
-// Cursors come from the files, which are durable before anybody is told. They are read
-// after the newest epoch was sealed: who writes one later begins to walk later, too, and
-// sees no name that had gone by then. nullopt: nothing is sealed.
+// Cursors come from their files, which are durable before anything else depends on them. They are
+// read after the newest epoch was sealed: a cursor written later begins its walk later, too, and so
+// sees no name that was gone by then. nullopt: nothing is sealed.
 Result<std::optional<Housekeeper::Known>> Housekeeper::look() {
   const auto newest = recorder_.last_sealed();
   Known known;
@@ -168,12 +168,12 @@ Result<std::optional<Housekeeper::Known>> Housekeeper::look() {
   return std::optional(std::move(known));
 }
 
-// Goes on where a step fails, perhaps for want of room: the last one makes some.
+// Goes on when a step fails, perhaps because room is short: the last step makes some.
 Result<void> Housekeeper::keep_house() {
   const uint64_t segment = volume_.info().segment_bytes;
   auto behind = [&](Lsn at) { return value(journal_.tail()) - value(at); };
   Result<void> outcome;
-  // Without dirty pages of mappings: nobody ships this epoch without another barrier.
+  // Dirty pages of mappings are not flushed: this epoch is not shipped without another barrier.
   if (behind(journal_.open_epoch_begin()) > segment) {
     if (auto sealed = recorder_.barrier(true, kSealTimeout); !sealed) {
       outcome = tl::unexpected(sealed.error());
@@ -200,7 +200,7 @@ Result<void> Housekeeper::fold_what_is_sealed(const Known& known) {
   return {};
 }
 
-// Lets segments go. Returns the epoch behind which records are still needed.
+// Removes segments. Returns the epoch behind which records are still needed.
 Result<EpochId> Housekeeper::release(EpochId oldest) {
   EpochId needed = oldest;
   const auto checkpoints = checkpoints_.all();
@@ -239,20 +239,21 @@ void Housekeeper::set_pressure(Pressure pressure) {
 
 // ---- when room is short ----
 
-// One step of the ladder: gives something up, so that room may be free then. False: it had
+// One step of the ladder: it gives something up, so that room may become free. False: it had
 // nothing to give up.
 struct Housekeeper::Step {
   Result<bool> (Housekeeper::*take)(Known&);
-  bool again = false;  // for as long as it gives something up, and room is short
+  bool again = false;  // repeat while it gives something up and room is short
 };
 
-// Each step costs more than the one before it, and is taken only while room is short.
+// Each step costs more than the one before it. It is taken only while room is short.
 const Housekeeper::Step Housekeeper::kCostsNobody[] = {
     {&Housekeeper::keep_nothing_for_inspection},
     {&Housekeeper::fold_open_epoch},
     {&Housekeeper::give_up_pin_above_half_the_quota, true},
 };
-// Merging an epoch forward, once its pin is given up, costs less than comparing what it changed.
+// Giving up a pin means to merge its epoch forward, which costs less than comparing what it
+// changed.
 const Housekeeper::Step Housekeeper::kTellsLess[] = {
     {&Housekeeper::coarsen<Pressure::kExtents>},
     {&Housekeeper::coarsen<Pressure::kFiles>},
@@ -277,7 +278,7 @@ Result<void> Housekeeper::relieve(Known known) {
   return {};
 }
 
-// Sets or lifts the pressure that is nothing but a number so far.
+// Sets or lifts the pressure, which only changes what the other steps do.
 void Housekeeper::note_pressure_of(uint64_t bytes) {
   const uint64_t quota = options_.quota_bytes;
   const bool near = quota != 0 && bytes > quota / 10 * 9;
@@ -302,10 +303,10 @@ Result<bool> Housekeeper::climb(std::span<const Step> ladder, Known& known, bool
   return over;
 }
 
-// Pressure does it: see release().
+// The pressure is set already, so release() does it.
 Result<bool> Housekeeper::keep_nothing_for_inspection(Known&) { return true; }
 
-// What is in records only goes into checkpoints. Where there is no room even for that, the next
+// Changes that are only in records go into checkpoints. If there is no room even for that, the next
 // steps make some.
 Result<bool> Housekeeper::fold_open_epoch(Known& known) {
   if (journal_.records_in_open_epoch() > 0) (void)recorder_.barrier(true, kSealTimeout);
@@ -321,7 +322,7 @@ Result<bool> Housekeeper::give_up_pin_above_half_the_quota(Known&) {
 
 Result<bool> Housekeeper::give_up_pin(Known&) { return pins_.give_up_largest(0); }
 
-// Telling less helps only where what is told takes up something.
+// Telling less helps only if checkpoints take up something.
 bool Housekeeper::is_worth_telling_less() const {
   return checkpoints_.bytes() >= volume_.info().segment_bytes / kWorthTellingLess;
 }

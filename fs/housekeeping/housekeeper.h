@@ -1,16 +1,16 @@
-// Housekeeper: what lets the journal's space follow what changed, and not how often?
+// Housekeeper: how does the journal's space depend on what changed, and not on how often?
 //
-// A thread of its own, woken by every new segment, by pre-images as they become more, and
-// by cursors that moved:
-// - epochs are sealed when one grows past a segment, so that there is something to fold;
-// - once the records that somebody may still need fill a segment, they are folded into
-//   checkpoints (journal/changes/checkpoints.h), which the pins then use in place of what they
-//   hold in memory: both journal and memory are bounded by the change set;
-// - segments that nobody needs any more go, but for what is to be kept for inspection;
-//   where what they tell is not settled yet, it is settled first (fs/housekeeping/settler.h);
-// - a quota, or a full disk, makes it keep less and tell less (Pressure).
+// A thread of its own wakes up for every new segment, when pre-images have grown, and when cursors
+// have moved:
+// - It seals an epoch that grows past a segment, so that there is something to fold.
+// - Once the records that may still be needed fill a segment, it folds them into checkpoints
+//   (journal/changes/checkpoints.h). The pins then use those instead of what they hold in memory.
+//   So the change set bounds both journal and memory.
+// - It removes segments that are not needed any more, except for what is to be kept for inspection.
+//   If they hold changes that are not settled yet, it settles them first (settler.h).
+// - A quota, or a full disk, makes it keep less and tell less (Pressure).
 //
-// Applications never wait for it, unless the administrator chose so.
+// Applications never wait for it, unless the administrator chose that.
 //
 // Threads: any may call; pass() runs in one at a time.
 #pragma once
@@ -33,13 +33,14 @@
 
 namespace epochfs::fs {
 
-// How much is still told of what changed, where room is short. Each step frees more.
+// How much is still told of what changed when room is short. Each step frees more than the one
+// before it.
 enum class Pressure {
   kNone,
-  kNear,  // nine tenths of the quota: nothing is given up yet, but for what is kept to be looked at
+  kNear,      // nine tenths of the quota: only what was kept for inspection is given up
   kExtents,   // changed extents are rounded to 16 MiB
-  kFiles,     // files that changed count as changed in every byte
-  kSubtrees,  // below some directories, only that something changed (journal/changes/subtrees.h)
+  kFiles,     // a file that changed counts as changed in every byte
+  kSubtrees,  // of some directories, only that something below changed (journal/changes/subtrees.h)
   kTree,      // anything may have changed: relationships compare source and target
 };
 const char* pressure_name(Pressure pressure);
@@ -48,10 +49,10 @@ struct HousekeepingStatus {
   uint64_t segment_bytes = 0, checkpoint_bytes = 0, pre_image_bytes = 0;
   uint64_t quota_bytes = 0;
   Pressure pressure = Pressure::kNone;
-  uint64_t since_ns = 0;     // of the pressure
+  uint64_t since_ns = 0;     // when the pressure became what it is
   bool blocking = false;     // applications wait for room
   uint64_t checkpoints = 0;  // how many there are
-  std::string error;         // of the last pass; empty: it did all it wanted
+  std::string error;         // of the last pass; empty: it did everything
 
   uint64_t bytes() const { return segment_bytes + checkpoint_bytes + pre_image_bytes; }
 };
@@ -65,13 +66,13 @@ class Housekeeper {
   ~Housekeeper();
 
   void start();
-  // There may be something to do. Any thread, never for long.
+  // There may be something to do. Any thread; never takes long.
   void wake();
-  // From now on nobody waits for room: the mount is to end.
+  // From now on no application waits for room, since the mount is to end.
   void stop_blocking();
-  // Cursors were moved, made or removed: lets go of what nobody needs any more.
+  // Cursors were moved, made or removed: lets go of what is not needed any more.
   Result<void> cursors_changed();
-  // One round, in the caller's thread. start() makes its own.
+  // One round, in the caller's thread. After start() there are rounds in its own thread, too.
   Result<void> pass();
 
   HousekeepingStatus status() const;

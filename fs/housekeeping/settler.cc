@@ -52,15 +52,15 @@ void Settler::run() {
     if (stop_) return;
     lock.unlock();
     const Lsn tail = journal_.tail();
-    // One that fails is tried again, and fails whoever asks for it: fsync, a barrier.
+    // A sync that fails is tried again. Callers that need it (fsync, a barrier) get the error.
     if (tail != synced && journal_.sync()) synced = tail;
     if (due()) due_();
     lock.lock();
   }
 }
 
-// What a record before the tail tells had been done before it was appended, so the file
-// system has it by now, in memory at least.
+// A record is appended after its change was made. So the file system has every change before the
+// tail by now, at least in memory.
 Result<void> Settler::settle() {
   Lock lock(settle_mutex_);
   settled_at_ = steady_clock::now();  // a failure is not tried again at once

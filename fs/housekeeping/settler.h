@@ -1,13 +1,13 @@
-// Settler: what may a power cut take unnoticed, and of what is more known?
+// Settler: which changes could a power cut lose unnoticed? It keeps them few.
 //
-// - While records come, it makes the journal durable every second: a change whose record
-//   is on the disk is never forgotten by those who compare.
-// - settle() makes the backing file system durable as well and notes up to where
-//   (journal/log/settled.h). Only what lies behind that can have lost its bytes: after a stop
-//   of the machine recovery doubts those files, and no others. Segments behind it stay.
+// - While records come, it makes the journal durable every second. A change whose record is on the
+//   disk is never overlooked when source and target are compared.
+// - settle() makes the backing file system durable as well, and notes up to which record
+//   (journal/log/settled.h). Only files that changed behind that record can have lost bytes: after
+//   the machine stopped, recovery suspects those files and no others. Segments behind it stay.
 //
-// Threads: any may call. One of its own, for the journal alone, so that a file system
-// that takes minutes to sync holds up nothing here.
+// Threads: any may call. It has a thread of its own that only syncs the journal, so a file system
+// that takes minutes to sync does not hold that up.
 #pragma once
 
 #include <chrono>
@@ -21,20 +21,19 @@ namespace epochfs::fs {
 
 class Settler {
  public:
-  // backing_dir: any file of the backing file system that is open for reading. All are
-  // borrowed.
+  // backing_dir: any file of the backing file system, open for reading. All are borrowed.
   Settler(Storage& storage, journal::Journal& journal, int backing_dir);
   ~Settler();
 
-  // `due` is called, by its own thread, each time that settle() has become due.
+  // Its own thread calls `due` each time settle() becomes due.
   void start(std::function<void()> due);
   void stop();
 
-  // Something was recorded since the last time, and that is a minute ago.
+  // Something was recorded since the last settle(), and that was a minute ago.
   bool due() const;
 
-  // Returns when everything that was recorded before the call is durable, in the backing
-  // file system too, and noted. Slow: syncfs(2). One at a time.
+  // Returns when everything that was recorded before the call is durable, in the backing file
+  // system too, and this is noted. Slow: syncfs(2). One at a time.
   Result<void> settle();
 
  private:

@@ -15,7 +15,7 @@
 namespace epochfs::fs {
 namespace {
 
-// chmod(2) refuses a file that is immutable or append-only; its flags can be set anew.
+// chmod(2) refuses a file that is immutable or append-only. Setting its own flags anew works.
 int set_same_flags(int path_fd) {
   UniqueFd fd(::open(proc_path(path_fd).c_str(), O_RDONLY | O_NOATIME | O_CLOEXEC));
   int flags = 0;
@@ -23,13 +23,13 @@ int set_same_flags(int path_fd) {
   return ::ioctl(fd.get(), FS_IOC_SETFLAGS, &flags);
 }
 
-// The mode that it has: file systems move ctime all the same.
+// Sets the mode that the file has: file systems move the ctime all the same.
 int move_ctime(int path_fd, mode_t mode) {
   if (::chmod(proc_path(path_fd).c_str(), mode & 07777) == 0) return 0;
   return errno == EPERM ? set_same_flags(path_fd) : -1;
 }
 
-// One entry of a directory. Directories go to `pending`. errno style: 0 or -errno.
+// Handles one entry of a directory. Directories go to `pending`. 0 or -errno.
 int move_ctime_of(int dir, const char* name, const struct statx& root,
                   std::vector<FileHandle>& pending) {
   struct statx a;

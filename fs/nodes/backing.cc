@@ -14,8 +14,8 @@
 namespace epochfs::fs {
 namespace {
 
-// A copy of the mount that no path leads to. Private: else it would get copies of what
-// is mounted on the original from now on, our own mount among them.
+// A copy of the mount that no path leads to. Private: otherwise it would get copies of what is
+// mounted on the original from now on, including our own mount.
 UniqueFd clone_mount(const std::string& path) {
   UniqueFd tree(::open_tree(AT_FDCWD, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
   mount_attr attributes{};
@@ -29,7 +29,7 @@ Result<UniqueFd> open_root(const std::string& path) {
   struct stat st;
   if (::stat(path.c_str(), &st) != 0) return fail_errno("open directory " + path);
   if (!S_ISDIR(st.st_mode)) return fail(path + " is not a directory; name one", ENOTDIR);
-  // The copy takes root. A descriptor from before our own mount leads beneath it too.
+  // Making the copy takes root. A descriptor from before our own mount leads beneath it, too.
   UniqueFd tree;
   if (is_privileged()) {
     tree = clone_mount(path);
@@ -41,13 +41,13 @@ Result<UniqueFd> open_root(const std::string& path) {
   return root;
 }
 
-// A mount of root's opens everything by handle later, so try it now.
+// A mount by root opens everything by handle later, so try it now.
 Result<void> check_handles(const std::string& path, int root, struct statx& a, FileHandle& handle) {
   const std::string remedy =
       "its file system cannot open files by handle; use a directory on ext4, XFS or btrfs";
   int error = identify(root, "", a, handle);
   if (error != 0) return fail(fmt::format("mount {}: {}", path, remedy), -error);
-  if (!is_privileged()) return {};  // then none is opened
+  if (!is_privileged()) return {};  // it never opens by handle
   UniqueFd again(open_handle(root, handle, O_PATH));
   if (!again) return fail(fmt::format("mount {}: {}", path, remedy), -again.get());
   return {};

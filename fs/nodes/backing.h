@@ -1,5 +1,5 @@
-// Backing: is this directory fit to hold the data, and how is it reached when a mount
-// lies over it? Changes nothing.
+// Backing: can this directory hold the data, and how is it reached when a mount lies over it?
+// Changes nothing.
 #pragma once
 
 #include <string>
@@ -11,17 +11,18 @@ namespace epochfs::fs {
 
 struct Backing {
   std::string path;  // canonical
-  // The directory itself, open for reading, in a private copy of its mount: neither what
-  // is mounted over it or below it is seen through it, now or later. Where file
-  // systems are mounted below it, their mountpoints show as the directories they are.
+  // The directory itself, open for reading, in a private copy of its mount. Nothing that is
+  // mounted over it or below it is seen through it, now or later: mountpoints below it show as
+  // the directories they cover.
   Inode root;
-  unsigned long flags = 0;  // ST_RDONLY, ST_NOSUID, ... of the mount it is on
+  unsigned long flags = 0;  // ST_RDONLY, ST_NOSUID, ... of the mount that it is on
 };
 
-// path: canonical. The errors name the remedy: not a directory, no handles, on FUSE.
+// path: canonical. Refuses what is no directory, is on FUSE, or has no file handles; every error
+// names the remedy.
 Result<Backing> open_backing(const std::string& path);
 
-// Whether `path`, which need not exist yet, lies in the open directory or is it.
+// Whether `path` is the open directory or lies in it. The path need not exist yet.
 bool lies_within(const std::string& path, int dir);
 
 }  // namespace epochfs::fs

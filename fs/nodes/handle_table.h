@@ -1,18 +1,17 @@
 // HandleTable: which open file or directory does the kernel's file handle mean?
 //
-// A handle is an index, never a pointer. at() takes no lock: a handle is in the
-// table before the kernel learns of it, and leaves only when the kernel has sent
-// its last request for it.
+// A handle is an index, never a pointer. at() takes no lock: a handle is in the table before the
+// kernel learns of it, and leaves only after the kernel has sent its last request for it.
 //
-// Threads: every method from any thread; the object itself is its users' affair.
+// Threads: every method from any thread. The objects do their own locking.
 #pragma once
 
 #include <array>
 #include <atomic>
 #include <memory>
 #include <vector>
-#include "journal/base/mutex.h"
 
+#include "journal/base/mutex.h"
 #include "journal/base/result.h"
 
 namespace epochfs::fs {
@@ -29,8 +28,8 @@ class HandleTable {
     }
   }
 
-  // Takes the object in and returns its handle. There is room for 16 million, more
-  // than a process can have descriptors.
+  // Owns the object from now on, and returns its handle. There is room for 16 million objects,
+  // more than a process can have descriptors.
   uint64_t add(std::unique_ptr<T> object) {
     Lock lock(mutex_);
     if (free_.empty()) add_chunk();
@@ -40,12 +39,13 @@ class HandleTable {
     return handle;
   }
 
-  // Null: there is no such handle.
+  // Null: there is no such handle. The table still owns the object.
   T* at(uint64_t handle) const {
     auto* slot = entry(handle);
     return slot ? slot->load(std::memory_order_acquire) : nullptr;
   }
 
+  // Gives the object up. Null: there is no such handle.
   std::unique_ptr<T> take(uint64_t handle) {
     auto* slot = entry(handle);
     if (!slot) return nullptr;

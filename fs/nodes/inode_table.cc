@@ -29,12 +29,12 @@ struct InodeTable::Slot {
   bool plain = false;  // has no file capabilities, for certain
 };
 
-// Slot numbers begin at 1, so that 0 means none and no index is the root's.
+// Slot numbers begin at 1: 0 means none, and no index is the root's.
 struct InodeTable::Shard {
   struct Cached {
     SharedFd path;
     uint32_t slot = 0;    // 0: unused
-    bool recent = false;  // since the clock's hand came by
+    bool recent = false;  // used since the clock's hand came by
   };
 
   mutable Mutex mutex;

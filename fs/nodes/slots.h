@@ -81,11 +81,11 @@ class Slots {
   static constexpr uint32_t kPerChunk = kChunkBytes / sizeof(Slot);
 
   struct Chunk {
-    Slot* slots = nullptr;  // mapped: malloc(3) would keep what lies between others
-    uint32_t made = 0;      // so many exist; pages behind them are untouched
+    Slot* slots = nullptr;  // mapped: malloc(3) would not return it
+    uint32_t made = 0;      // how many exist; pages behind them are untouched
     uint32_t used = 0;
-    uint32_t free = 0;        // the first of those that exist and are not used
-    uint32_t generation = 0;  // greater than that of every slot that was given back
+    uint32_t free = 0;        // the first slot that exists and is not used
+    uint32_t generation = 0;  // greater than that of any slot given back
   };
 
   // Numbers begin at 1.
@@ -105,8 +105,8 @@ class Slots {
   static void empty(Chunk& chunk) {
     std::destroy_n(chunk.slots, chunk.made);
     chunk.made = chunk.free = 0;
-    // Not unmapped: mappings with gaps between them would each count towards the number
-    // that a process may have.
+    // Not unmapped: with gaps between them, each mapping would count towards the number that a
+    // process may have.
     ::madvise(chunk.slots, kChunkBytes, MADV_DONTNEED);
   }
 

@@ -45,7 +45,7 @@ int change_mode(int fd, mode_t mode) {
   constexpr long kNumber = 452;  // the same on every architecture
 #endif
   const long result = ::syscall(kNumber, fd, "", mode, AT_EMPTY_PATH);
-  // Before Linux 6.6 there is only the way through /proc, at twice the price.
+  // Before Linux 6.6 there is only the way through /proc, which costs twice as much.
   if (result == 0 || errno != ENOSYS) return int(result);
   return ::chmod(proc_path(fd).c_str(), mode);
 }
@@ -77,8 +77,8 @@ class AttributeChange {
 
  private:
   bool sets(int bits) const { return to_set_ & bits; }
-  // So chown(2) to neither a user nor a group comes here, which moves the ctime and takes
-  // set-id bits away all the same; and, before a write, a wish to have them taken away.
+  // Two requests set nothing: chown(2) to neither a user nor a group, which still moves the ctime
+  // and clears set-id bits; and the kernel's wish, before a write, to have them cleared.
   bool sets_nothing() const {
     return !sets(FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID | FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_SIZE |
                  FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME);
@@ -89,8 +89,8 @@ class AttributeChange {
     return result == 0 ? 0 : -errno;
   }
 
-  // The kernel does not check who asks for a change of nothing; a stranger's chown(2) must
-  // not take set-id bits away, and a stranger's write will do it itself.
+  // The kernel does not check who asks for a change of nothing. A stranger's chown(2) must not
+  // clear set-id bits; a stranger's write will clear them itself.
   bool is_callers() const {
     struct statx a;
     return attributes_of(inode_.fd(), a) == 0 && a.stx_uid == fuse_req_ctx(req_)->uid;
@@ -119,12 +119,12 @@ class AttributeChange {
     const auto groups = groups_for_set_id(req_, inode_.fd(), ordinary);
     WorkerThread::AsOrdinaryUser user(thread_, groups);
     KeepMtime keep(filesystem(req_), node_, inode_.fd(), !sets(FUSE_SET_ATTR_MTIME));
-    changed_ = true;  // even a truncation that fails may have freed something
+    changed_ = true;  // even a failed truncation may have freed something
     if (open_fd_ >= 0) return ::ftruncate(open_fd_, wanted_.st_size);
     const std::string path = proc_path(inode_.fd());
     if (wanted_.st_size != 0) return ::truncate(path.c_str(), wanted_.st_size);
-    // open(2) with O_TRUNC comes here, nearly always, and moves the times of an empty file
-    // too, as truncate(2) does on some file systems only.
+    // This is nearly always an open(2) with O_TRUNC. It moves the times of an empty file, too,
+    // which truncate(2) does on some file systems only.
     return UniqueFd(::open(path.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC)) ? 0 : -1;
   }
 
@@ -153,7 +153,7 @@ class AttributeChange {
   bool changed_ = false;
 };
 
-// One record tells of it all: a truncation counts as a change of attributes too.
+// One record covers it all: a truncation counts as a change of attributes, too.
 journal::Record intent_of(fuse_req_t req, const Inode& inode, const struct stat& wanted,
                           int to_set) {
   const bool truncates = to_set & FUSE_SET_ATTR_SIZE;

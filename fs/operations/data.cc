@@ -1,4 +1,4 @@
-// Open, read, write, fsync and their kind: what is in a file?
+// Open, read, write, fsync and the like: what is in a file?
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <unistd.h>
@@ -11,14 +11,14 @@
 namespace epochfs::fs {
 namespace {
 
-// One request must not hold up a barrier for long: this much is copied in some
-// milliseconds, 64 MiB were not. The caller asks for the rest.
+// One request must not hold up a barrier for long. This much is copied within some milliseconds;
+// 64 MiB were not. The caller asks for the rest.
 constexpr size_t kMaxCopyAtOnce = 8 << 20;
 
 int open_backing(Filesystem& fs, const Inode& inode, int flags) {
   int fd = open_handle(fs.backing.get(), inode.handle, flags);
-  // A file without a name opens through the descriptor kept for it, and any does where
-  // handles are not for us to open.
+  // A file without a name opens through the descriptor that is kept for it. So does every file if
+  // this process may not open handles.
   if ((fd == -ESTALE || fd == -EPERM) && inode.path) {
     fd = ::open(proc_path(inode.fd()).c_str(), flags & ~O_NOFOLLOW);
     if (fd < 0) fd = -errno;
@@ -67,7 +67,7 @@ bool has_set_id_bits(const Filesystem& fs, OpenFile& file) {
   return file.set_id;
 }
 
-// Costs nothing for a file without set-id bits, nearly always.
+// Nearly always costs nothing for a file without set-id bits.
 std::vector<gid_t> groups_for_write(fuse_req_t req, const Filesystem& fs, OpenFile& file,
                                     bool clears) {
   if (!clears || !has_set_id_bits(fs, file)) return {};
@@ -82,14 +82,14 @@ bool wants_set_id_cleared(fuse_req_t req, const fuse_file_info* fi) {
 #endif
 }
 
-// The kernel trusts the mode that it has, to the point of executing a file whose
-// set-id bits we have just cleared.
+// The kernel trusts the mode that it knows: it would even execute a file with set-id bits that we
+// have just cleared.
 void tell_kernel_of_mode(Filesystem& fs, NodeId node, OpenFile& file) {
   file.set_id_checked = 0;
   fuse_lowlevel_notify_inval_inode(fs.session, node, -1, 0);
 }
 
-// Bytes written (short only where an error came in between), or -errno.
+// Bytes written (fewer only if an error came in between), or -errno.
 ssize_t write_all(int fd, const char* data, size_t size, off_t offset) {
   size_t done = 0;
   while (done < size) {
@@ -114,8 +114,8 @@ journal::Record data_intent(fuse_req_t req, journal::RecordType type, const Open
 struct DataChange {
   journal::Record intent;
   Touched touched;
-  bool clears_set_id;  // unless the caller is privileged
-  uid_t spender;       // whose quota counts, and what is kept for root is kept from others
+  bool clears_set_id;
+  uid_t spender;  // whose quota counts; only root may use reserved blocks
 };
 
 // Carries out a change of a file's bytes. act() makes the system call and returns 0 or more, or
@@ -156,12 +156,12 @@ void write(fuse_req_t req, fuse_ino_t node, const char* data, size_t size, off_t
       .intent = data_intent(req, journal::RecordType::kWrite, *file, range),
       .touched = touch(*file, range),
       .clears_set_id = wants_set_id_cleared(req, fi),
-      // Mapped pages that the kernel writes back are nobody's: refusing them would lose them.
+      // Mapped pages that the kernel writes back belong to no caller: a refusal would lose them.
       .spender = fi->writepage ? 0 : fuse_req_ctx(req)->uid};
   const ssize_t written = change_data(
       req, node, *file, change, [&] { return write_all(file->fd.get(), data, size, offset); },
       [&](Recorder::Mutation& mutation, ssize_t n) {
-        // A write that failed has changed times and perhaps more: the whole range counts.
+        // A failed write has changed times, and perhaps more: the whole range counts.
         if (n >= 0) mutation.record().range.end = range.begin + uint64_t(n);
         mutation.commit();
       });
@@ -187,8 +187,7 @@ void fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t le
       req, node, *file, change,
       [&] { return ::fallocate(file->fd.get(), mode, offset, length) == 0 ? 0 : -errno; },
       [](Recorder::Mutation& mutation, ssize_t result) {
-        // A mode that the file system does not have changes nothing; other failures may
-        // have come half-way.
+        // A mode that the file system lacks changes nothing. Other failures may come half-way.
         if (result != -EOPNOTSUPP) mutation.commit();
       });
   reply(req, int(error));
@@ -221,7 +220,7 @@ void copy_file_range(fuse_req_t req, fuse_ino_t, off_t from_offset, fuse_file_in
   reply_bytes(req, copied);
 }
 
-// The kernel sends it after each write to a file that is open with O_SYNC, too.
+// The kernel also sends it after each write to a file that is open with O_SYNC.
 void fsync(fuse_req_t req, fuse_ino_t, int data_only, fuse_file_info* fi) {
   Filesystem& fs = filesystem(req);
   OpenFile* file = fs.files.at(fi->fh);
@@ -232,10 +231,10 @@ void fsync(fuse_req_t req, fuse_ino_t, int data_only, fuse_file_info* fi) {
 void lseek(fuse_req_t req, fuse_ino_t, off_t offset, int whence, fuse_file_info* fi) {
   OpenFile* file = filesystem(req).files.at(fi->fh);
   if (!file) return reply(req, -EBADF);
-  // The kernel does not write what it has gathered before it asks, and would be told of
-  // holes where data is on its way: let it take all for data, for good.
+  // The kernel asks without writing first what it has gathered. It would learn of holes where data
+  // is on its way, so let it take everything for data, for good.
   if (filesystem(req).options.writeback) return reply(req, -ENOSYS);
-  // Only SEEK_HOLE and SEEK_DATA come here, and nobody uses the descriptor's position.
+  // Only SEEK_HOLE and SEEK_DATA come here, and nothing uses the descriptor's position.
   off_t found = ::lseek(file->fd.get(), offset, whence);
   if (found < 0) return reply(req, -errno);
   fuse_reply_lseek(req, found);
@@ -243,12 +242,12 @@ void lseek(fuse_req_t req, fuse_ino_t, off_t offset, int whence, fuse_file_info*
 
 }  // namespace
 
-// No flush: a close has nothing to say. No locks: the kernel keeps them itself, since
-// nobody but this mount could hold one.
+// No flush: a close has nothing to tell. No locks: the kernel keeps them itself, since only
+// applications of this mount can hold one.
 //
-// No write_buf either: with it libfuse splices every request through a pipe, two more
-// system calls for each small one, to spare large ones a copy that the splice into
-// the backing file then makes all the same.
+// No write_buf either: with it, libfuse splices every request through a pipe. That costs each small
+// request two more system calls, to spare large ones a copy that the splice into the backing file
+// then makes all the same.
 void add_data_operations(fuse_lowlevel_ops& ops) {
   ops.open = open;
   ops.release = release;

@@ -1,7 +1,7 @@
 // Opendir, readdir, readdirplus, fsyncdir: which names does a directory have?
 //
-// Offsets are the backing file system's own: they stay true while names come and go,
-// and mean the same to whoever opens the directory next.
+// Offsets are the backing file system's own: they stay valid while names come and go, and mean the
+// same in every later open of the directory.
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/syscall.h>
@@ -74,7 +74,7 @@ class Answer {
   }
 
   bool add_plus(const KernelEntry& entry, OpenDirectory& dir) {
-    // Asked beforehand, so that what does not fit is not looked up in vain.
+    // Checked first, so that what does not fit is not looked up in vain.
     if (fuse_add_direntry_plus(req_, nullptr, 0, entry.name, nullptr, 0) > left()) return false;
     fuse_entry_param found{};
     found.attr.st_ino = entry.inode;
@@ -99,8 +99,8 @@ class Answer {
     return true;
   }
 
-  // False: the name is gone, so leave it out. An entry that cannot be looked up (a
-  // btrfs subvolume) keeps node 0: the kernel asks when somebody wants it.
+  // False: the name is gone, so leave it out. An entry that cannot be looked up (a btrfs subvolume)
+  // keeps node 0: the kernel asks again when an application wants it.
   bool look_up(const KernelEntry& entry, OpenDirectory& dir, fuse_entry_param& found) {
     const std::string_view name = entry.name;
     if (name == "." || name == "..") return true;
@@ -132,7 +132,7 @@ int collect(OpenDirectory& dir, off_t offset, bool plus, Answer& answer) {
     if (!entry || !(plus ? answer.add_plus(*entry, dir) : answer.add(*entry))) break;
     pass(dir, *entry);
   }
-  // What was found before an error is passed on; the error comes again.
+  // Entries found before an error are passed on; the error comes again.
   return answer.empty() ? error : 0;
 }
 
@@ -141,7 +141,7 @@ void read_entries(fuse_req_t req, size_t size, off_t offset, fuse_file_info* fi,
   if (!dir) return reply(req, -EBADF);
   Answer answer(req, size);
   if (int error = collect(*dir, offset, plus, answer); error != 0) return reply(req, error);
-  // From here on the directory may be released: its lock is given back, too.
+  // The answer lets the kernel release the directory, so its lock was given back before.
   answer.send();
 }
 

@@ -18,11 +18,11 @@ int find_descriptor_limit() {
   return int(std::min<rlim_t>(limit.rlim_cur, INT32_MAX));
 }
 
-// Descriptors of directories on the way to what is in use, mostly. The greater part of
-// what the process may open is for the applications' open files.
+// Mostly of directories on the way to files in use. Most of what the process may open is for the
+// applications' open files.
 size_t cached_descriptors() { return std::min(size_t(find_descriptor_limit()) / 8, size_t(8192)); }
 
-// Whether the kernel may have pages, written through it, that it has not sent yet.
+// Whether the kernel may hold pages that were written through this open and not sent yet.
 bool may_dirty_pages(const Filesystem& fs, const OpenFile& file) {
   const int access = file.flags & O_ACCMODE;
   return access == O_RDWR || (fs.options.writeback && access == O_WRONLY);
@@ -115,7 +115,7 @@ void reply_open(fuse_req_t req, std::unique_ptr<OpenFile> file, fuse_file_info* 
   }
   if (may_dirty_pages(fs, *file)) fs.shared_mappings.opened(file->node);
   fi->fh = fs.files.add(std::move(file));
-  fi->keep_cache = 1;  // nobody else changes the file
+  fi->keep_cache = 1;  // only the mount changes the file
   fi->noflush = 1;     // close(2) has nothing to tell us
   int sent = entry ? fuse_reply_create(req, entry, fi) : fuse_reply_open(req, fi);
   if (sent != -ENOENT) return;
@@ -163,21 +163,21 @@ std::vector<gid_t> groups_for_set_id(fuse_req_t req, int fd, bool ordinary) {
 }
 
 int make_durable(Filesystem& fs, int fd, bool data_only) {
-  // The journal first, so that no durable change is unrecorded. Its failure is not the
-  // application's: if the machine stops now, relationships reconcile.
+  // The journal first, so that no durable change is unrecorded. Its failure is not reported to the
+  // application: if the machine stops now, relationships reconcile.
   (void)fs.recorder.sync();
   int result = data_only ? ::fdatasync(fd) : ::fsync(fd);
   return result == 0 ? 0 : -errno;
 }
 
 int backing_flags(const Filesystem& fs, int flags) {
-  // To gather parts of a page the kernel has to read the rest of it.
+  // To gather parts of a page, the kernel has to read the rest of it.
   if (fs.options.writeback && (flags & O_ACCMODE) == O_WRONLY) {
     flags = (flags & ~O_ACCMODE) | O_RDWR;
   }
-  // The kernel has dealt with creation, truncation and appending (it sends offsets).
-  // Direct I/O would need aligned buffers; after a synchronous write the kernel sends
-  // an fsync, which makes its journal record durable too.
+  // The kernel has already handled creation, truncation and appending (it sends offsets). Direct
+  // I/O would need aligned buffers. After a synchronous write the kernel sends an fsync, which
+  // makes the journal record durable, too.
   return (flags & (O_ACCMODE | O_NOATIME)) | O_CLOEXEC | O_NOFOLLOW;
 }
 

@@ -1,8 +1,8 @@
 // Filesystem: what do all operations of one mount share?
 //
-// The operations themselves stand in one file for each family; each file fills in
-// its part of libfuse's table. An operation gets its Filesystem from the request,
-// answers each request exactly once, and reports errors as errno.
+// The operations themselves are in one file for each family; each file fills in its part of
+// libfuse's table. An operation gets its Filesystem from the request, answers each request exactly
+// once, and reports errors as errno.
 //
 // Threads: everything here from any worker thread.
 #pragma once
@@ -26,7 +26,7 @@
 
 namespace epochfs::fs {
 
-// The mount is the only writer, so the kernel may keep what it knows: a year.
+// The mount is the only writer, so the kernel may keep what it knows for a year.
 constexpr double kCacheSeconds = 365.0 * 24 * 3600;
 
 struct OpenFile {
@@ -35,7 +35,7 @@ struct OpenFile {
   FileId id;
   FileHandle handle;
   int flags = 0;  // as the application opened it
-  // Whether the file had set-id bits when set_id_generation was last looked at.
+  // Whether the file had set-id bits when set_id_generation was set_id_checked.
   std::atomic<bool> set_id{false};
   std::atomic<uint64_t> set_id_checked{0};
 };
@@ -56,7 +56,7 @@ struct Filesystem {
   const MountOptions options;
   UniqueFd backing;  // the root of the backing directory, to open handles with
   dev_t device;      // of the backing file system
-  // Files are not opened by handle, which takes root: see unprivileged.h.
+  // Files are not opened by handle, which takes root: see fs/base/privileges.h.
   const bool by_descriptor;
   int descriptor_limit;
   std::string journal_path;
@@ -69,11 +69,11 @@ struct Filesystem {
   IdleLatency idle_latency;
   fuse_session* session = nullptr;
   fuse_lowlevel_ops operations{};  // set before the session begins
-  // What the session has of the kernel, and what not, with the reason. Complete before
-  // the first request.
+  // Which abilities of the kernel the session has; and which it lacks, with the reason. Complete
+  // before the first request.
   std::vector<std::string> features, missing;
-  // Grows when some file may have got set-id bits: only then does a write have to
-  // look whether it must clear them.
+  // Grows when some file may have got set-id bits. Only then does a write have to check whether it
+  // must clear them.
   std::atomic<uint64_t> set_id_generation{1};
   // Grows before some file may get capabilities.
   std::atomic<uint64_t> capability_generation{0};
@@ -106,27 +106,27 @@ struct stat to_stat(const struct statx& a);
 // 0 or -errno. fd may be O_PATH.
 int attributes_of(int fd, struct statx& out);
 
-// Handles of another file system must never enter the table: a nested mount or a
-// btrfs subvolume is -EXDEV.
+// Handles of another file system must never enter the inode table: a nested mount or a btrfs
+// subvolume is -EXDEV.
 int check_device(const Filesystem& fs, const struct statx& a);
 
-// A descriptor for the inode table to keep of what has that name (of what `dir` is, if it
-// is empty), where the file system works by descriptor; else 0 and nothing. 0 or -errno.
+// Opens a descriptor of the named file for the inode table to keep (with an empty name: of `dir`
+// itself), if the file system works by descriptor. Otherwise leaves `path` empty. 0 or -errno.
 int path_to_keep(fuse_req_t req, int dir, const char* name, SharedFd& path);
 
-// An answer that makes the kernel know one file (and counts the lookup).
+// Makes the answer by which the kernel learns of one file, and counts the lookup.
 fuse_entry_param make_entry(Filesystem& fs, const struct statx& a, const FileHandle& handle,
                             SharedFd path = {});
-// Answers with an entry, and takes the lookup back if nobody waits for it any more.
+// Answers with an entry. Takes the lookup back if the request was interrupted.
 void reply_entry(fuse_req_t req, const fuse_entry_param& entry);
 
-// Makes a file handle, and answers with it and, where a file was made, its entry.
+// Makes a file handle and answers with it; if the file is new, also with its entry.
 void reply_open(fuse_req_t req, std::unique_ptr<OpenFile> file, fuse_file_info* fi,
                 const fuse_entry_param* entry = nullptr);
 void close_file(Filesystem& fs, uint64_t handle);
 
-// Whether a descriptor just opened for an application is one of the last that the process
-// may have: those are for the journal, for pins and for what a barrier has to open.
+// Whether a descriptor just opened for an application is one of the last that the process may
+// have. Those are for the journal, for pins and for what a barrier has to open.
 bool is_reserved(fuse_req_t req, const UniqueFd& fd);
 
 // ---- mutations ----
@@ -141,14 +141,14 @@ inline Touched touch(const OpenFile& file, ByteRange data = {}) {
   return {.id = file.id, .handle = file.handle, .fd = file.fd.get(), .data = data};
 }
 
-// For WorkerThread::AsOrdinaryUser: the caller's groups, if the caller is to be taken
-// for an ordinary user and the file has set-id bits; else none. fd may be O_PATH.
+// For WorkerThread::AsOrdinaryUser: the caller's groups if `ordinary` and the file has set-id bits;
+// otherwise none. fd may be O_PATH.
 std::vector<gid_t> groups_for_set_id(fuse_req_t req, int fd, bool ordinary);
 
-// fsync(2) or fdatasync(2), with what the journal says of the file. 0 or -errno.
+// fsync(2) or fdatasync(2), after the journal was made durable. 0 or -errno.
 int make_durable(Filesystem& fs, int fd, bool data_only);
 
-// The flags to open a backing file with, of those an application asked for.
+// Turns the flags that an application asked for into those to open the backing file with.
 int backing_flags(const Filesystem& fs, int flags);
 
 }  // namespace epochfs::fs

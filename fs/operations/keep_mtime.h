@@ -1,12 +1,12 @@
 // KeepMtime: with -o writeback, whose mtime counts?
 //
-// The kernel's: it moves it when the application writes, and sends it by a setattr of its
-// own, later, and not at all when it is within a tick of the old one. So what is done to
-// the backing file meanwhile must not move it there. Does nothing in write-through mode,
-// where the backing file system's own mtime counts.
+// The kernel's. It moves the mtime when the application writes, and sends it later by a setattr of
+// its own; or not at all, when it is within a tick of the old one. So what the mount does to the
+// backing file meanwhile must not move the mtime there. Does nothing in write-through mode, where
+// the backing file system's own mtime counts.
 //
-// Threads: holds one of Filesystem's mutexes for as long as it lives, as does whoever sets
-// an mtime; a leaf.
+// Threads: holds one of Filesystem's mtime mutexes for as long as it lives; a leaf. An operation
+// that sets an mtime holds it, too.
 #pragma once
 
 #include <fcntl.h>
@@ -21,7 +21,7 @@ namespace epochfs::fs {
 
 class KeepMtime {
  public:
-  // fd: the file, O_PATH is enough; open for longer than this lives.
+  // fd: the file; O_PATH is enough. It must stay open for as long as this lives.
   KeepMtime(Filesystem& fs, NodeId node, int fd, bool really = true) : fd_(fd) {
     if (!really || !fs.options.writeback) return;
     lock_.emplace(fs.mtime_mutex(node));

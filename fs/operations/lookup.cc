@@ -1,4 +1,4 @@
-// Lookup, forget, readlink: which file has this name, and who still asks?
+// Lookup, forget, readlink: which file has this name, and does the kernel still know it?
 #include <fcntl.h>
 
 #include <climits>
@@ -8,7 +8,7 @@
 namespace epochfs::fs {
 namespace {
 
-// "." and ".." come from the kernel's own NFS server and open_by_handle_at(2) only.
+// "." and ".." come only from the kernel's own NFS server and open_by_handle_at(2).
 SharedFd open_name(NodeId parent_node, const Inode& parent, const char* name) {
   const std::string_view n = name;
   if (n == "." || (n == ".." && parent_node == kRootNode)) return parent.path;
@@ -26,8 +26,8 @@ void lookup(fuse_req_t req, fuse_ino_t parent_node, const char* name) {
   Filesystem& fs = filesystem(req);
   Inode parent;
   if (int error = fs.inodes.open(parent_node, parent); error != 0) return reply(req, error);
-  // By descriptor, so that identity and handle are of the same file even while the
-  // name is given to another: not every lookup runs under the directory's lock.
+  // By descriptor, so that identity and handle belong to one file even if the name moves to another
+  // meanwhile: not every lookup runs under the directory's lock.
   SharedFd path = open_name(parent_node, parent, name);
   if (!path && errno == ENOENT) return reply_no_such_name(req);
   if (!path) return reply(req, -errno);

@@ -1,8 +1,7 @@
-// Create, mknod, mkdir, symlink, tmpfile, link, unlink, rmdir, rename: what has
-// which name?
+// Create, mknod, mkdir, symlink, tmpfile, link, unlink, rmdir, rename: which file has which name?
 //
-// The kernel holds the locks of the directories (and of a victim) until the reply,
-// so nothing else changes a name between our looking at it and the system call.
+// The kernel holds the locks of the directories (and of a victim) until the reply, so no other
+// request changes a name between our look at it and the system call.
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <stdio.h>
@@ -16,12 +15,12 @@ struct Named {
   FileId id;
   FileHandle handle;
   struct statx attributes {};
-  SharedFd path;  // of what was just made, for the inode table
+  SharedFd path;  // of a file that was just made, for the inode table
 
   explicit operator bool() const { return bool(id); }
 };
 
-// 0 or -errno. With an empty name: what fd is.
+// 0 or -errno. With an empty name: looks at `dir` itself.
 int look_at(const Filesystem& fs, int dir, const char* name, Named& out) {
   int error = identify(dir, name, out.attributes, out.handle);
   if (error == 0) error = check_device(fs, out.attributes);
@@ -43,8 +42,8 @@ void set_file(journal::Record& record, const FileId& id, const FileHandle& handl
   record.handle = handle;
 }
 
-// Makes a name with make(parent descriptor), which returns 0 or sets errno, and
-// records it with the identity of what was made. 0 or -errno.
+// Makes a name with make(parent descriptor), which returns 0 or sets errno, and records it with the
+// identity of the file that was made. 0 or -errno.
 template <typename Make>
 int make_name(fuse_req_t req, NodeId parent_node, const char* name, journal::RecordType type,
               mode_t mode, Named& made, Make&& make) {
@@ -112,7 +111,7 @@ void create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fu
   Filesystem& fs = filesystem(req);
   UniqueFd fd;
   Named made;
-  // Always exclusive: were there a file already, the kernel would have known it.
+  // Always exclusive: the kernel would already know a file of that name.
   int error = make_name(req, parent, name, journal::RecordType::kCreate, mode, made, [&](int dir) {
     fd.reset(::openat(dir, name, backing_flags(fs, fi->flags) | O_CREAT | O_EXCL, mode & 07777));
     return fd ? 0 : -1;
@@ -136,7 +135,7 @@ int make_temporary(fuse_req_t req, NodeId parent_node, mode_t mode, int flags, U
   Recorder::Mutation mutation(fs.recorder, thread.recording(), intent, {});
   {
     WorkerThread::AsCaller caller(thread, *fuse_req_ctx(req));
-    // Without O_EXCL it can be given a name later.
+    // Without O_EXCL, the file can get a name later.
     const int how = (backing_flags(fs, flags) & ~O_NOFOLLOW) | O_TMPFILE | (flags & O_EXCL);
     fd.reset(::openat(parent.fd(), ".", how, mode & 07777));
     if (!fd) return -errno;
@@ -159,7 +158,7 @@ void tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, fuse_file_info* fi)
 }
 #endif
 
-// 0 or -errno. By an empty path it takes root; the way through /proc does not.
+// 0 or -errno. linkat(2) with an empty path takes root; the way through /proc does not.
 int give_name(const Inode& file, const Inode& parent, const char* name) {
   if (::linkat(file.fd(), "", parent.fd(), name, AT_EMPTY_PATH) == 0) return 0;
   if (errno != ENOENT) return -errno;
@@ -167,9 +166,9 @@ int give_name(const Inode& file, const Inode& parent, const char* name) {
   return ::linkat(AT_FDCWD, path.c_str(), parent.fd(), name, AT_SYMLINK_FOLLOW) == 0 ? 0 : -errno;
 }
 
-// The first name of a file that was made without one. It is new to every target then,
-// whenever it was made, since a file without a name is replicated nowhere: recorded as
-// what it is for them. The kernel holds the file's own lock, so nobody else counts.
+// Records the first name of a file that was made without one as a creation. A file without a name
+// is not replicated, so it is new to every target, whenever it was made. The kernel holds the
+// file's own lock, so the number of links is exact.
 void set_first_name(journal::Record& record, const struct statx& a) {
   if (a.stx_nlink != 1) return;
   record.type = journal::RecordType::kCreate;
@@ -203,9 +202,9 @@ void link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent_node, const char* n
   reply_entry(req, make_entry(fs, a, file.handle, file.path));
 }
 
-// A file whose last name is about to go. The kernel may know it for long (it is open,
-// or is somebody's working directory), and not every file system opens such a file by
-// handle, so a descriptor is kept for it.
+// A file whose last name is about to go. The kernel may go on knowing it (it is open, or is a
+// working directory), and not every file system opens such a file by handle. So a descriptor is
+// kept for it.
 class Victim {
  public:
   Victim(Filesystem& fs, int dir, const char* name, const Named& file)
@@ -263,10 +262,10 @@ void rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) {
 struct Place {
   Inode dir;
   const char* name;
-  Named file;  // what has the name; none if the name is free
+  Named file;  // the file that has the name; none if the name is free
 };
 
-// What the kernel has made in place of a file that was renamed away.
+// Records what the kernel has made in place of a file that was renamed away.
 void record_whiteout(const Filesystem& fs, Recorder::Mutation& mutation, const Inode& dir,
                      const journal::Record& renamed) {
   Named whiteout;
@@ -283,8 +282,8 @@ void record_whiteout(const Filesystem& fs, Recorder::Mutation& mutation, const I
   mutation.commit_also(record);
 }
 
-// An exchange moves two files, and its record tells only of the first that it may have
-// changed: XFS takes a directory's new parent for a change of its contents, and moves its mtime.
+// An exchange moves two files, but its record says only of the first that it may have changed. XFS
+// takes a directory's new parent for a change of its contents, and moves its mtime.
 void record_exchanged(Recorder::Mutation& mutation, const Named& other,
                       const journal::Record& renamed) {
   journal::Record record;
@@ -318,7 +317,7 @@ int rename_files(fuse_req_t req, Place& from, Place& to, unsigned flags) {
     WorkerThread::Spending spending(thread, fuse_req_ctx(req)->uid);
     if (::renameat2(from.dir.fd(), from.name, to.dir.fd(), to.name, flags) != 0) return -errno;
   }
-  // Two names of one file: rename(2) does nothing.
+  // If both are names of one file, rename(2) does nothing.
   if (from.file.id == to.file.id) return 0;
   mutation.commit();
   if (replaces) victim.is_gone();

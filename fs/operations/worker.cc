@@ -17,7 +17,7 @@
 namespace epochfs::fs {
 namespace {
 
-// Concerns this thread alone, and is one system call: libcap-ng knows what the thread has. A
+// Changes this thread only, by one system call: libcap-ng remembers what the thread has. A
 // capability that the process does not have stays off.
 void set_effective_capability(unsigned capability, bool on) {
   if (!::capng_have_capability(CAPNG_PERMITTED, capability)) return;
@@ -25,7 +25,7 @@ void set_effective_capability(unsigned capability, bool on) {
   EPOCHFS_CHECK(::capng_apply(CAPNG_SELECT_CAPS) == 0);
 }
 
-// The C library's setgroups() would change them for all threads.
+// The C library's setgroups() would change the groups of all threads.
 void set_groups(const std::vector<gid_t>& groups) {
   EPOCHFS_CHECK(::syscall(SYS_setgroups, groups.size(), groups.data()) == 0);
 }
@@ -37,16 +37,16 @@ WorkerThread::WorkerThread(Recorder& recorder)
       uid_(::geteuid()),
       gid_(::getegid()),
       may_set_groups_(has_capability(CAP_SETGID)) {
-  // libfuse cancels its threads when a session ends. Never within an operation: what
+  // libfuse cancels its threads when a session ends. That must not happen within an operation: what
   // it has changed must get into the journal.
   ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
   EPOCHFS_CHECK(::unshare(CLONE_FS) == 0);
   mask_ = ::umask(022);
   ::umask(mask_);
-  // The process's own groups would decide where the caller's have to.
+  // Otherwise the process's own groups would count instead of the caller's.
   if (may_set_groups_) set_groups({});
-  // Without this, setfsuid() to an ordinary user drops the capabilities that
-  // operations need. It takes CAP_SETPCAP, which a mount by root has.
+  // Without this, setfsuid() to an ordinary user drops the capabilities that operations need. It
+  // takes CAP_SETPCAP, which a mount by root has.
   int bits = ::prctl(PR_GET_SECUREBITS);
   ::prctl(PR_SET_SECUREBITS, bits | SECBIT_NO_SETUID_FIXUP);
   auto worker = recorder.add_worker();
@@ -81,8 +81,8 @@ WorkerThread::AsCaller::AsCaller(WorkerThread& thread, uid_t uid, gid_t gid, mod
   thread_.bind_by_limits(uid_ != 0);
   if (gid_ != thread_.gid_) ::setfsgid(gid_);
   if (uid_ != thread_.uid_) ::setfsuid(uid_);
-  // A umask does not go back: it concerns nothing but what the next caller makes,
-  // who sets theirs, and files of ours, whose modes no umask needs to guard.
+  // The umask is not restored. The next caller sets its own, and the modes of our own files do not
+  // depend on it.
   if (mask != thread.mask_) {
     ::umask(mask);
     thread.mask_ = mask;

@@ -1,8 +1,8 @@
 // WorkerThread: as whom does a thread of the mount act, and where does it record?
 //
-// Every thread that serves requests gets, at its first one, a umask of its own, the
-// ability to change its file system identity without losing capabilities, and its
-// place at the recorder. All of it is given back when the thread ends.
+// At its first request, every thread that serves requests gets a umask of its own, the ability to
+// change its file system identity without losing capabilities, and its place at the recorder. It
+// gives its place back when it ends.
 //
 // Threads: a WorkerThread belongs to one thread; Workers is shared.
 #pragma once
@@ -24,9 +24,9 @@ class WorkerThread {
 
   Worker& recording() { return worker_; }
 
-  // For one system call whose result depends on who asks: new files get the
-  // caller's owner, group and umask. Not for longer: what the journal or a pin
-  // makes meanwhile would be the caller's too. Capabilities stay.
+  // For one system call whose result depends on the caller: new files get the caller's owner,
+  // group and umask. Not for longer, or what the journal or a pin makes meanwhile would be the
+  // caller's, too. Capabilities stay.
   class AsCaller {
    public:
     AsCaller(WorkerThread& thread, const fuse_ctx& caller)
@@ -42,8 +42,8 @@ class WorkerThread {
     gid_t gid_;
   };
 
-  // For one system call that may take room on the disk: what the file system keeps for
-  // root is not an ordinary caller's, and their quota binds them.
+  // For one system call that may take room on the disk: an ordinary caller gets nothing of what
+  // the file system reserves for root, and the caller's quota counts.
   class Spending {
    public:
     Spending(WorkerThread& thread, uid_t caller);
@@ -56,12 +56,12 @@ class WorkerThread {
     const bool switched_;
   };
 
-  // For one system call that clears set-id bits unless its caller may keep them: the
-  // kernel asks for CAP_FSETID, which the thread then does not have, and about set-gid
-  // bits for membership of the file's group.
+  // For one system call that clears set-id bits unless its caller may keep them. The kernel asks
+  // for CAP_FSETID, which the thread then lacks; and for set-gid bits, for membership of the file's
+  // group.
   class AsOrdinaryUser {
    public:
-    // Does nothing without groups, the first of which is the effective one.
+    // groups: the effective one first. Without any, this does nothing.
     AsOrdinaryUser(WorkerThread& thread, const std::vector<gid_t>& groups);
     ~AsOrdinaryUser();
     AsOrdinaryUser(const AsOrdinaryUser&) = delete;
@@ -72,7 +72,7 @@ class WorkerThread {
     const bool really_;
   };
 
-  // For one system call that shows more to whoever has CAP_SYS_ADMIN.
+  // For one system call that shows more to a caller with CAP_SYS_ADMIN.
   class WithoutAdministration {
    public:
     explicit WithoutAdministration(bool really);
@@ -85,8 +85,8 @@ class WorkerThread {
   };
 
  private:
-  // Whether quotas and reserved blocks bind the thread. Does not go back by itself: the
-  // next caller sets theirs, and what the journal makes meanwhile is root's by its user id.
+  // Whether quotas and reserved blocks bind the thread. This is not undone: the next caller sets
+  // its own, and what the journal makes meanwhile is root's by its user id.
   void bind_by_limits(bool bound);
 
   Recorder& recorder_;
@@ -95,13 +95,13 @@ class WorkerThread {
   const gid_t gid_;
   mode_t mask_;
   bool bound_by_limits_ = false;
-  const bool may_set_groups_;  // else there is but one user, whose groups are the process's
+  const bool may_set_groups_;  // false: there is only one user, whose groups are the process's
 };
 
 class Workers {
  public:
   explicit Workers(Recorder& recorder) : recorder_(recorder) {}
-  // The calling thread's own; made at the first call.
+  // The calling thread's own, made at the first call.
   WorkerThread& current();
 
  private:

@@ -1,7 +1,7 @@
 // Extended attributes, ACLs among them.
 //
-// They go through /proc/self/fd, since the descriptor calls want one that is open for
-// reading; the link is followed to the very file, be it a symbolic link itself.
+// They go through /proc/self/fd, since the calls by descriptor need one that is open for reading.
+// The link leads to the file itself, even if that is a symbolic link.
 #include <sys/xattr.h>
 
 #include <cstring>
@@ -19,11 +19,11 @@ bool is_journal_name(fuse_ino_t node, const char* name) {
   return node == kRootNode && std::strcmp(name, journal::kJournalXattr) == 0;
 }
 
-// Before the first write since a change of attributes the kernel asks for this one, to
-// take it away. Nearly no file has it.
+// Before the first write after a change of attributes, the kernel asks for this one, to remove it.
+// Hardly any file has it.
 bool is_capability(const char* name) { return std::strcmp(name, "security.capability") == 0; }
 
-// Notes that a file has none, unless one may just have been set.
+// Notes that a file has no capabilities, unless some may just have been set.
 void note_plain(Filesystem& fs, fuse_ino_t node, uint64_t generation) {
   fs.inodes.set_plain(node, true);
   if (fs.capability_generation != generation) fs.inodes.set_plain(node, false);
@@ -58,7 +58,7 @@ void listxattr(fuse_req_t req, fuse_ino_t node, size_t size) {
   std::vector<char> names(std::min(size, kMaxValueBytes));
   ssize_t length;
   {
-    // Some file systems show names in trusted.* to the privileged only.
+    // Some file systems show names in trusted.* only to privileged callers.
     WorkerThread::WithoutAdministration user(fuse_req_ctx(req)->uid != 0);
     length = ::listxattr(path.c_str(), names.data(), names.size());
   }
@@ -76,7 +76,7 @@ journal::Record xattr_intent(fuse_req_t req, journal::RecordType type, const Ino
   return intent;
 }
 
-// Carries out a change of an attribute with change(path), 0 or errno set.
+// Changes an attribute with change(path), which returns 0 or sets errno.
 template <typename Change>
 void change_xattr(fuse_req_t req, fuse_ino_t node, journal::RecordType type, const char* name,
                   Change&& change) {
@@ -87,8 +87,7 @@ void change_xattr(fuse_req_t req, fuse_ino_t node, journal::RecordType type, con
   const journal::Record intent = xattr_intent(req, type, inode, name);
   const Touched touched[] = {touch(inode)};
   const std::string path = proc_path(inode.fd());
-  // Setting an ACL takes the set-gid bit away, unless its setter is of the group or
-  // privileged.
+  // Setting an ACL clears the set-gid bit, unless the caller is in the group or privileged.
   const bool acl = std::strcmp(name, "system.posix_acl_access") == 0;
   const auto groups = groups_for_set_id(req, inode.fd(), acl && fuse_req_ctx(req)->uid != 0);
   WorkerThread& thread = fs.workers.current();

@@ -21,7 +21,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kMaxTimeout = std::chrono::hours(24);
-// What a call may take beyond its timeout: flushing and publishing cannot be cut short.
+// How long a call may take beyond its timeout: flushing and publishing cannot be interrupted.
 constexpr milliseconds kGrace = std::chrono::seconds(30);
 
 void fill(capnp::List<capnp::Text>::Builder out, const std::vector<std::string>& values) {
@@ -109,8 +109,8 @@ class ControlServer::MountServer final : public rpc::Mount::Server {
   }
 
  private:
-  // Runs f among the jobs, then deliver, here, with its answer, or with an error when
-  // that takes too long.
+  // Runs f as a job, and then, in this thread, deliver with its answer; or with an error if that
+  // takes too long.
   template <typename T>
   kj::Promise<void> run(milliseconds timeout, kj::Function<Result<T>()> f,
                         kj::Function<void(Result<T>&)> deliver);
@@ -123,7 +123,7 @@ class ControlServer::MountServer final : public rpc::Mount::Server {
 template <typename T>
 kj::Promise<void> ControlServer::MountServer::run(milliseconds timeout, kj::Function<Result<T>()> f,
                                                   kj::Function<void(Result<T>&)> deliver) {
-  // Written by the job before it says so, and read here only after.
+  // The job writes it before it fulfils the promise; it is read only after that.
   auto answer = std::make_shared<std::optional<Result<T>>>();
   auto done = kj::newPromiseAndCrossThreadFulfiller<bool>();
   bool posted = jobs_.post(
@@ -237,11 +237,11 @@ struct ControlServer::Loop {
 
 namespace {
 
-// Accepts for as long as the promise is kept. Running out of descriptors passes.
+// Accepts connections for as long as the promise is kept, also after running out of descriptors.
 kj::Promise<void> serve(capnp::TwoPartyServer& server, kj::ConnectionReceiver& receiver,
                         kj::Timer& timer) {
-  // The limit holds for what comes; 0 would keep this side from passing any, too.
-  // accept(2) can fail right here as well as later.
+  // The limit is for incoming descriptors; 0 would keep this side from passing any, too. accept(2)
+  // can fail right here as well as later.
   return kj::evalNow([&] { return server.listenCapStreamReceiver(receiver, kMaxFdsPerMessage); })
       .catch_([&](kj::Exception&&) {
         return timer.afterDelay(100 * kj::MILLISECONDS).then([&] {

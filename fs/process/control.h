@@ -1,11 +1,10 @@
-// Control: what can other processes of this host ask of a mount? Serves the
-// interface Mount of schema/control.capnp on the unix socket mount.sock in the
-// volume's folder, to root only.
+// Control: what can other processes of this host ask of a mount? Serves the interface Mount of
+// schema/control.capnp on the unix socket mount.sock in the volume's folder, to root only.
 //
-// Threads: one runs the event loop and never blocks; another does what takes time
-// (a barrier, moving cursors), one call after the other. Neither is a worker of
-// the mount, since a barrier waits for workers. A call that outlasts its timeout
-// is answered without waiting for it.
+// Threads: one runs the event loop and never blocks. Another does what takes time (a barrier,
+// moving cursors), one call after the other (jobs.h). Neither is a worker of the mount, since a
+// barrier waits for workers. A call that takes longer than its timeout is answered without waiting
+// for it to end.
 #pragma once
 
 #include <memory>
@@ -18,9 +17,9 @@ class Jobs;
 
 class ControlServer {
  public:
-  // Listens. The mount must be answering already, and end only after the server.
+  // Listens. The mount must already answer requests, and must end only after the server.
   static Result<std::unique_ptr<ControlServer>> start(ControlledMount mount);
-  // Drops every pin. A barrier that is under way is waited for.
+  // Drops every pin. Waits for a barrier that is under way.
   ~ControlServer();
 
  private:

@@ -1,5 +1,5 @@
-// ControlledMount: what of a mount can be controlled from outside? What the control server and its
-// jobs get to see of it.
+// ControlledMount: what can be controlled from outside? The parts of a mount that the control
+// server and its jobs see.
 #pragma once
 
 #include <functional>
@@ -20,7 +20,7 @@ namespace epochfs::fs {
 struct ControlledMount {
   std::string mountpoint;
   std::string backing_path;
-  int backing_dir = -1;  // open for reading, not O_PATH; others get it
+  int backing_dir = -1;  // open for reading, not O_PATH; passed to other processes
   journal::Volume& volume;
   journal::Journal& journal;
   Barrier& barrier;
@@ -31,7 +31,7 @@ struct ControlledMount {
   std::function<Result<void>()> flush_mappings;
   std::function<std::vector<std::string>()> features, missing;
   std::function<MountUsage()> usage = [] { return MountUsage{}; };
-  uint64_t mounted_ns = 0;  // when
+  uint64_t mounted_ns = 0;  // time of day
 };
 
 }  // namespace epochfs::fs

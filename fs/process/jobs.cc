@@ -50,7 +50,7 @@ void Jobs::run() {
       jobs_.pop_front();
       lock.unlock();
       job();
-    }  // what it held may post in its turn
+    }  // destroyed unlocked: what the job held may post, too
     lock.lock();
   }
 }

@@ -1,5 +1,5 @@
-// Jobs: what of a mount's control takes time, and where does it run? Barriers and what follows
-// them, one after the other, in one thread. Knows nothing of RPC.
+// Jobs: which parts of a mount's control take time, and where do they run? Barriers and what
+// belongs to them, one after the other, in one thread. Knows nothing of RPC.
 #pragma once
 
 #include <kj/function.h>
@@ -16,7 +16,7 @@
 
 namespace epochfs::fs {
 
-// A thread that takes no signals: the process's own must reach the session's.
+// A thread that takes no signals, which must reach the session's thread.
 std::thread quiet_thread(std::function<void()> body);
 
 // Runs jobs one after the other, in a thread of its own. Threads: any may post.
@@ -25,10 +25,11 @@ class Jobs {
   using Job = kj::Function<void()>;
 
   Jobs();
-  // Runs what is posted already.
+  // Runs what was posted, then ends.
   ~Jobs();
 
-  // False: too many are waiting already. What only lets go of things is never refused.
+  // False: the job was refused, because too many are waiting. A job that only lets go of things
+  // must not be refusable.
   bool post(Job job, bool refusable);
 
  private:
@@ -41,8 +42,8 @@ class Jobs {
   std::thread thread_;  // last: it uses the others
 };
 
-// A pin, until nobody asks for it any more. Unpinning merges layers, which takes time: it
-// becomes a job.
+// A pin that its holder needs. Unpinning merges layers, which takes time, so the destructor leaves
+// it to a job.
 class HeldPin {
  public:
   HeldPin(Pins& pins, Jobs& jobs, std::shared_ptr<Pins::Pin> pin)
@@ -62,16 +63,16 @@ class HeldPin {
 struct CutEpoch {
   EpochId epoch{};
   uint64_t barrier_ns = 0;
-  std::unique_ptr<HeldPin> pin;  // none, where nothing had changed
+  std::unique_ptr<HeldPin> pin;  // none if nothing had changed
   Result<void> labelled = {};    // the epoch is sealed all the same
 };
 
-// Jobs: mapped pages are flushed, then the epoch is cut and made durable. Slow; not in a worker
-// of the mount, since a barrier waits for workers. With a label the epoch is a new one always.
+// Flushes mapped pages, then cuts an epoch and makes it durable. Slow. Not in a worker of the
+// mount, since a barrier waits for workers. A labelled epoch is always a new one.
 Result<CutEpoch> cut_epoch(ControlledMount& mount, bool only_if_changed,
                            std::chrono::milliseconds timeout, const std::string& label);
-// Pins (since, the new epoch] too. With only_if_changed, and nothing changed behind `since`:
-// that epoch, without a pin.
+// Also pins (since, the new epoch]. With only_if_changed, if nothing has changed behind `since`:
+// returns `since` without a pin.
 Result<CutEpoch> cut_and_pin(ControlledMount& mount, Jobs& jobs, EpochId since,
                              bool only_if_changed, std::chrono::milliseconds timeout);
 

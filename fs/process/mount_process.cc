@@ -59,7 +59,7 @@ Result<void> MountProcess::open_volume(const MountRequest& request) {
   } else {
     EPOCHFS_DO(check_outside("state", place.state, backing_, mountpoint_));
   }
-  // Before anything is made: another process may have it mounted with another journal.
+  // Before anything is made: another process may have mounted the directory with another journal.
   EPOCHFS_TRY(directory_lock_, lock_directory(backing_, mountpoint_));
   EPOCHFS_TRY(journal::Volume volume,
               volume_of_mount(place, identity_, backing_.path, options_.housekeeping.quota_bytes));
@@ -85,7 +85,7 @@ Result<void> MountProcess::open_journal() {
     return journal::NamedFile{};
   };
   journal::SuspectMarker marker;
-  if (is_privileged()) {  // others open nothing by handle
+  if (is_privileged()) {  // without root, nothing opens by handle
     marker = [root](const FileId& file, const FileHandle& handle) {
       return file ? give_new_ctime(root, file, handle) : give_all_new_ctimes(root);
     };
@@ -124,7 +124,7 @@ Result<void> MountProcess::run(const std::function<void(const MountProcess&)>& r
       .read_only = (backing_.flags & ST_RDONLY) != 0,
   };
   EPOCHFS_TRY(session_, Session::mount(*filesystem_, options));
-  // The mount must not hold what it was called from.
+  // The mount must not keep the directory busy from which it was called.
   if (::chdir("/") != 0) return fail_errno("change directory to /");
   Result<void> usable;
   std::thread starter([&] {
@@ -136,7 +136,7 @@ Result<void> MountProcess::run(const std::function<void(const MountProcess&)>& r
     SignalWatch watch(signals_, [this] { leave(); });
     served = session_->run();
   }
-  // Ends what still waits for an answer of the mount, in the other threads too.
+  // Also ends what still waits for the mount's answer in other threads.
   session_.reset();
   starter.join();
   control_.reset();
@@ -144,7 +144,7 @@ Result<void> MountProcess::run(const std::function<void(const MountProcess&)>& r
   return usable ? served : usable;
 }
 
-// The first request has to be answered before anything is said to work.
+// A first request must be answered before the mount counts as usable.
 Result<void> MountProcess::become_usable() {
   struct stat st;
   if (::stat(mountpoint_.c_str(), &st) != 0) return fail_errno("mount " + mountpoint_);
@@ -196,14 +196,14 @@ Result<void> MountProcess::start_control() {
   return {};
 }
 
-// Something else may have been mounted over it.
+// Another file system may have been mounted over it.
 bool MountProcess::is_our_mount() const {
   struct stat st;
   return ::stat(mountpoint_.c_str(), &st) == 0 && st.st_dev == device_;
 }
 
-// Asked to end. Unmounting writes dirty pages, which the workers still take in; where
-// the mount is in use, pages are written first and the mount is then taken away.
+// Ends the mount. Unmounting writes dirty pages, which the workers still take in. If the mount is
+// in use, pages are written first, and then the mount is detached.
 void MountProcess::leave() {
   housekeeper_->stop_blocking();
   if (is_our_mount()) {

@@ -1,8 +1,8 @@
-// MountProcess: what makes up the process of one mount, and in which order does it come
-// and go? Wires everything in this folder together.
+// MountProcess: which parts make up the process of one mount, and in which order do they come and
+// go? Wires all of fs/ together.
 //
-// prepare() checks what can be checked before it changes anything, then opens the volume
-// and recovers its journal. serve() mounts and lasts as long as the mount does.
+// prepare() checks what can be checked before it changes anything, then opens the volume and
+// recovers its journal. serve() mounts, and lasts as long as the mount does.
 #pragma once
 
 #include <functional>
@@ -27,7 +27,7 @@ namespace epochfs::fs {
 
 struct MountRequest {
   std::string dir;      // the mountpoint
-  std::string backing;  // empty: dir itself
+  std::string backing;  // the directory that holds the data; empty: dir itself
   std::string state;
   std::string journal;  // empty: found or made below state
   MountOptions options;
@@ -35,19 +35,19 @@ struct MountRequest {
 
 class MountProcess {
  public:
-  // Call it in the thread that will call serve(), before any other thread is started.
+  // Call it in the thread that will call serve(), before any other thread starts.
   static Result<std::unique_ptr<MountProcess>> prepare(const MountRequest& request);
   ~MountProcess();
 
-  // Returns when the file system has been unmounted, by whomever, and the journal is
-  // closed. ready is called, by another thread, once the mount answers requests.
+  // Returns when the file system has been unmounted, by any process, and the journal is closed.
+  // Another thread calls `ready` once the mount answers requests.
   Result<void> serve(const std::function<void(const MountProcess&)>& ready);
 
   const std::string& mountpoint() const { return mountpoint_; }
   const journal::Volume& volume() const { return *volume_; }
   const Filesystem& filesystem() const { return *filesystem_; }
   const journal::RecoveryReport& recovery() const { return recovery_; }
-  // Of a checkpoint, found at the start: relationships that need it reconcile.
+  // A damaged checkpoint that was found at the start: relationships that need it reconcile.
   const std::optional<Error>& damage() const { return damage_; }
 
  private:
@@ -60,15 +60,15 @@ class MountProcess {
   void leave();
   bool is_our_mount() const;
 
-  // First and last: threads take the mask over from the one that starts them.
+  // First, since a thread inherits the signal mask of the one that starts it.
   HeldSignals signals_{signals_to_end(), HeldSignals::Unasked::kIsDropped};
   std::string mountpoint_;
   MountOptions options_;
   Backing backing_;
   journal::VolumeIdentity identity_;
-  std::atomic<dev_t> device_{0};  // of the mount, once it is usable
+  std::atomic<dev_t> device_{0};  // of the mount; set once it is usable
 
-  // In the order of their making.
+  // In the order in which they are made.
   std::optional<journal::Volume> volume_;
   UniqueFd directory_lock_;
   journal::RecoveryReport recovery_;

@@ -16,7 +16,7 @@
 namespace epochfs::fs {
 namespace {
 
-// A process that was killed leaves its mount behind, which answers nothing any more.
+// A process that was killed leaves its mount behind, which no longer answers.
 Result<void> clear_stale_mounts(const std::string& path) {
   for (;;) {
     EPOCHFS_TRY(auto mount, mount_at(path));
@@ -29,7 +29,7 @@ Result<void> clear_stale_mounts(const std::string& path) {
   }
 }
 
-// The process that has locked an open file; 0: unknown. A line of /proc/locks reads
+// The process that holds a lock on an open file; 0: unknown. A line of /proc/locks reads
 // "1: FLOCK  ADVISORY  WRITE 9573 fe:00:1130498 0 EOF".
 int flock_holder(int fd) {
   struct stat st;

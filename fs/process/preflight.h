@@ -1,7 +1,5 @@
-// Preflight: can this directory be mounted here? Asked before a mount changes anything, except
-// that a stale mount, whose process is gone, is taken away.
-//
-// Every error names the remedy.
+// Preflight: can this directory be mounted here? Answers before the mount changes anything, except
+// that a stale mount, whose process is gone, is removed. Every error names the remedy.
 #pragma once
 
 #include <string>
@@ -15,10 +13,10 @@ namespace epochfs::fs {
 // Whether this process may mount at all, and the kernel has FUSE.
 Result<void> check_machine(const std::string& dir);
 
-// The canonical path of a directory that answers: a stale mount of ours on it is cleared.
+// The canonical path of the directory. Clears stale mounts of ours on it.
 Result<std::string> existing_directory(const std::string& given);
 
-// path: canonical.
+// Refuses a directory on which a living mount of ours is already. path: canonical.
 Result<void> check_not_mounted(const std::string& path);
 
 // Refuses a place for the journal or the state (`what`) inside the volume: a journal in its own
@@ -26,8 +24,8 @@ Result<void> check_not_mounted(const std::string& path);
 Result<void> check_outside(const std::string& what, const std::string& path, const Backing& backing,
                            const std::string& mountpoint);
 
-// Keeps other processes from mounting the same directory, with whatever journal, until the
-// descriptor is closed.
+// Until the descriptor is closed, no other process can mount the same backing directory, with any
+// journal.
 Result<UniqueFd> lock_directory(const Backing& backing, const std::string& mountpoint);
 
 // pid: the process that has it mounted; 0: unknown.

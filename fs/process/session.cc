@@ -31,8 +31,8 @@ constexpr Wish kWishes[] = {
     {FUSE_CAP_READDIRPLUS, "readdirplus", "one more request for each file listed"},
     {FUSE_CAP_READDIRPLUS_AUTO, "readdirplus_auto", "listings always look up every file"},
     {FUSE_CAP_CACHE_SYMLINKS, "cache_symlinks", "a request for each symbolic link"},
-    // The cache changes only when we say so: nobody else writes. Not AUTO_INVAL_DATA,
-    // which would drop it after each write, whose new mtime it takes for another's.
+    // The cache changes only when we say so, since nothing else writes. Not AUTO_INVAL_DATA: that
+    // would drop it after each write, taking the new mtime for a stranger's change.
     {FUSE_CAP_EXPLICIT_INVAL_DATA, "explicit_inval_data", "cached pages go with every mtime"},
     {FUSE_CAP_EXPORT_SUPPORT, "export_support", "no NFS export"},
     {FUSE_CAP_ASYNC_DIO, "async_dio", "one direct I/O at a time"},
@@ -62,7 +62,7 @@ void do_not_want(fuse_conn_info* conn, uint64_t capability) {
 
 void init(void* userdata, fuse_conn_info* conn) {
   Filesystem& fs = *static_cast<Filesystem*>(userdata);
-  // The kernel then truncates by a setattr before it opens, which is recorded as such.
+  // Without it, the kernel truncates by a setattr before it opens, and that is recorded.
   do_not_want(conn, FUSE_CAP_ATOMIC_O_TRUNC);
   do_not_want(conn, FUSE_CAP_AUTO_INVAL_DATA);
   auto ask = [&](const Wish& wish) {
@@ -79,8 +79,8 @@ void init(void* userdata, fuse_conn_info* conn) {
   conn->max_write = kMaxWrite;
   conn->max_background = kMaxBackground;
 #if EPOCHFS_FUSE_URING
-  // Nothing here can be interrupted, and libfuse's book-keeping for it is a lock that
-  // all threads share.
+  // Nothing here can be interrupted, and libfuse's book-keeping for interrupts is a lock that all
+  // threads share.
   conn->no_interrupt = 1;
 #endif
   fs.negotiated = true;
@@ -93,7 +93,7 @@ bool uring_is_enabled() {
 }
 #endif
 
-// What this build or this machine cannot have, whatever the kernel says.
+// Notes what this build or this machine lacks, whatever the kernel says.
 void note_absent(Filesystem& fs, bool uring) {
 #if EPOCHFS_FUSE_URING
   if (!fs.options.io_uring) {
@@ -163,8 +163,8 @@ fuse_lowlevel_ops counted(fuse_lowlevel_ops ops) {
   return ops;
 }
 
-// libfuse explains itself by log lines. While somebody listens, they become part of the
-// error; else they go to stderr.
+// libfuse explains itself in log lines. While a LogListener lives, they become part of the error;
+// otherwise they go to the log.
 thread_local std::string* log_listener = nullptr;
 
 void log_line(fuse_log_level level, const char* format, va_list arguments) {
@@ -221,7 +221,7 @@ struct Arguments {
 
 void ignore_signal(int) {}
 
-// So that a signal ends a wait: it must have a handler, and not restart the call.
+// A signal ends a wait only if it has a handler and does not restart the call.
 void install_wake_up_signal() {
   struct sigaction action {};
   action.sa_handler = ignore_signal;
@@ -272,7 +272,7 @@ Result<void> Session::run() {
 
 void Session::end() {
   fuse_session_exit(session_);
-  // libfuse 3.14 looks whether the session has ended only when its wait is over.
+  // libfuse 3.14 checks whether the session has ended only after its wait is over.
   if (running_) ::pthread_kill(runner_, SIGUSR2);
 }
 

@@ -1,4 +1,4 @@
-// Session: what was agreed with the kernel, and who serves its requests? Owns libfuse's
+// Session: what was agreed with the kernel, and which threads serve its requests? Owns libfuse's
 // session from the mount to the unmount. Knows nothing of journals.
 #pragma once
 
@@ -13,23 +13,23 @@ namespace epochfs::fs {
 
 struct SessionOptions {
   std::string mountpoint;
-  std::string source;  // as mount(8) shows it: the backing directory
+  std::string source;  // what mount(8) shows: the backing directory
   bool others = true;  // all users may use it
   bool suid = false, dev = false, exec = true, read_only = false;
 };
 
 class Session {
  public:
-  // Mounts. Requests wait until run() is called. fs must outlive the session.
+  // Mounts. Requests wait until run() is called. fs is borrowed.
   static Result<std::unique_ptr<Session>> mount(Filesystem& fs, const SessionOptions& options);
-  // Unmounts, if that has not happened, and ends what is still in use of it.
+  // Unmounts, if that has not happened yet, and ends what still uses the mount.
   ~Session();
 
-  // Serves requests until the file system is unmounted or end() is called. The threads
-  // that it starts have ended when it returns.
+  // Serves requests until the file system is unmounted or end() is called. When it returns, the
+  // threads that it started have ended.
   Result<void> run();
 
-  // Makes run() return, although the file system may be in use. Any thread.
+  // Makes run() return, even if the file system is in use. Any thread.
   void end();
 
  private:

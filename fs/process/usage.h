@@ -13,14 +13,14 @@ struct MountUsage {
   uint64_t open_files = 0;  // of applications, directories too
   uint64_t descriptors = 0, descriptor_limit = 0;
   uint64_t resident_bytes = 0;
-  std::chrono::nanoseconds awake{};  // for so long idle cores were kept from halting
+  std::chrono::nanoseconds awake{};  // how long idle cores were kept from halting
 };
 
 // Any thread. Reads /proc.
 MountUsage usage_of(const Filesystem& fs);
 
-// As high as it goes: each open file of the mount is one of the process's. Before the first
-// Filesystem is made, which looks at the limit.
+// Raises the limit as far as possible, since each open file of the mount is one of the process's.
+// Call it before a Filesystem is made, which looks at the limit.
 void raise_descriptor_limit();
 
 }  // namespace epochfs::fs

@@ -15,7 +15,7 @@
 namespace epochfs::fs {
 namespace {
 
-// Small enough that a quota has room for many, where there is one.
+// Small enough that a quota, if there is one, has room for many.
 uint64_t segment_bytes_for(uint64_t quota) {
   if (quota == 0) return journal::kDefaultSegmentBytes;
   constexpr uint64_t least = 1 << 20;

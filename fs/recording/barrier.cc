@@ -19,13 +19,13 @@ namespace {
 using std::chrono::nanoseconds;
 using std::chrono::steady_clock;
 
-// A mutation takes microseconds: looking again comes before sleeping.
+// A mutation takes microseconds, so look again before sleeping.
 constexpr int kLooksBeforeSleep = 50;
-// Of many that a cut waits for, so many are named.
+// How many of the operations that a cut waits for are named.
 constexpr size_t kNamed = 3;
 
-// Sleeps while the word holds `seen`, at most for `limit`; null: for ever. May
-// return early.
+// Sleeps while the word holds `seen`, for `limit` at most; null: without a limit. May return
+// early.
 void futex_wait(const std::atomic<uint32_t>& word, uint32_t seen, const nanoseconds* limit) {
   timespec t{};
   if (limit) {
@@ -43,14 +43,15 @@ std::string operations(size_t count) {
   return count == 1 ? "1 operation" : fmt::format("{} operations", count);
 }
 
-// Lets an ordinary thread run ahead of all others of its kind; false: it may not, or is none.
+// Lets an ordinary thread run ahead of all others of its kind. False: not allowed, or the thread is
+// not an ordinary one.
 bool hurry(pid_t thread) {
   const sched_param first{.sched_priority = ::sched_get_priority_min(SCHED_RR)};
   return ::sched_getscheduler(thread) == SCHED_OTHER &&
          ::sched_setscheduler(thread, SCHED_RR | SCHED_RESET_ON_FORK, &first) == 0;
 }
 
-// Its nice value is what it was.
+// Makes it an ordinary thread again. Its nice value has stayed.
 void calm(pid_t thread) {
   const sched_param none{};
   ::sched_setscheduler(thread, SCHED_OTHER, &none);
@@ -102,9 +103,8 @@ void Barrier::give_back(Seat* seat) {
   free_seats_.push_back(seat);
 }
 
-// Dekker: a thread says "inside" and then looks at the gate; cut() closes the gate
-// and then looks who is inside. Both in sequentially consistent order, so at least
-// one of them sees the other.
+// Dekker: a thread says "inside" and then looks at the gate; cut() closes the gate and then looks
+// for threads inside. Both are in sequentially consistent order, so at least one sees the other.
 void Barrier::enter(Seat* seat) {
   for (;;) {
     EPOCHFS_CHECK(seat->inside_.exchange(Seat::kPreparing) == Seat::kOutside);
@@ -114,8 +114,8 @@ void Barrier::enter(Seat* seat) {
   }
 }
 
-// The same once more: leaving and then looking at the gate, or the last one out
-// could miss that somebody waits for it.
+// The same again: it leaves and then looks at the gate. Otherwise the last thread out could miss
+// that a cut waits for it.
 void Barrier::leave(Seat* seat) {
   EPOCHFS_CHECK(seat->inside_.exchange(Seat::kOutside) != Seat::kOutside);
   if (closed_.load() == 0) return;
@@ -142,7 +142,7 @@ Barrier::Inside Barrier::look_inside() const {
     const uint32_t stage = seat->inside_.load();
     if (stage == Seat::kOutside) continue;
     ++found.count;
-    // Silent is also who looks in, finds the gate closed and leaves again.
+    // A thread that looks in, finds the gate closed and leaves again says nothing either.
     if (named == kNamed || !seat->what_) continue;
     const std::string what = seat->what_();
     if (what.empty()) continue;
@@ -171,7 +171,7 @@ void Barrier::calm_again() {
 Barrier::Drained Barrier::drain(steady_clock::time_point closed_at,
                                 std::chrono::milliseconds timeout) {
   Drained drained;
-#ifdef EPOCHFS_WITHOUT_BARRIER  // by this the tests prove that they would notice
+#ifdef EPOCHFS_WITHOUT_BARRIER  // with this, tests prove that they notice a missing barrier
   closed_.store(0);
   while (count_inside() < 2 && steady_clock::now() - closed_at < std::chrono::milliseconds(20)) {
   }
@@ -179,7 +179,7 @@ Barrier::Drained Barrier::drain(steady_clock::time_point closed_at,
   return drained;
 #endif
   for (int looks = 0;; ++looks) {
-    // Read before looking: who leaves after the look changes it.
+    // Read before looking: a thread that leaves after the look changes it.
     const uint32_t seen = leaving_.load();
     if (count_inside() == 0) {
       drained.done = true;
@@ -262,7 +262,7 @@ void Barrier::note(const LongPause& pause) {
   kept.push_back(pause);
   if (kept.size() <= kLongPausesKept) return;
   auto shorter = [](const LongPause& a, const LongPause& b) { return a.pause_ns() < b.pause_ns(); };
-  // The oldest goes; the longest stays for as long as there is no longer one.
+  // The oldest goes, unless it is the longest.
   auto longest = std::max_element(kept.begin(), kept.end(), shorter);
   kept.erase(longest == kept.begin() ? kept.begin() + 1 : kept.begin());
 }

@@ -12,7 +12,7 @@ constexpr size_t kSmallLayer = 4096;  // files; merging these costs less than ke
 }  // namespace
 
 size_t DirtyLayers::shard_of(const FileId& id) {
-  // Other bits than the maps take for their buckets.
+  // Uses other bits than the maps use for their buckets.
   return (std::hash<FileId>()(id) * 0x9E3779B97F4A7C15ull) >> 58;
 }
 
@@ -81,7 +81,7 @@ void DirtyLayers::adopt(const std::vector<journal::CheckpointPtr>& checkpoints) 
   for (const journal::CheckpointPtr& c : checkpoints) {
     if (c->info().last > *known_since_) frozen_.push_back(layer_of(c));
   }
-  // One that begins before the checkpoints end says nothing wrong, only twice.
+  // A layer that begins before the checkpoints end says nothing wrong, only some things twice.
   for (const LayerPtr& layer : layers) {
     if (layer->last > last) frozen_.push_back(layer);
   }
@@ -104,7 +104,7 @@ void DirtyLayers::seal(EpochId sealed) {
     layer->shards_[i].swap(shard.files);
   }
   if (!known_since_) {
-    // The beginning of this epoch was another process's, and nobody told.
+    // This epoch began in another process, and restore() was not called.
     known_since_ = sealed;
     return;
   }
@@ -161,7 +161,7 @@ std::optional<std::pair<DirtyLayers::LayerPtr, DirtyLayers::LayerPtr>> DirtyLaye
   Lock lock(mutex_);
   for (size_t i = frozen_.size(); i-- > 1;) {
     const LayerPtr &older = frozen_[i - 1], &newer = frozen_[i];
-    if (older->is_checkpoint() || newer->is_checkpoint()) continue;  // the journal merges those
+    if (older->is_checkpoint() || newer->is_checkpoint()) continue;  // the housekeeper merges those
     if (std::find(boundaries.begin(), boundaries.end(), older->last) != boundaries.end()) continue;
     const size_t a = older->files(), b = newer->files();
     // A small layer beside a large one waits until it has grown by others like it.
@@ -176,7 +176,7 @@ DirtyLayers::LayerPtr DirtyLayers::merge(const Layer& older, const Layer& newer)
   out->first = older.first;
   out->last = newer.last;
   out->all = older.all || newer.all;
-  if (out->all) return out;  // says more than any list
+  if (out->all) return out;  // covers more than any list
   for (size_t i = 0; i < kShards; ++i) {
     Layer::Map& to = out->shards_[i];
     to.reserve(std::max(older.shards_[i].size(), newer.shards_[i].size()));

@@ -1,22 +1,21 @@
 // DirtyLayers: which bytes of which files changed in which epochs?
 //
-// The open layer takes what changes now; a seal freezes it, in time that depends
-// on no number of files. A frozen layer never changes again, so that whoever
-// holds it reads it without a lock. Layers that no boundary (a cursor, a pin's
-// end) separates are merged, by copying, in the way of a log-structured tree:
-// their number stays logarithmic, and every entry is copied few times. What lies
-// before every cursor is dropped. Too much is always right here, too little never.
+// The open layer takes what changes now. A seal freezes it, in time that does not depend on the
+// number of files. A frozen layer never changes again, so its holder reads it without a lock.
+// Layers that no boundary (a cursor, a pin's end) separates are merged by copying, as in a
+// log-structured tree: their number stays logarithmic, and every entry is copied few times.
+// Layers before every cursor are dropped. To name too much is always right here, too little never.
 //
-// It knows files by identity only, reads none of them, and is not durable: after
-// a restart the journal's checkpoints and records fill it again. Where a checkpoint
-// has been made of frozen layers, it takes their place.
+// It knows files only by identity, reads none of them, and is not durable: after a restart the
+// journal's checkpoints and records fill it again. A checkpoint made of frozen layers replaces
+// them.
 //
-// Memory: about 80 bytes a file with one dirty range, which is nearly every file, and 64
-// more for each where there are several, counted once for each layer that holds it; of checkpoints,
-// none but the kernel's cache.
+// Memory, for each layer that holds a file: about 80 bytes for a file with one dirty range, as
+// nearly all have, and 64 more for each range where there are several. Checkpoints take only the
+// kernel's cache.
 //
-// Threads: dirty() and dirty_all() from any, inside the barrier's shared side;
-// restore() before them; seal() inside a cut; the rest from any.
+// Threads: dirty() and dirty_all() from any, inside the barrier's shared side; restore() before
+// them; seal() inside a cut; the rest from any.
 // Lock order: compact_mutex_, then mutex_, then a shard's.
 #pragma once
 
@@ -26,8 +25,8 @@
 #include <optional>
 #include <unordered_map>
 #include <vector>
-#include "journal/base/mutex.h"
 
+#include "journal/base/mutex.h"
 #include "journal/changes/byte_ranges.h"
 #include "journal/changes/checkpoint.h"
 
@@ -42,9 +41,9 @@ class DirtyLayers {
   class Layer {
    public:
     EpochId first{}, last{};
-    bool all = false;  // records were lost: every file counts, in every byte
+    bool all = false;  // records were lost: every byte of every file counts
 
-    // The file is dirty, if only in its attributes.
+    // The file is dirty, even if only in its attributes.
     bool contains(const FileId& id) const;
     // Adds to `out` the part of `range` in which the file is dirty.
     void add_dirty(const FileId& id, ByteRange range, journal::ByteRanges& out) const;
@@ -55,17 +54,17 @@ class DirtyLayers {
     friend class DirtyLayers;
     using Map = std::unordered_map<FileId, journal::ByteRanges>;
     std::array<Map, kShards> shards_;
-    journal::CheckpointPtr checkpoint_;  // in their place
+    journal::CheckpointPtr checkpoint_;  // instead of shards_
   };
   using LayerPtr = std::shared_ptr<const Layer>;
 
-  // Takes in what (since, now] changed before this process, the open epoch
-  // included: checkpoints that begin right behind `since`, and what has changed
-  // behind them. Without it, what changed up to the first seal counts as unknown.
+  // Takes in what changed in (since, now] before this process began, including the open epoch:
+  // checkpoints that begin right behind `since`, and `changes` behind those. Without this call,
+  // what changed up to the first seal counts as unknown.
   void restore(const std::vector<journal::CheckpointPtr>& checkpoints,
                const journal::ChangeSet& changes, EpochId since);
 
-  // These checkpoints take the place of the frozen layers that they cover.
+  // These checkpoints replace the frozen layers that they cover.
   void adopt(const std::vector<journal::CheckpointPtr>& checkpoints);
 
   void dirty(const FileId& id, ByteRange data);
@@ -75,16 +74,16 @@ class DirtyLayers {
 
   // What changed in (since, newest seal].
   struct Changes {
-    bool unknown = false;  // the layers do not reach back that far: everything counts
+    bool unknown = false;  // the layers do not reach back that far: every byte counts
     std::vector<LayerPtr> layers;
   };
   Changes changes_since(EpochId since) const;
 
-  // Drops what lies before the oldest cursor (everything frozen, without one),
-  // and merges what no boundary separates. Takes time; not inside a cut.
+  // Drops layers before the oldest cursor (without a cursor, all frozen ones), and merges layers
+  // that no boundary separates. Takes time; not inside a cut.
   void compact(const std::vector<EpochId>& cursors, const std::vector<EpochId>& boundaries);
 
-  size_t frozen() const;
+  size_t frozen() const;  // layers
 
  private:
   struct alignas(64) OpenShard {

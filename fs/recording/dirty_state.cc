@@ -14,8 +14,8 @@ Result<void> restore_dirty_state(const journal::Volume& volume, const journal::C
                                  Pins& pins) {
   EPOCHFS_TRY(auto newest, journal::read_last_epoch(volume.dir()));
   auto cursors = journal::read_cursors(volume.dir());
-  // One that nobody can read may stand anywhere: then all counts as dirty until the first
-  // seal, and the housekeeper says which it is.
+  // A damaged cursor may stand anywhere. Then all counts as dirty until the first seal, and the
+  // housekeeper reports which cursor it is.
   if (!cursors && cursors.error().status == ExitStatus::kCorrupt) return {};
   if (!cursors) return tl::unexpected(cursors.error());
   const EpochId newest_epoch = newest ? newest->epoch : EpochId{0};
@@ -25,7 +25,7 @@ Result<void> restore_dirty_state(const journal::Volume& volume, const journal::C
   for (const journal::CheckpointPtr& c : all.all()) {
     if (c->info().last > since) checkpoints.push_back(c);
   }
-  // Changes up to there are in checkpoints; those behind it in records.
+  // Changes up to this epoch are in checkpoints; those behind it are in records.
   EpochId folded = checkpoints.empty() ? since : checkpoints.back()->info().last;
   const EpochId known_since =
       checkpoints.empty() ? since : EpochId{value(checkpoints.front()->info().first) - 1};
@@ -40,7 +40,7 @@ Result<void> restore_dirty_state(const journal::Volume& volume, const journal::C
   }));
   journal::ChangeSet changes = fold.finish();
   EPOCHFS_TRY(Lsn oldest, reader.oldest());
-  if (value(from) != 0 && oldest > from) changes.gap = true;  // not all of it is there
+  if (value(from) != 0 && oldest > from) changes.gap = true;  // some of the records are gone
   pins.restore(checkpoints, changes, known_since);
   return {};
 }

@@ -1,5 +1,5 @@
 // DirtyState: what had changed before this process began? Pins need to know what has changed since
-// the oldest epoch that somebody may still ask changes for; where nobody does, since the last one.
+// the oldest cursor; without a cursor, since the newest sealed epoch.
 #pragma once
 
 #include "journal/base/result.h"
@@ -10,7 +10,7 @@ namespace epochfs::fs {
 
 class Pins;
 
-// From the checkpoints, and from the records behind them. Before the first mutation.
+// Reads the checkpoints, and the records behind them. Call it before the first mutation.
 Result<void> restore_dirty_state(const journal::Volume& volume,
                                  const journal::Checkpoints& checkpoints, Pins& pins);
 

@@ -15,8 +15,8 @@ namespace epochfs::fs {
 namespace {
 
 constexpr size_t kCopyBytes = 256 << 10;  // of a pre-image read at once
-// Blocks are shared, where the file system can, from so many bytes on; if some of them are
-// dirty in the page cache, from so many on.
+// Blocks are shared, if the file system can, from this many bytes on; and from the second number
+// on if some of the bytes are dirty in the page cache.
 constexpr uint64_t kWorthSharing = 256 << 10;
 constexpr uint64_t kWorthWritingBack = 16 << 20;
 constexpr int kReadFlags = O_RDONLY | O_NOATIME | O_NONBLOCK | O_CLOEXEC;
@@ -36,7 +36,7 @@ Result<void> empty_directory(int dir) {
   return {};
 }
 
-// In the page cache, as of cachestat(2), which older kernels do not have: then all may be.
+// Dirty bytes in the page cache, from cachestat(2). Older kernels do not have it: then all may be.
 uint64_t dirty_bytes(int fd, ByteRange range) {
   constexpr long kCachestat = 451;  // on every architecture
   const struct { uint64_t offset, length; } asked{range.begin, range.length()};
@@ -108,10 +108,10 @@ std::shared_ptr<const Pins::PinList> Pins::list() const {
 
 void Pins::save_for_pins(const Touched& touched) {
   if (!touched.id) return;
-  auto pins = list();  // keeps a pin that is dropped meanwhile
+  auto pins = list();  // keeps a pin alive that is dropped meanwhile
   uint64_t bytes = 0;
   for (const auto& pin : *pins) {
-#ifdef EPOCHFS_WITHOUT_PREIMAGES  // of bytes; by this the tests prove that they would notice
+#ifdef EPOCHFS_WITHOUT_PREIMAGES  // with this, tests prove that they notice missing bytes
     Touched without = touched;
     without.data = {};
     pin->save(without);
@@ -131,7 +131,7 @@ void Pins::when_logs_grow(uint64_t by, std::function<void()> f) {
 void Pins::tell_of_growth(uint64_t bytes) {
   uint64_t told = told_at_.load(std::memory_order_relaxed);
   if (bytes >= told && bytes - told < growth_) return;
-  // Whoever moves the mark calls. It follows what shrinks, too.
+  // The thread that moves the mark calls. The mark follows shrinking logs, too.
   if (!told_at_.compare_exchange_strong(told, bytes, std::memory_order_relaxed)) return;
   if (bytes > told) when_logs_grow_();
 }
@@ -159,7 +159,7 @@ void Pins::compact() {
 
 uint64_t Pins::log_bytes() const {
   uint64_t n = 0;
-  const auto pins = list();  // must outlive the loop, here as below
+  const auto pins = list();  // must outlive the loop, here and below
   for (const auto& pin : *pins) n += pin->given_up() ? 0 : pin->log_bytes();
   return n;
 }
@@ -176,7 +176,7 @@ bool Pins::give_up_largest(uint64_t least) {
   return true;
 }
 
-// Where a pin ends is where the cursor will stand once it is acknowledged.
+// A pin's end is where the cursor will stand once the epoch is acknowledged.
 std::vector<EpochId> Pins::ends() const {
   std::vector<EpochId> out;
   const auto pins = list();
@@ -268,8 +268,8 @@ Result<void> Pins::Pin::save_attributes(const Touched& touched, File& f) {
   return {};
 }
 
-// The file's size now may be another than at the seal. But bytes that are dirty,
-// below the size at the seal and not saved yet have not been changed since.
+// The file's size may differ from that at the seal. But bytes that are dirty, below the size at the
+// seal, and not saved yet have not changed since.
 Result<void> Pins::Pin::save_data(const Touched& touched, File& f, ByteRange range) {
   range.end = std::min(range.end, f.size);
   if (range.empty()) return {};
@@ -288,10 +288,10 @@ Result<void> Pins::Pin::save_data(const Touched& touched, File& f, ByteRange ran
   return {};
 }
 
-// Sharing blocks writes back first what is dirty of them: it has to be worth that, and must
-// not take longer than a copy may.
-// What is written over shared blocks takes new ones: an application could find the disk
-// full, or its quota used up, where it had room before. So only what goes is shared.
+// Sharing blocks first writes back what is dirty of them. It has to be worth that, and must not
+// take longer than a copy may.
+// An overwrite of shared blocks takes new ones: an application could find the disk full, or its
+// quota used up, where it had room before. So only bytes that are removed are shared.
 bool Pins::Pin::share(const Touched& touched, int fd, ByteRange range) {
   if (!touched.frees && !touched.vanishing) return false;
   if (range.length() < kWorthSharing || !log_->can_clone()) return false;
@@ -343,10 +343,10 @@ Result<void> Pins::Pin::copy_range(const FileId& id, int fd, ByteRange range, ui
   return {};
 }
 
-// The file's last name goes. An open descriptor keeps it in reach of its handle.
+// The file's last name goes. An open descriptor keeps its handle usable.
 Result<void> Pins::Pin::keep_readable(const Touched& touched, File& f) {
   const ByteRange all{0, f.size};
-  if (dirty_within(touched.id, all).empty()) return {};  // nobody will read its bytes
+  if (dirty_within(touched.id, all).empty()) return {};  // its bytes will not be read
   EPOCHFS_DO(open_for_reading(touched, f));
   close_if_too_many(f);
   return f.fd ? Result<void>() : save_data(touched, f, all);

@@ -11,14 +11,14 @@ namespace {
 
 constexpr ByteRange kAllBytes{0, ByteRange::kEndOfFile};
 
-// A file that came to be in the open epoch is new in every byte, also in those
-// that nobody has written: who ships it ships all of it. One that was made without a
-// name comes to be once more when it gets one.
+// A file that was made in the open epoch is new in every byte, even where nothing was written: it
+// is shipped whole. A file that was made without a name counts as made again when it gets one.
 bool makes_a_file(journal::RecordType type) {
   return type == journal::RecordType::kCreate || type == journal::RecordType::kTemporary;
 }
 
-// For who waits for the mutation. What is being made has no inode yet: its directory's.
+// What the mutation is, for a cut that waits for it. A file that is being made has no inode yet, so
+// its directory's is named.
 std::string described(const journal::InFlight::Slot& slot) {
   const auto intent = slot.peek();
   if (!intent) return "";
@@ -58,7 +58,7 @@ Recorder::Mutation::Mutation(Recorder& recorder, Worker& worker, const journal::
     : recorder_(recorder), worker_(worker), record_(intent), touched_(touched) {
   recorder_.wait_while_held();
   recorder_.barrier_.enter(worker_.seat);
-  // Filled before anything that can take long: a cut that waits for it can then tell for what.
+  // Filled before anything that can take long, so that a cut that waits can say what it waits for.
   worker_.slot->fill({&record_, 1});
   for (const Touched& file : touched_) recorder_.pins_.save(file);
   worker_.seat->reach(Barrier::Seat::kActing);
@@ -100,7 +100,7 @@ void Recorder::wait_while_held() {
   while (held_.load(std::memory_order_relaxed) == kHeld) held_.wait(kHeld);
 }
 
-// One caller's turn in barrier(); none if it does not come before the deadline.
+// One caller's turn in barrier(). False: it did not come before the deadline.
 class Recorder::Turn {
  public:
   Turn(Recorder& recorder, std::chrono::steady_clock::time_point deadline) : r_(recorder) {
@@ -154,7 +154,7 @@ Result<journal::SealedEpoch> Recorder::barrier_in_turn(
   auto unchanged = [&] {
     return only_if_changed && newest && journal_.records_in_open_epoch() == 0;
   };
-  // Whatever returned before this call is counted, so no pause is needed to know.
+  // Every mutation that returned before this call is counted, so this needs no pause.
   if (!at_seal && unchanged()) return *newest;
 
   journal::SealedEpoch sealed;

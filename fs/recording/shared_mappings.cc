@@ -21,7 +21,7 @@ namespace {
 
 constexpr size_t kFilesAtOnce = 64;  // descriptors open at a time
 
-// The handle that the kernel's FUSE makes of a node for name_to_handle_at(2).
+// Builds the handle that the kernel's FUSE gives a node in name_to_handle_at(2).
 int open_node(int root, uint64_t node) {
   constexpr int kInode64AndGeneration = 0x81;  // FILEID_INO64_GEN
   const uint32_t words[3] = {uint32_t(node >> 32), uint32_t(node), 0};
@@ -32,8 +32,8 @@ int open_node(int root, uint64_t node) {
   return open_handle(root, handle, O_RDONLY | O_NOATIME | O_NONBLOCK);
 }
 
-// Before 6.16 the kernel copied dirty pages of FUSE aside and held them for written.
-// Only fsync waited for the copies.
+// Before 6.16 the kernel copied dirty pages of FUSE aside and counted them as written. Only fsync
+// waited for the copies.
 bool waits_for_pages() {
   utsname name{};
   int major = 0, minor = 0;
@@ -57,7 +57,7 @@ Result<UniqueFd> open_root(const std::string& mountpoint, const std::string& jou
   return root;
 }
 
-// Without root the files cannot be named. The kernel starts to write all it has.
+// Without root, files cannot be opened by handle. The kernel starts to write all that is dirty.
 Result<void> flush_all(const std::string& mountpoint) {
   EPOCHFS_TRY(UniqueFd root, open_directory(mountpoint));
   if (::syncfs(root.get()) != 0) return fail_errno("flush mapped pages of " + mountpoint);
@@ -69,7 +69,7 @@ Result<void> flush_nodes(int root, std::span<const uint64_t> nodes) {
   std::vector<UniqueFd> files;
   for (uint64_t node : nodes) {
     const int fd = open_node(root, node);
-    // The kernel has forgotten it: it was closed meanwhile, and its pages were sent.
+    // The kernel has forgotten the node: the file was closed meanwhile, and its pages were sent.
     if (fd == -ESTALE || fd == -ENOENT) continue;
     if (fd < 0) return fail("cut epoch: open a file to flush its mapped pages", -fd);
     files.emplace_back(fd);
@@ -115,7 +115,7 @@ std::vector<uint64_t> SharedMappings::list() const {
 }
 
 Result<void> SharedMappings::flush(const std::string& mountpoint, const std::string& journal) {
-#ifdef EPOCHFS_WITHOUT_FLUSH  // by this the tests prove that they would notice
+#ifdef EPOCHFS_WITHOUT_FLUSH  // with this, tests prove that they notice a missing flush
   return {};
 #endif
   const std::vector<uint64_t> nodes = list();
