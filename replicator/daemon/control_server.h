@@ -8,7 +8,7 @@
 #include <functional>
 #include <string>
 
-#include "replicator/relationship/registry.h"
+#include "replicator/relationship/table.h"
 
 namespace epochfs::replicator {
 

@@ -12,7 +12,7 @@
 #include <thread>
 
 #include "replicator/peer/transport.h"
-#include "replicator/relationship/registry.h"
+#include "replicator/relationship/table.h"
 
 namespace epochfs::replicator {
 

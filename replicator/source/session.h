@@ -19,7 +19,7 @@
 #include <memory>
 #include <string>
 
-#include "replicator/relationship/registry.h"
+#include "replicator/relationship/table.h"
 
 namespace epochfs::replicator {
 

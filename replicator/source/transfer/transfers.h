@@ -2,7 +2,7 @@
 // a session makes, over a Session that the target has opened.
 #pragma once
 
-#include "replicator/relationship/registry.h"
+#include "replicator/relationship/table.h"
 #include "replicator/source/reading/volume_link.h"
 #include "replicator/source/sending/sender.h"
 #include "replicator/source/transfer/walk.h"

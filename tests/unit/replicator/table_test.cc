@@ -1,5 +1,5 @@
 // Registry and status: what is kept, what is found, and which state is shown.
-#include "replicator/relationship/registry.h"
+#include "replicator/relationship/table.h"
 
 #include <capnp/message.h>
 #include <gtest/gtest.h>

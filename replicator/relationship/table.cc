@@ -1,4 +1,4 @@
-#include "replicator/relationship/registry.h"
+#include "replicator/relationship/table.h"
 
 #include <fmt/format.h>
 
