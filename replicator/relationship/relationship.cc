@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <kj/exception.h>
-#include <sys/random.h>
 #include <xxhash.h>
 
 #include <memory>
@@ -23,16 +22,6 @@ std::string minute_text(unsigned minute) {
 }
 
 }  // namespace
-
-bool is_relationship_id(const std::string& text) {
-  return text.size() == 12 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
-}
-
-std::string new_relationship_id() {
-  uint64_t random;
-  EPOCHFS_CHECK(getrandom(&random, sizeof random, 0) == sizeof random);
-  return fmt::format("{:012x}", random >> 16);
-}
 
 void write_relationship(const Relationship& r, rpc::Relationship::Builder to) {
   to.setId(r.id);

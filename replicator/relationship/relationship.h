@@ -10,6 +10,7 @@
 #include "journal/base/types.h"
 #include "journal/base/unix.h"
 #include "replicator/relationship/blackout.h"
+#include "replicator/relationship/relationship_id.h"
 #include "schema/control.capnp.h"
 
 namespace epochfs::replicator {
@@ -47,9 +48,6 @@ struct Relationship {
 
 constexpr uint32_t kMinIntervalMs = 100, kMaxIntervalMs = 24 * 3600 * 1000;
 Result<void> check_interval(uint32_t interval_ms);
-
-bool is_relationship_id(const std::string& text);
-std::string new_relationship_id();
 
 void write_relationship(const Relationship& from, rpc::Relationship::Builder to);
 // Errors: windows, a time zone or an interval that do not hold.

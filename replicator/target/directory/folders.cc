@@ -8,6 +8,7 @@
 #include <climits>
 
 #include "journal/base/directory.h"
+#include "replicator/relationship/relationship_id.h"
 #include "replicator/target/directory/walk.h"
 
 namespace epochfs::replicator {
@@ -126,10 +127,6 @@ Outcome<void> open_stage(Folders& f, Storage& storage, const std::string& name, 
 }
 
 }  // namespace
-
-bool is_relationship_id(std::string_view id) {
-  return id.size() == kRelationshipIdBytes && id.find_first_not_of("0123456789abcdef") == id.npos;
-}
 
 Outcome<Folders> Folders::open(Storage& storage, const std::string& directory,
                                const std::string& relationship, bool established) {

@@ -19,9 +19,6 @@
 
 namespace epochfs::replicator {
 
-constexpr size_t kRelationshipIdBytes = 12;  // lower-case hex digits
-bool is_relationship_id(std::string_view id);
-
 struct Folders {
   UniqueFd parent;
   UniqueFd root;     // the target directory
