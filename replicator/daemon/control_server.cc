@@ -8,6 +8,7 @@
 #include "journal/volume/volume.h"
 #include "replicator/peer/peers.h"
 #include "replicator/peer/transport.h"
+#include "replicator/relationship/status.h"
 #include "schema/replication.capnp.h"
 
 namespace epochfs::replicator {
@@ -20,7 +21,7 @@ tl::unexpected<Error> usage(std::string what) {
   return fail(std::move(what), 0, ExitStatus::kUsage);
 }
 
-Result<void> check_new(const Registry& registry, const Relationship& r) {
+Result<void> check_new(const RelationshipTable& table, const Relationship& r) {
   if (r.target_directory.empty() || r.target_directory[0] != '/' ||
       r.target_directory.size() >= rpc::MAX_PATH_BYTES) {
     return usage("option --target: \"" + r.target_directory + "\" is no absolute path");
@@ -34,7 +35,7 @@ Result<void> check_new(const Registry& registry, const Relationship& r) {
     return fail_errno("source directory " + r.source_directory);
   }
   if (!S_ISDIR(st.st_mode)) return fail("source directory " + r.source_directory, ENOTDIR);
-  for (const Relationship& other : registry.list()) {
+  for (const Relationship& other : table.list()) {
     if (other.role == rpc::Role::SOURCE && other.source_directory == r.source_directory &&
         other.target_directory == r.target_directory && other.peer == r.peer &&
         other.port == r.port && other.ended.empty()) {
@@ -76,7 +77,7 @@ class ControlServer final : public rpc::Daemon::Server {
   }
 
   kj::Promise<void> list(ListContext call) override {
-    auto all = c_.registry.list();
+    auto all = c_.table.list();
     auto out = call.getResults().initRelationships(unsigned(all.size()));
     for (unsigned i = 0; i < all.size(); ++i) write_relationship(all[i], out[i]);
     return kj::READY_NOW;
@@ -123,9 +124,9 @@ class ControlServer final : public rpc::Daemon::Server {
   }
 
   kj::Promise<void> replicate(ReplicateContext call) override {
-    auto r = c_.registry.find(call.getParams().getId());
+    auto r = c_.table.find(call.getParams().getId());
     if (r) {
-      c_.registry.set_progress(r->id, [](Progress& p) { ++p.idle_asked; });
+      c_.board.ask(r->id);
     } else {
       write_failure(call.getResults().initFailure(), r.error());
     }
@@ -136,8 +137,8 @@ class ControlServer final : public rpc::Daemon::Server {
     std::vector<Relationship> shown;
     const std::string id = call.getParams().getId();
     if (id.empty()) {
-      shown = c_.registry.list();
-    } else if (auto r = c_.registry.find(id)) {
+      shown = c_.table.list();
+    } else if (auto r = c_.table.find(id)) {
       shown.push_back(*r);
     } else {
       write_failure(call.getResults().initFailure(), r.error());
@@ -145,7 +146,7 @@ class ControlServer final : public rpc::Daemon::Server {
     auto out = call.getResults().initStatuses(unsigned(shown.size()));
     auto asked = kj::heapArrayBuilder<kj::Promise<void>>(shown.size());
     for (unsigned i = 0; i < shown.size(); ++i) {
-      const Progress progress = c_.registry.progress(shown[i].id);
+      const Progress progress = c_.board.get(shown[i].id);
       describe(shown[i], progress, now_ns(), out[i]);
       asked.add(progress.journal.empty() ? kj::Promise<void>(kj::READY_NOW)
                                          : add_space(progress.journal, call, i));
@@ -171,7 +172,7 @@ class ControlServer final : public rpc::Daemon::Server {
   }
 
   kj::Promise<void> remove(RemoveContext call) override {
-    auto r = c_.registry.find(call.getParams().getId());
+    auto r = c_.table.find(call.getParams().getId());
     if (!r) {
       write_failure(call.getResults().initFailure(), r.error());
       return kj::READY_NOW;
@@ -186,7 +187,7 @@ class ControlServer final : public rpc::Daemon::Server {
                                    e.getDescription().cStr());
               })
         .then([this, call, r = *r](std::string warning) mutable {
-          if (auto removed = c_.registry.remove(r.id); !removed) {
+          if (auto removed = forget(r.id); !removed) {
             write_failure(call.getResults().initFailure(), removed.error());
           }
           call.getResults().setWarning(warning);
@@ -195,7 +196,7 @@ class ControlServer final : public rpc::Daemon::Server {
 
   kj::Promise<void> wait(WaitContext call) override {
     auto params = call.getParams();
-    auto r = c_.registry.find(params.getId());
+    auto r = c_.table.find(params.getId());
     if (!r) {
       write_failure(call.getResults().initFailure(), r.error());
       return kj::READY_NOW;
@@ -210,13 +211,11 @@ class ControlServer final : public rpc::Daemon::Server {
                       usage("wait --idle: say it on the source host").value());
         return kj::READY_NOW;
       }
-      c_.registry.set_progress(r->id, [&](Progress& p) { state->ticket = ++p.idle_asked; });
-    } else {
-      // Whoever waits need not wait for the interval.
-      c_.registry.set_progress(r->id, [](Progress& p) { ++p.idle_asked; });
     }
-    c_.registry.subscribe(&state->wakeup);
-    state->registry = &c_.registry;
+    const uint64_t ticket = c_.board.ask(r->id);  // so that nobody waits for the interval
+    if (params.getIdle()) state->ticket = ticket;
+    state->terms = c_.table.watch(r->id, state->wakeup);
+    state->progress = c_.board.watch(r->id, state->wakeup);
     state->wakeup.attach(c_.io.unixEventPort);
     auto done = until_reached(*state);
     if (params.getTimeoutMs() > 0) {
@@ -242,10 +241,7 @@ class ControlServer final : public rpc::Daemon::Server {
     uint64_t ticket = 0;  // of `idle`; 0: not asked for
     Result<void> outcome;
     LoopSignal wakeup;
-    Registry* registry = nullptr;
-    ~Waiting() {
-      if (registry) registry->unsubscribe(&wakeup);
-    }
+    Watch terms, progress;  // of the table and the board
   };
 
   template <typename Call>
@@ -262,9 +258,9 @@ class ControlServer final : public rpc::Daemon::Server {
 
   // How far it has come, and what keeps it from going on.
   std::string standing(const std::string& id) {
-    auto r = c_.registry.get(id);
+    auto r = c_.table.get(id);
     if (!r) return "deleted";
-    const Progress p = c_.registry.progress(id);
+    const Progress p = c_.board.get(id);
     const EpochId epoch = held(*r, p);
     return fmt::format(
         "{}; the target holds {}", state_text(*r, p, now_ns()),
@@ -273,12 +269,12 @@ class ControlServer final : public rpc::Daemon::Server {
 
   // Resolves when there is an outcome.
   kj::Promise<void> until_reached(Waiting& w) {
-    auto r = c_.registry.get(w.id);
+    auto r = c_.table.get(w.id);
     if (!r) {
       w.outcome = fail(waiting_for(w.id) + ": it was deleted", 0, ExitStatus::kNoMatch);
       return kj::READY_NOW;
     }
-    const Progress p = c_.registry.progress(w.id);
+    const Progress p = c_.board.get(w.id);
     if (!r->ended.empty() || r->decision == Decision::kDeclined ||
         r->decision == Decision::kDeleted) {
       w.outcome = fail(fmt::format("{}: {}", waiting_for(w.id), state_text(*r, p, now_ns())), 0,
@@ -286,7 +282,7 @@ class ControlServer final : public rpc::Daemon::Server {
       return kj::READY_NOW;
     }
     const bool reached =
-        w.ticket > 0 ? p.idle_served >= w.ticket : held(*r, p) >= std::max(w.epoch, EpochId{1});
+        w.ticket > 0 ? p.served >= w.ticket : held(*r, p) >= std::max(w.epoch, EpochId{1});
     if (reached) return kj::READY_NOW;
     return w.wakeup.wait().then([this, &w] { return until_reached(w); });
   }
@@ -296,31 +292,31 @@ class ControlServer final : public rpc::Daemon::Server {
     r.id = new_relationship_id();
     r.role = rpc::Role::SOURCE;
     r.created_ns = now_ns();
-    EPOCHFS_DO(check_new(c_.registry, r));
+    EPOCHFS_DO(check_new(c_.table, r));
     EPOCHFS_TRY(std::string journal, journal::journal_path_of(r.source_directory));
     EPOCHFS_TRY(journal::Volume volume, journal::Volume::open(journal));
     r.lineage = volume.info().lineage;
-    EPOCHFS_DO(c_.registry.add(r));
+    EPOCHFS_DO(c_.table.add(r));
     c_.start_session(r.id);
     return r.id;
   }
 
   Result<void> decide(const std::string& id,
                       const std::function<Result<void>(Relationship&)>& change) {
-    EPOCHFS_TRY(auto r, c_.registry.find(id));
+    EPOCHFS_TRY(auto r, c_.table.find(id));
     if (r.role != rpc::Role::TARGET) {
       return usage("relationship " + r.id + " is decided on by the target's host, " + r.peer);
     }
-    return c_.registry.update(r.id, change);
+    return c_.table.update(r.id, change);
   }
 
   Result<void> change_source(const std::string& id,
                              const std::function<Result<void>(Relationship&)>& change) {
-    EPOCHFS_TRY(auto r, c_.registry.find(id));
+    EPOCHFS_TRY(auto r, c_.table.find(id));
     if (r.role != rpc::Role::SOURCE) {
       return usage("relationship " + r.id + " is changed on the source's host, " + r.peer);
     }
-    return c_.registry.update(r.id, change);
+    return c_.table.update(r.id, change);
   }
 
   static Result<void> apply_edit(Relationship& r, rpc::Edit::Reader change) {
@@ -345,16 +341,22 @@ class ControlServer final : public rpc::Daemon::Server {
     return {};
   }
 
+  Result<void> forget(const std::string& id) {
+    EPOCHFS_DO(c_.table.remove(id));
+    c_.board.forget(id);
+    return {};
+  }
+
   // The record stays for as long as the source may ask what became of it, unless
   // it was never accepted, or had ended before.
   Result<void> remove_target(const Relationship& r) {
     // A session that is open ends when it sees this, and then does the same.
-    EPOCHFS_DO(c_.registry.update(r.id, [](Relationship& changed) -> Result<void> {
+    EPOCHFS_DO(c_.table.update(r.id, [](Relationship& changed) -> Result<void> {
       changed.decision = Decision::kDeleted;
       return {};
     }));
     EPOCHFS_DO(discard_target(c_.storage, r));
-    return r.ended.empty() ? Result<void>() : c_.registry.remove(r.id);
+    return r.ended.empty() ? Result<void>() : forget(r.id);
   }
 
   // Tells the target that the source ended the relationship.

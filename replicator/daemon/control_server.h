@@ -1,5 +1,5 @@
-// ControlServer: what does the daemon answer on its control socket? Implements
-// the Daemon interface of schema/control.capnp over the registry.
+// ControlServer: what does the daemon answer on its control socket? Implements the Daemon interface
+// of schema/control.capnp over the table of relationships and the board of progress.
 #pragma once
 
 #include <capnp/rpc-twoparty.h>
@@ -8,12 +8,14 @@
 #include <functional>
 #include <string>
 
+#include "replicator/relationship/board.h"
 #include "replicator/relationship/table.h"
 
 namespace epochfs::replicator {
 
 struct ControlContext {
-  Registry& registry;
+  RelationshipTable& table;
+  ProgressBoard& board;
   Storage& storage;
   kj::AsyncIoContext& io;
   std::string state_dir;

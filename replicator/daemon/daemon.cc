@@ -123,7 +123,8 @@ Result<void> serve(const Settings& settings) {
   ::signal(SIGPIPE, SIG_IGN);
   auto io = kj::setupAsyncIo();
 
-  EPOCHFS_TRY(auto registry, Registry::open(storage, settings.state));
+  EPOCHFS_TRY(auto table, RelationshipTable::open(storage, settings.state));
+  ProgressBoard board(*table);
   ListenAddress address = settings.listen;
   EPOCHFS_TRY(UniqueFd peer_socket, listen_tcp(address));
   EPOCHFS_DO(make_socket_directory(settings.control));
@@ -136,19 +137,21 @@ Result<void> serve(const Settings& settings) {
                listen);
   }
 
-  roll_forward_targets(*registry, storage);
-  auto peers = std::make_unique<Peers>(*registry, storage, std::move(peer_socket));
+  roll_forward_targets(*table, board, storage);
+  auto peers = std::make_unique<Peers>(*table, board, storage, std::move(peer_socket));
   std::map<std::string, std::unique_ptr<SourceSession>> sessions;
-  ControlContext context{*registry,
+  ControlContext context{*table,
+                         board,
                          storage,
                          io,
                          settings.state,
                          listen,
                          [&](const std::string& id) {
-                           sessions[id] = std::make_unique<SourceSession>(*registry, storage, id);
+                           sessions[id] =
+                               std::make_unique<SourceSession>(*table, board, storage, id);
                          },
                          [&](const std::string& id) { sessions.erase(id); }};
-  for (const Relationship& r : registry->list()) {
+  for (const Relationship& r : table->list()) {
     if (r.role == rpc::Role::SOURCE) context.start_session(r.id);
   }
   auto control = kj::heap<ControlListener>(
@@ -162,7 +165,7 @@ Result<void> serve(const Settings& settings) {
       .exclusiveJoin(io.unixEventPort.onSignal(SIGINT))
       .ignoreResult()
       .wait(io.waitScope);
-  // Calls that wait are called off in the loop's next turns: they know the registry.
+  // Calls that wait are called off in the loop's next turns: they watch table and board.
   control = nullptr;
   io.waitScope.poll();
   sessions.clear();

@@ -1,5 +1,5 @@
-// Daemon: what does `epochfs serve` run? Wires registry, peers and sessions of one
-// host, and answers its control socket (schema/control.capnp).
+// Daemon: what does `epochfs serve` run? Wires the relationships, peers and sessions of one host
+// together, and answers on its control socket (schema/control.capnp).
 #pragma once
 
 #include "journal/control/command_line.h"

@@ -87,8 +87,8 @@ TargetOptions options_of(const Relationship& r) {
   return options;
 }
 
-void note_recovery_point(Registry& registry, const std::string& id, const RecoveryPoint& point) {
-  registry.set_progress(id, [&](Progress& p) {
+void note_recovery_point(ProgressBoard& board, const std::string& id, const RecoveryPoint& point) {
+  board.update(id, [&](Progress& p) {
     p.recovery_epoch = EpochId{point.cursor};
     p.recovery_time_ns = point.barrier_ns;
   });
@@ -100,12 +100,11 @@ void note_recovery_point(Registry& registry, const std::string& id, const Recove
 
 class Peers::Host final : public rpc::ReplicationHost::Server {
  public:
-  Host(Peers& peers, Connection& connection, LoopSignal& decisions, kj::Timer& timer,
-       std::string peer)
+  Host(Peers& peers, Connection& connection, kj::Timer& timer, std::string peer)
       : peers_(peers),
-        registry_(peers.registry_),
+        table_(peers.table_),
+        board_(peers.board_),
         connection_(connection),
-        wakeup_(decisions),
         timer_(timer),
         peer_(std::move(peer)) {}
   ~Host() {
@@ -133,10 +132,15 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
     return kj::READY_NOW;
   }
 
+  // One at a time: a second call breaks the first.
   kj::Promise<void> awaitDecision(AwaitDecisionContext call) override {
-    Answer answer = ask(call.getParams().getProposal());
+    auto proposal = call.getParams().getProposal();
+    awaited_ = watch(proposal);
+    Answer answer = ask(proposal);
     if (answer.decision == rpc::Decision::PENDING) {
-      return wakeup_.wait().then([this, call]() mutable { return awaitDecision(call); });
+      auto changed = kj::newPromiseAndFulfiller<void>();
+      awaiting_ = kj::mv(changed.fulfiller);
+      return changed.promise.then([this, call]() mutable { return awaitDecision(call); });
     }
     write(call.getResults(), answer);
     return kj::READY_NOW;
@@ -150,18 +154,19 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
       return kj::READY_NOW;
     }
     call.allowCancellation();
+    held_ = watch(call.getParams().getProposal());
     return open_when_free(call, timer_.now() + kPatience);
   }
 
   kj::Promise<void> end(EndContext call) override {
     auto proposal = read_proposal(call.getParams().getProposal());
     if (!proposal) return kj::READY_NOW;
-    auto r = registry_.get(proposal->id);
+    auto r = table_.get(proposal->id);
     if (!r || !same_terms(*r, *proposal)) return kj::READY_NOW;
     std::string reason = call.getParams().getReason();
     reason.resize(std::min<size_t>(reason.size(), rpc::MAX_TEXT_BYTES));
     [[maybe_unused]] auto updated =
-        registry_.update(r->id, [&](Relationship& changed) -> Result<void> {
+        table_.update(r->id, [&](Relationship& changed) -> Result<void> {
           if (changed.ended.empty())
             changed.ended = escape(reason.empty() ? "ended by the source" : reason);
           return {};
@@ -171,11 +176,16 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
 
   const std::string& opened() const { return opened_; }
 
+  // The connection was signalled: a relationship that it watches may have changed.
+  void woken() {
+    if (awaiting_) awaiting_->fulfill();
+  }
+
   // Whether what this connection was opened for still holds.
   bool may_go_on() const {
     if (connection_.superseded) return false;
     if (opened_.empty()) return true;
-    auto r = registry_.get(opened_);
+    auto r = table_.get(opened_);
     return r && answer_of(*r).decision == rpc::Decision::ACCEPTED;
   }
 
@@ -190,7 +200,7 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
   Answer ask(rpc::Proposal::Reader from) {
     auto proposal = read_proposal(from);
     if (!proposal) return {rpc::Decision::REFUSED, proposal.error().message()};
-    if (auto known = registry_.get(proposal->id)) {
+    if (auto known = table_.get(proposal->id)) {
       if (!same_terms(*known, *proposal)) {
         return {rpc::Decision::REFUSED, "another relationship has this id here"};
       }
@@ -204,15 +214,22 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
     r.lineage = proposal->lineage;
     r.peer = peer_;
     r.created_ns = now_ns();
-    if (auto added = registry_.add(r); !added) {
+    if (auto added = table_.add(r); !added) {
       return {rpc::Decision::REFUSED, added.error().message()};
     }
     return {rpc::Decision::PENDING, ""};
   }
 
+  // Before the proposal is looked at, so that no change in between goes unnoticed. A malformed one
+  // is refused at once: there is nothing to watch.
+  Watch watch(rpc::Proposal::Reader from) {
+    auto proposal = read_proposal(from);
+    return proposal ? table_.watch(proposal->id, connection_.wakeup) : Watch();
+  }
+
   // The source's earlier session may still be on its way out, on another thread.
   kj::Promise<void> open_when_free(OpenContext call, kj::TimePoint until) {
-    auto r = registry_.get(std::string(call.getParams().getProposal().getRelationship()));
+    auto r = table_.get(std::string(call.getParams().getProposal().getRelationship()));
     // It may have been taken back while this waited.
     if (!r || answer_of(*r).decision != rpc::Decision::ACCEPTED) {
       call.getResults().initOutcome().setFailed("the relationship is not accepted");
@@ -236,17 +253,17 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
   void take_over(const Relationship& r, std::shared_ptr<Target> target,
                  rpc::ReplicationHost::OpenResults::Builder results) {
     if (!r.established) {
-      auto noted = registry_.update(r.id, [](Relationship& changed) -> Result<void> {
+      auto noted = table_.update(r.id, [](Relationship& changed) -> Result<void> {
         changed.established = true;
         return {};
       });
       if (!noted) return results.initOutcome().setFailed(noted.error().message());
     }
     fill(results.initState(), target->state());
-    note_recovery_point(registry_, r.id, target->state());
+    note_recovery_point(board_, r.id, target->state());
     results.initOutcome().setOk();
     results.setSession(serve_session(target, [this, id = r.id](const RecoveryPoint& point) {
-      note_recovery_point(registry_, id, point);
+      note_recovery_point(board_, id, point);
     }));
     opened_ = r.id;
     note_connected(opened_, true);
@@ -255,22 +272,27 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
   }
 
   void note_connected(const std::string& id, bool connected) {
-    registry_.set_progress(id, [&](Progress& p) { p.connected = connected; });
+    board_.update(id, [&](Progress& p) { p.connected = connected; });
   }
 
   Peers& peers_;
-  Registry& registry_;
+  RelationshipTable& table_;
+  ProgressBoard& board_;
   Connection& connection_;
-  LoopSignal& wakeup_;
   kj::Timer& timer_;
   std::string peer_;
   std::string opened_;  // relationship that a session was opened for
+  // What this connection watches, once it has asked for something: the relationship whose decision
+  // it awaits, and the one that it has opened.
+  Watch awaited_, held_;
+  kj::Own<kj::PromiseFulfiller<void>> awaiting_;
 };
 
 // ---- connections ----
 
-Peers::Peers(Registry& registry, Storage& storage, UniqueFd listener)
-    : registry_(registry),
+Peers::Peers(RelationshipTable& table, ProgressBoard& board, Storage& storage, UniqueFd listener)
+    : table_(table),
+      board_(board),
       storage_(storage),
       listener_(std::move(listener)),
       stop_event_(::eventfd(0, EFD_CLOEXEC)) {
@@ -312,16 +334,12 @@ void Peers::serve(Connection& connection, UniqueFd fd, std::string peer) {
   std::string relationship;  // that was opened on it
   auto io = kj::setupAsyncIo();
   connection.wakeup.attach(io.unixEventPort);
-  registry_.subscribe(&connection.wakeup);
   auto broken = kj::runCatchingExceptions([&] {
     auto stream = io.lowLevelProvider->wrapSocketFd(
         fd.release(), kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP |
                           kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC |
                           kj::LowLevelAsyncIoProvider::ALREADY_NONBLOCK);
-    // Signals come from one eventfd; whoever else waits for them is told from here.
-    LoopSignal decisions;
-    decisions.attach(io.unixEventPort);
-    auto server = kj::heap<Host>(*this, connection, decisions, io.provider->getTimer(), peer);
+    auto server = kj::heap<Host>(*this, connection, io.provider->getTimer(), peer);
     Host& host = *server;
     capnp::TwoPartyVatNetwork network(*stream, capnp::rpc::twoparty::Side::SERVER,
                                       peer_reader_options());
@@ -329,7 +347,7 @@ void Peers::serve(Connection& connection, UniqueFd fd, std::string peer) {
     std::function<kj::Promise<void>()> until_over = [&]() -> kj::Promise<void> {
       if (stop_ || !host.may_go_on()) return kj::READY_NOW;
       return connection.wakeup.wait().then([&] {
-        decisions.signal();
+        host.woken();
         return until_over();
       });
     };
@@ -342,9 +360,8 @@ void Peers::serve(Connection& connection, UniqueFd fd, std::string peer) {
                  e->getDescription().cStr());
     }
   }
-  registry_.unsubscribe(&connection.wakeup);
   connection.wakeup.detach();
-  if (auto r = registry_.get(relationship); r && r->decision == Decision::kDeleted) {
+  if (auto r = table_.get(relationship); r && r->decision == Decision::kDeleted) {
     [[maybe_unused]] auto discarded = discard_target(storage_, *r);
   }
 }
@@ -377,15 +394,15 @@ void Peers::supersede(const std::string& relationship) {
 
 // ---- target directories ----
 
-void roll_forward_targets(Registry& registry, Storage& storage) {
-  for (const Relationship& r : registry.list()) {
+void roll_forward_targets(const RelationshipTable& table, ProgressBoard& board, Storage& storage) {
+  for (const Relationship& r : table.list()) {
     if (r.role != rpc::Role::TARGET || r.decision != Decision::kAccepted || !r.established)
       continue;
     auto target = Target::open(storage, options_of(r));
     if (target) {
-      note_recovery_point(registry, r.id, (*target)->state());
+      note_recovery_point(board, r.id, (*target)->state());
     } else {
-      registry.set_progress(r.id, [&](Progress& p) { p.error = target.error().error.message(); });
+      board.update(r.id, [&](Progress& p) { p.error = target.error().error.message(); });
     }
   }
 }

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "replicator/peer/transport.h"
+#include "replicator/relationship/board.h"
 #include "replicator/relationship/table.h"
 
 namespace epochfs::replicator {
@@ -23,7 +24,7 @@ class Target;
 class Peers {
  public:
   // Takes over the listening socket.
-  Peers(Registry& registry, Storage& storage, UniqueFd listener);
+  Peers(RelationshipTable& table, ProgressBoard& board, Storage& storage, UniqueFd listener);
   ~Peers();  // ends every connection
 
  private:
@@ -39,7 +40,8 @@ class Peers {
   void reap(bool all);
   void supersede(const std::string& relationship);
 
-  Registry& registry_;
+  RelationshipTable& table_;
+  ProgressBoard& board_;
   Storage& storage_;
   UniqueFd listener_;
   UniqueFd stop_event_;
@@ -57,7 +59,7 @@ class Peers {
 
 // Finishes epochs that were committed and not completely applied when the host
 // stopped. No source is needed. Errors are noted as the relationship's progress.
-void roll_forward_targets(Registry& registry, Storage& storage);
+void roll_forward_targets(const RelationshipTable& table, ProgressBoard& board, Storage& storage);
 
 // Checks that a relationship's target directory can be taken into use: it exists,
 // is a directory, and is empty unless `replace_contents`.

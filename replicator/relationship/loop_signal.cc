@@ -8,7 +8,7 @@ LoopSignal::LoopSignal() : fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) { EPOCH
 
 void LoopSignal::signal() {
   uint64_t one = 1;
-  // EAGAIN: the counter is full, so the waiter has a signal pending in any case.
+  // EAGAIN: the counter is full, so a signal is pending for the waiter anyway.
   [[maybe_unused]] ssize_t n = ::write(fd_.get(), &one, sizeof one);
 }
 
@@ -19,9 +19,13 @@ void LoopSignal::attach(kj::UnixEventPort& port) {
 
 void LoopSignal::detach() { observer_ = nullptr; }
 
-kj::Promise<void> LoopSignal::wait() {
+uint64_t LoopSignal::take() {
   uint64_t count;
-  if (::read(fd_.get(), &count, sizeof count) == sizeof count) return kj::READY_NOW;
+  return ::read(fd_.get(), &count, sizeof count) == sizeof count ? count : 0;
+}
+
+kj::Promise<void> LoopSignal::wait() {
+  if (take() > 0) return kj::READY_NOW;
   return observer_->whenBecomesReadable().then([this] { return wait(); });
 }
 

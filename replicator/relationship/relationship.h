@@ -53,7 +53,7 @@ void write_relationship(const Relationship& from, rpc::Relationship::Builder to)
 // Errors: windows, a time zone or an interval that do not hold.
 Result<Relationship> read_relationship(rpc::Relationship::Reader from);
 
-// The files. Used under the registry's lock.
+// The files. The caller lets one thread in at a time (table.h).
 class RelationshipStore {
  public:
   static Result<RelationshipStore> open(Storage& storage, const std::string& state_dir);

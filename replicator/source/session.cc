@@ -42,7 +42,8 @@ std::string text_of(const kj::Exception& e) { return e.getDescription().cStr(); 
 }  // namespace
 
 struct SourceSession::Impl {
-  Registry& registry;
+  RelationshipTable& table;
+  ProgressBoard& board;
   Storage& storage;
   const std::string id;
   LoopSignal wakeup;
@@ -52,13 +53,13 @@ struct SourceSession::Impl {
   kj::AsyncIoContext* io = nullptr;
   kj::Own<kj::PromiseFulfiller<void>> waker;  // of whoever waits for a change
 
-  Impl(Registry& registry, Storage& storage, std::string id)
-      : registry(registry), storage(storage), id(std::move(id)) {}
+  Impl(RelationshipTable& table, ProgressBoard& board, Storage& storage, std::string id)
+      : table(table), board(board), storage(storage), id(std::move(id)) {}
 
   // ---- waiting ----
 
   bool may_move() {
-    auto r = registry.get(id);
+    auto r = table.get(id);
     return !stop && r && r->enabled && r->ended.empty() && r->decision != Decision::kDeclined &&
            r->decision != Decision::kDeleted &&
            !r->blackouts.active(std::chrono::system_clock::now());
@@ -66,14 +67,14 @@ struct SourceSession::Impl {
 
   // The target's administrator can decide at any time; only data has to wait.
   bool may_agree() {
-    auto r = registry.get(id);
+    auto r = table.get(id);
     return !stop && r && r->ended.empty() && r->decision == Decision::kPending;
   }
 
   bool may_connect() { return may_move() || may_agree(); }
 
   kj::Duration until_next_look() {
-    auto r = registry.get(id);
+    auto r = table.get(id);
     if (!r) return kClockCheck;
     auto now = std::chrono::system_clock::now();
     auto change = r->blackouts.next_change(now);
@@ -84,7 +85,7 @@ struct SourceSession::Impl {
 
   // Resolves when the session must leave off. Wakes `waker` with every signal.
   kj::Promise<void> leave_off(std::string terms) {
-    auto r = registry.get(id);
+    auto r = table.get(id);
     if (!may_connect() || !r || terms_of(*r) != terms) return kj::READY_NOW;
     return wakeup.wait()
         .exclusiveJoin(io->provider->getTimer().afterDelay(until_next_look()))
@@ -104,7 +105,7 @@ struct SourceSession::Impl {
     auto& timer = io->provider->getTimer();
     const auto end = timer.now() + duration;
     while (!stop && timer.now() < end) {
-      auto r = registry.get(id);
+      auto r = table.get(id);
       if (!r || terms_of(*r) != terms || !may_connect()) return;
       pause(std::min(end - timer.now(), until_next_look()));
     }
@@ -178,7 +179,7 @@ struct SourceSession::Impl {
       reason = std::string(decided.getReason());
     }
     if (decision == r.decision) return decision == Decision::kAccepted;
-    EPOCHFS_DO(registry.update(id, [&](Relationship& changed) -> Result<void> {
+    EPOCHFS_DO(table.update(id, [&](Relationship& changed) -> Result<void> {
       changed.decision = decision;
       if (decision == Decision::kDeclined && !reason.empty()) changed.ended = reason;
       return {};
@@ -187,7 +188,7 @@ struct SourceSession::Impl {
   }
 
   void note_connected() {
-    registry.set_progress(id, [](Progress& p) {
+    board.update(id, [](Progress& p) {
       p.connected = true;
       p.mounted = true;
       p.unreachable = false;
@@ -198,7 +199,7 @@ struct SourceSession::Impl {
   // Whether the target holds what this side believes. Adopts a commit whose
   // acknowledgement was lost.
   Result<bool> reconcile(TransferContext& context, rpc::TargetState::Reader state) {
-    auto r = registry.get(id);
+    auto r = table.get(id);
     if (!r) return fail("relationship is gone");
     EpochId held{state.getCursor()};
     if (held == r->cursor && state.getStateHash() == r->state_hash) return true;
@@ -237,7 +238,7 @@ struct SourceSession::Impl {
     note_connected();
 
     TransferContext context{
-        registry, storage, loop, io->provider->getTimer(), **volume, opened.getSession(), id};
+        table, board, storage, loop, io->provider->getTimer(), **volume, opened.getSession(), id};
     EPOCHFS_TRY(bool same, reconcile(context, opened.getState()));
     auto broken = broken_when((*volume)->on_disconnect(), "the mount has ended")
                       .exclusiveJoin(broken_when(connection->network->onDisconnect(),
@@ -255,9 +256,9 @@ struct SourceSession::Impl {
                          kj::Promise<void> connections) {
     auto broken = connections.fork();
     for (;;) {
-      auto r = registry.get(id);
+      auto r = table.get(id);
       if (!r) return {};
-      const uint64_t asked = registry.progress(id).idle_asked;
+      const uint64_t asked = board.get(id).asked;
       std::optional<std::string> everything;  // has to be compared: why
       if (r->cursor == EpochId{0}) {
         everything = "it is the first copy";
@@ -272,9 +273,9 @@ struct SourceSession::Impl {
         EPOCHFS_DO(replicate_everything(context, full_due ? unknown_base : r->cursor, *everything));
         full_due = false;
       }
-      registry.set_progress(id, [&](Progress& p) {
+      board.update(id, [&](Progress& p) {
         p.error.clear();
-        p.idle_served = std::max(p.idle_served, asked);
+        p.served = std::max(p.served, asked);
       });
       wait_interval(context.loop, broken);
     }
@@ -286,9 +287,9 @@ struct SourceSession::Impl {
     auto& timer = io->provider->getTimer();
     const auto begin = timer.now();
     for (;;) {
-      auto r = registry.get(id);  // the interval may be changed meanwhile
-      Progress p = registry.progress(id);
-      if (!r || p.idle_asked > p.idle_served) return;
+      auto r = table.get(id);  // the interval may be changed meanwhile
+      Progress p = board.get(id);
+      if (!r || p.asked > p.served) return;
       const auto end = begin + r->interval_ms * kj::MILLISECONDS;
       if (timer.now() >= end) return;
       auto pair = kj::newPromiseAndFulfiller<void>();
@@ -300,7 +301,7 @@ struct SourceSession::Impl {
   // ---- the thread ----
 
   void note_failure(const std::string& text, bool unreachable) {
-    registry.set_progress(id, [&](Progress& p) {
+    board.update(id, [&](Progress& p) {
       p.error = text;
       p.unreachable = unreachable;
       p.connected = false;
@@ -310,12 +311,12 @@ struct SourceSession::Impl {
 
   // That the volume was gone when it was last looked for need not be so any more.
   void look_for_volume() {
-    auto r = registry.get(id);
-    const Progress known = registry.progress(id);
+    auto r = table.get(id);
+    const Progress known = board.get(id);
     if (!r || (known.mounted && !known.journal.empty())) return;
     auto journal = journal::journal_path_of(r->source_directory);
     if (!journal) return;
-    registry.set_progress(id, [&](Progress& p) {
+    board.update(id, [&](Progress& p) {
       if (!p.mounted) p.error.clear();
       p.mounted = true;
       p.journal = *journal;
@@ -323,7 +324,7 @@ struct SourceSession::Impl {
   }
 
   void note_unmounted() {
-    registry.set_progress(id, [](Progress& p) {
+    board.update(id, [](Progress& p) {
       p.mounted = false;
       p.journal.clear();
     });
@@ -331,7 +332,7 @@ struct SourceSession::Impl {
 
   // One try; true: it ended well or for a good reason, so the next may come at once.
   bool attempt() {
-    auto r = registry.get(id);
+    auto r = table.get(id);
     const std::string terms = terms_of(*r);
     look_for_volume();
     Interruptible loop(io->waitScope, leave_off(terms));
@@ -355,8 +356,7 @@ struct SourceSession::Impl {
         return false;
       }
       unreachable = e->getType() == kj::Exception::Type::DISCONNECTED ||
-                    e->getType() == kj::Exception::Type::OVERLOADED ||
-                    !registry.progress(id).connected;
+                    e->getType() == kj::Exception::Type::OVERLOADED || !board.get(id).connected;
     }
     note_failure(text, unreachable);
     return text.empty();
@@ -366,9 +366,10 @@ struct SourceSession::Impl {
     auto context = kj::setupAsyncIo();
     io = &context;
     wakeup.attach(context.unixEventPort);
-    registry.subscribe(&wakeup);
+    const Watch terms = table.watch(id, wakeup);
+    const Watch asked = board.watch_asked(id, wakeup);
     kj::Duration retry = kFirstRetry;
-    while (!stop && registry.get(id)) {
+    while (!stop && table.get(id)) {
       if (!may_connect()) {
         look_for_volume();
         pause(until_next_look());
@@ -378,18 +379,18 @@ struct SourceSession::Impl {
         retry = kFirstRetry;
         continue;
       }
-      if (auto r = registry.get(id)) back_off(retry, terms_of(*r));
-      const bool local = !registry.progress(id).mounted;
+      if (auto r = table.get(id)) back_off(retry, terms_of(*r));
+      const bool local = !board.get(id).mounted;
       retry = std::min<kj::Duration>(retry * 2, local ? kLastLocalRetry : kLastRetry);
     }
-    registry.unsubscribe(&wakeup);
     wakeup.detach();
     io = nullptr;
   }
 };
 
-SourceSession::SourceSession(Registry& registry, Storage& storage, std::string relationship_id)
-    : impl_(std::make_unique<Impl>(registry, storage, std::move(relationship_id))) {
+SourceSession::SourceSession(RelationshipTable& table, ProgressBoard& board, Storage& storage,
+                             std::string relationship_id)
+    : impl_(std::make_unique<Impl>(table, board, storage, std::move(relationship_id))) {
   impl_->thread = std::thread([impl = impl_.get()] { impl->run(); });
 }
 
@@ -398,7 +399,5 @@ SourceSession::~SourceSession() {
   impl_->wakeup.signal();
   impl_->thread.join();
 }
-
-void SourceSession::wake() { impl_->wakeup.signal(); }
 
 }  // namespace epochfs::replicator

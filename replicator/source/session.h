@@ -19,17 +19,16 @@
 #include <memory>
 #include <string>
 
+#include "replicator/relationship/board.h"
 #include "replicator/relationship/table.h"
 
 namespace epochfs::replicator {
 
 class SourceSession {
  public:
-  SourceSession(Registry& registry, Storage& storage, std::string relationship_id);
+  SourceSession(RelationshipTable& table, ProgressBoard& board, Storage& storage,
+                std::string relationship_id);
   ~SourceSession();  // stops, within a second; waits for the thread
-
-  // Something that concerns the relationship may have changed: look again.
-  void wake();
 
  private:
   struct Impl;

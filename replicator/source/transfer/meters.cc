@@ -8,7 +8,7 @@
 namespace epochfs::replicator {
 
 ProgressMeter::ProgressMeter(TransferContext& c, Progress::Phase phase) : c_(c) {
-  c_.registry.set_progress(c_.relationship, [&](Progress& p) {
+  c_.board.update(c_.relationship, [&](Progress& p) {
     p.phase = phase;
     p.work_total = 0;
     p.work_done = 0;
@@ -17,7 +17,7 @@ ProgressMeter::ProgressMeter(TransferContext& c, Progress::Phase phase) : c_(c) 
 }
 
 ProgressMeter::~ProgressMeter() {
-  c_.registry.set_progress(c_.relationship, [](Progress& p) { p.phase = Progress::Phase::kIdle; });
+  c_.board.update(c_.relationship, [](Progress& p) { p.phase = Progress::Phase::kIdle; });
 }
 
 ProgressMeter::OnProgress ProgressMeter::follow(const journal::ChangeSet& set) {
@@ -32,12 +32,12 @@ ProgressMeter::OnProgress ProgressMeter::follow(const journal::ChangeSet& set) {
 
 void ProgressMeter::expect(uint64_t work) {
   if (work == 0) return;
-  c_.registry.set_progress(c_.relationship, [&](Progress& p) { p.work_total += work; });
+  c_.board.update(c_.relationship, [&](Progress& p) { p.work_total += work; });
 }
 
 ProgressMeter::OnProgress ProgressMeter::meter() {
   return [this, before = SenderCounters{}](const SenderCounters& now) mutable {
-    c_.registry.set_progress(c_.relationship, [&](Progress& p) {
+    c_.board.update(c_.relationship, [&](Progress& p) {
       p.files_sent += now.files - before.files;
       p.bytes_read += now.bytes_read - before.bytes_read;
       p.bytes_sent += now.bytes_sent - before.bytes_sent;

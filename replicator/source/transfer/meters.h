@@ -1,5 +1,5 @@
 // Meters: how far is a transfer, and what came of a comparison? They keep the Progress of a
-// relationship (registry.h) while senders send.
+// relationship (relationship/board.h) while senders send.
 #pragma once
 
 #include <functional>
@@ -49,7 +49,7 @@ class ComparisonMeter {
   void show();
   template <typename Change>
   void change(const Change& change) {
-    c_.registry.set_progress(c_.relationship, [&](Progress& p) { change(p.compared); });
+    c_.board.update(c_.relationship, [&](Progress& p) { change(p.compared); });
   }
 
   TransferContext& c_;

@@ -41,7 +41,7 @@ Result<EpochId> begin_new_walk(TransferContext& c) {
   EPOCHFS_DO(
       journal::write_cursor(c.storage, c.volume.volume().dir(), c.relationship, {since, true}));
   c.volume.cursors_changed(c.loop);
-  EPOCHFS_DO(c.registry.update(c.relationship, [&](Relationship& r) -> Result<void> {
+  EPOCHFS_DO(c.table.update(c.relationship, [&](Relationship& r) -> Result<void> {
     r.walk_since = since;
     return {};
   }));
@@ -80,7 +80,7 @@ Result<void> send_change_set(Sender& sender, const journal::ChangeSet& set) {
 }
 
 void merge_forward(TransferContext& c, unsigned& times) {
-  c.registry.set_progress(c.relationship, [](Progress& p) { ++p.merged_forward; });
+  c.board.update(c.relationship, [](Progress& p) { ++p.merged_forward; });
   if (times > 0) {
     const kj::Duration pause = kFirstPause * (1 << std::min(times - 1, 8u));
     c.loop.wait(c.timer.afterDelay(std::min<kj::Duration>(pause, kLastPause)));
@@ -89,12 +89,12 @@ void merge_forward(TransferContext& c, unsigned& times) {
 }
 
 void note_sealed(TransferContext& c, EpochId epoch) {
-  c.registry.set_progress(c.relationship, [&](Progress& p) { p.sealed = epoch; });
+  c.board.update(c.relationship, [&](Progress& p) { p.sealed = epoch; });
 }
 
 Result<void> advance_cursor(TransferContext& c, EpochId epoch, uint64_t state_hash,
                             uint64_t barrier_time_ns) {
-  EPOCHFS_DO(c.registry.update(c.relationship, [&](Relationship& r) -> Result<void> {
+  EPOCHFS_DO(c.table.update(c.relationship, [&](Relationship& r) -> Result<void> {
     r.cursor = epoch;
     r.state_hash = state_hash;
     r.barrier_time_ns = barrier_time_ns;
@@ -102,7 +102,7 @@ Result<void> advance_cursor(TransferContext& c, EpochId epoch, uint64_t state_ha
     return {};
   }));
   // A comparison that was under way is over, whoever is interrupted from here on.
-  c.registry.set_progress(c.relationship, [](Progress& p) {
+  c.board.update(c.relationship, [](Progress& p) {
     p.merged_forward = 0;
     p.subtrees_since = EpochId{0};
     if (p.compared.began_ns != 0 && p.compared.ended_ns == 0) p.compared.ended_ns = now_ns();

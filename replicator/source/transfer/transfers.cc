@@ -31,7 +31,7 @@ struct Shipped {
 };
 
 Result<Shipped> ship_changes(TransferContext& c) {
-  auto relationship = c.registry.get(c.relationship);
+  auto relationship = c.table.get(c.relationship);
   if (!relationship) return fail("relationship is gone");
   EPOCHFS_TRY(PinnedEpoch pinned, c.volume.pin(c.loop, relationship->cursor));
   note_sealed(c, pinned.epoch);
@@ -58,14 +58,14 @@ Result<Shipped> ship_changes(TransferContext& c) {
   }
   EPOCHFS_DO(c.volume.confirm(c.loop, pinned));
   EPOCHFS_DO(commit(c, transfer, plan));
-  c.registry.set_progress(c.relationship, [](Progress& p) { ++p.epochs_sent; });
+  c.board.update(c.relationship, [](Progress& p) { ++p.epochs_sent; });
   return Shipped{};
 }
 
 // The epoch since which journal and walk together tell everything: that of the
 // interrupted transfer if it still holds, a new one otherwise.
 Result<EpochId> begin_walk(TransferContext& c) {
-  auto relationship = c.registry.get(c.relationship);
+  auto relationship = c.table.get(c.relationship);
   if (!relationship) return fail("relationship is gone");
   if (relationship->walk_since != EpochId{0}) {
     EPOCHFS_TRY(EpochId newest, c.volume.barrier(c.loop));
@@ -81,7 +81,7 @@ Result<EpochId> begin_walk(TransferContext& c) {
 // Ships what changed since the cursor, where the journal tells of some subtrees only that
 // something did. The cursor stays, but says that names which come and go are to be told.
 Result<void> replicate_subtrees(TransferContext& c) {
-  auto relationship = c.registry.get(c.relationship);
+  auto relationship = c.table.get(c.relationship);
   if (!relationship) return fail("relationship is gone");
   const EpochId base = relationship->cursor;
   EPOCHFS_DO(
@@ -89,11 +89,10 @@ Result<void> replicate_subtrees(TransferContext& c) {
   c.volume.cursors_changed(c.loop);
   Plan plan;
   plan.base = base;
-  plan.walk_since = c.registry.progress(c.relationship).subtrees_since;
+  plan.walk_since = c.board.get(c.relationship).subtrees_since;
   if (plan.walk_since <= base) {
     EPOCHFS_TRY(plan.walk_since, c.volume.barrier(c.loop));
-    c.registry.set_progress(c.relationship,
-                            [&](Progress& p) { p.subtrees_since = plan.walk_since; });
+    c.board.update(c.relationship, [&](Progress& p) { p.subtrees_since = plan.walk_since; });
   }
   WalkedTransfer transfer(c, plan, base, Progress::Phase::kReplicating, "some of the tree",
                           "the journal had room to tell only where something changed");

@@ -2,6 +2,7 @@
 // a session makes, over a Session that the target has opened.
 #pragma once
 
+#include "replicator/relationship/board.h"
 #include "replicator/relationship/table.h"
 #include "replicator/source/reading/volume_link.h"
 #include "replicator/source/sending/sender.h"
@@ -17,7 +18,8 @@ namespace epochfs::replicator {
 
 // What a session's transfers work with. Borrowed, all of it.
 struct TransferContext {
-  Registry& registry;
+  RelationshipTable& table;
+  ProgressBoard& board;
   Storage& storage;
   Interruptible& loop;
   kj::Timer& timer;

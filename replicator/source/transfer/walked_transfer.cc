@@ -119,19 +119,19 @@ Result<void> WalkedTransfer::send(PinnedEpoch& pinned, const journal::ChangeSet&
 
 Result<void> WalkedTransfer::finish(PinnedEpoch& pinned) {
   EPOCHFS_DO(c_.volume.confirm(c_.loop, pinned));
-  auto relationship = c_.registry.get(c_.relationship);
+  auto relationship = c_.table.get(c_.relationship);
   if (!relationship) return fail("relationship is gone");
   plan_.epoch = pinned.epoch;
   plan_.barrier_time_ns = pinned.barrier_time_ns;
   plan_.state_hash = chain_state_hash(relationship->state_hash, c_.relationship, plan_.epoch);
   EPOCHFS_DO(commit(c_, *transfer_, plan_));
-  c_.registry.set_progress(c_.relationship, [](Progress& p) { ++p.epochs_sent; });
+  c_.board.update(c_.relationship, [](Progress& p) { ++p.epochs_sent; });
   comparison_.done();
   return {};
 }
 
 Result<void> WalkedTransfer::begin_anew() {
-  EPOCHFS_DO(c_.registry.update(c_.relationship, [](Relationship& r) -> Result<void> {
+  EPOCHFS_DO(c_.table.update(c_.relationship, [](Relationship& r) -> Result<void> {
     r.walk_since = EpochId{0};
     return {};
   }));

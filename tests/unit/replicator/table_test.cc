@@ -1,27 +1,27 @@
-// Registry and status: what is kept, what is found, and which state is shown.
+// The table of relationships: what is kept, what is found, and who is woken by a change.
 #include "replicator/relationship/table.h"
 
-#include <capnp/message.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <filesystem>
+#include <thread>
 
 namespace epochfs::replicator {
 namespace {
 
 constexpr uint64_t kNow = 1'773'000'000'000'000'000;  // a Sunday, 20:00 UTC
 
-class RegistryTest : public testing::Test {
+class TableTest : public testing::Test {
  protected:
-  RegistryTest() {
-    char name[] = "/var/tmp/epochfs-registry-XXXXXX";
+  TableTest() {
+    char name[] = "/var/tmp/epochfs-table-XXXXXX";
     dir_ = ::mkdtemp(name);
     open();
   }
-  ~RegistryTest() override { std::filesystem::remove_all(dir_); }
+  ~TableTest() override { std::filesystem::remove_all(dir_); }
 
-  void open() { registry_ = Registry::open(Storage::system(), dir_).value(); }
+  void open() { table_ = RelationshipTable::open(Storage::system(), dir_).value(); }
 
   Relationship make(const std::string& id) {
     Relationship r;
@@ -35,18 +35,11 @@ class RegistryTest : public testing::Test {
     return r;
   }
 
-  std::string state_of(const Relationship& r, const Progress& p) {
-    capnp::MallocMessageBuilder message;
-    auto status = message.initRoot<rpc::Status>();
-    describe(r, p, kNow, status);
-    return status.asReader().getState();
-  }
-
   std::string dir_;
-  std::unique_ptr<Registry> registry_;
+  std::unique_ptr<RelationshipTable> table_;
 };
 
-TEST_F(RegistryTest, KeepsEverythingThroughARestart) {
+TEST_F(TableTest, KeepsEverythingThroughARestart) {
   Relationship r = make("0123456789ab");
   r.windows = {parse_blackout("SUN,WED 22:00-06:00").value(),
                parse_blackout("SAT 00:00-24:00").value()};
@@ -54,9 +47,9 @@ TEST_F(RegistryTest, KeepsEverythingThroughARestart) {
   r.state_hash = UINT64_MAX;
   r.barrier_time_ns = kNow;
   r.walk_since = EpochId{5};
-  ASSERT_TRUE(registry_->add(r));
+  ASSERT_TRUE(table_->add(r));
   open();
-  auto back = registry_->get(r.id);
+  auto back = table_->get(r.id);
   ASSERT_TRUE(back);
   EXPECT_EQ(back->windows, r.windows);
   EXPECT_EQ(back->time_zone, r.time_zone);
@@ -68,80 +61,99 @@ TEST_F(RegistryTest, KeepsEverythingThroughARestart) {
   EXPECT_EQ(back->walk_since, r.walk_since);
 }
 
-TEST_F(RegistryTest, FailedChangeLeavesTheRelationshipAsItWas) {
-  ASSERT_TRUE(registry_->add(make("0123456789ab")));
-  auto failed = registry_->update("0123456789ab", [](Relationship& r) -> Result<void> {
+TEST_F(TableTest, FailedChangeLeavesTheRelationshipAsItWas) {
+  ASSERT_TRUE(table_->add(make("0123456789ab")));
+  auto failed = table_->update("0123456789ab", [](Relationship& r) -> Result<void> {
     r.enabled = false;
     return fail("no");
   });
   EXPECT_FALSE(failed);
-  EXPECT_TRUE(registry_->get("0123456789ab")->enabled);
+  EXPECT_TRUE(table_->get("0123456789ab")->enabled);
 }
 
-TEST_F(RegistryTest, FindsByUnambiguousPrefix) {
-  ASSERT_TRUE(registry_->add(make("aa0000000000")));
-  ASSERT_TRUE(registry_->add(make("ab0000000000")));
-  EXPECT_EQ(registry_->find("ab").value().id, "ab0000000000");
-  EXPECT_EQ(registry_->find("a").error().status, ExitStatus::kUsage);
-  EXPECT_EQ(registry_->find("c").error().status, ExitStatus::kNoMatch);
-  EXPECT_EQ(registry_->find("").error().status, ExitStatus::kNoMatch);
+TEST_F(TableTest, FindsByUnambiguousPrefix) {
+  ASSERT_TRUE(table_->add(make("aa0000000000")));
+  ASSERT_TRUE(table_->add(make("ab0000000000")));
+  EXPECT_EQ(table_->find("ab").value().id, "ab0000000000");
+  EXPECT_EQ(table_->find("a").error().status, ExitStatus::kUsage);
+  EXPECT_EQ(table_->find("c").error().status, ExitStatus::kNoMatch);
+  EXPECT_EQ(table_->find("").error().status, ExitStatus::kNoMatch);
 }
 
-TEST_F(RegistryTest, DeletedTargetIsHiddenButAnswersItsSource) {
+TEST_F(TableTest, DeletedTargetIsHiddenButAnswersItsSource) {
   Relationship r = make("aa0000000000");
   r.role = rpc::Role::TARGET;
   r.decision = Decision::kDeleted;
-  ASSERT_TRUE(registry_->add(r));
-  EXPECT_TRUE(registry_->list().empty());
-  EXPECT_FALSE(registry_->find("aa"));
-  EXPECT_TRUE(registry_->get("aa0000000000"));
+  ASSERT_TRUE(table_->add(r));
+  EXPECT_TRUE(table_->list().empty());
+  EXPECT_FALSE(table_->find("aa"));
+  EXPECT_TRUE(table_->get("aa0000000000"));
 }
 
-TEST_F(RegistryTest, TakesNoMoreThanItsMaximum) {
+TEST_F(TableTest, TakesNoMoreThanItsMaximum) {
   for (size_t i = 0; i < kMaxRelationships; ++i) {
-    ASSERT_TRUE(registry_->add(make("00000000" + std::to_string(1000 + i))));
+    ASSERT_TRUE(table_->add(make("00000000" + std::to_string(1000 + i))));
   }
-  EXPECT_FALSE(registry_->add(make("ffffffffffff")));
+  EXPECT_FALSE(table_->add(make("ffffffffffff")));
 }
 
-TEST_F(RegistryTest, FirstMatchingStateIsShown) {
-  Relationship r = make("0123456789ab");
-  Progress p;
-  EXPECT_EQ(state_of(r, p), "Up to Date");
-  p.phase = Progress::Phase::kReplicating;
-  EXPECT_EQ(state_of(r, p), "Replicating");
-  p.phase = Progress::Phase::kIdle;
-  p.merged_forward = 1;  // between two epochs that are given up
-  EXPECT_EQ(state_of(r, p), "Replicating");
-  r.cursor = EpochId{0};
-  EXPECT_EQ(state_of(r, p), "Initial Copy");
-  p.error = "disk full";
-  EXPECT_EQ(state_of(r, p), "Failed");
-  p.unreachable = true;
-  EXPECT_EQ(state_of(r, p), "Target Unreachable");
-  r.windows = {parse_blackout("SUN 18:00-22:00").value()};
-  r.blackouts = BlackoutSchedule::make(r.windows, "UTC").value();
-  EXPECT_EQ(state_of(r, p), "Blackout Window");
-  r.enabled = false;
-  EXPECT_EQ(state_of(r, p), "Off");
-  p.mounted = false;
-  EXPECT_EQ(state_of(r, p), "Disconnected");
-  r.decision = Decision::kPending;
-  EXPECT_EQ(state_of(r, p), "Awaiting Authorization");
-  r.ended = "deleted on the source host";
-  EXPECT_EQ(state_of(r, p), "Ended");
+TEST_F(TableTest, AChangeWakesOnlyThoseWhoWatchThatRelationship) {
+  ASSERT_TRUE(table_->add(make("aa0000000000")));
+  ASSERT_TRUE(table_->add(make("bb0000000000")));
+  LoopSignal a, also_a, b, nothing;
+  const Watch watches[] = {table_->watch("aa0000000000", a), table_->watch("aa0000000000", also_a),
+                           table_->watch("bb0000000000", b)};
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(table_->update("aa0000000000", [](Relationship&) -> Result<void> { return {}; }));
+  }
+  EXPECT_EQ(a.take(), 3u);
+  EXPECT_EQ(also_a.take(), 3u);
+  EXPECT_EQ(b.take(), 0u);
+  EXPECT_EQ(nothing.take(), 0u);
 }
 
-TEST_F(RegistryTest, AStateIsToldWithItsReason) {
-  Relationship r = make("0123456789ab");
-  Progress p;
-  EXPECT_EQ(state_text(r, p, 0), "Up to Date");
-  p.error = "no room";
-  EXPECT_EQ(state_text(r, p, 0), "Failed (no room; will retry)");
-  r.decision = Decision::kDeleted;
-  EXPECT_EQ(state_text(r, p, 0), "Ended (deleted on the other host)");
-  r.role = rpc::Role::TARGET;
-  EXPECT_EQ(state_text(r, p, 0), "Ended (deleted on this host)");
+TEST_F(TableTest, AddAndRemoveWakeAndAFailedChangeDoesNot) {
+  LoopSignal signal;
+  const Watch watch = table_->watch("aa0000000000", signal);  // before it exists
+  ASSERT_TRUE(table_->add(make("aa0000000000")));
+  EXPECT_EQ(signal.take(), 1u);
+  ASSERT_FALSE(
+      table_->update("aa0000000000", [](Relationship&) -> Result<void> { return fail("no"); }));
+  EXPECT_EQ(signal.take(), 0u);
+  ASSERT_TRUE(table_->remove("aa0000000000"));
+  EXPECT_EQ(signal.take(), 1u);
+}
+
+TEST_F(TableTest, AWatchEndsWithItsObjectAndMovesWithIt) {
+  ASSERT_TRUE(table_->add(make("aa0000000000")));
+  auto change = [&] {
+    return table_->update("aa0000000000", [](Relationship&) -> Result<void> { return {}; });
+  };
+  LoopSignal first, second;
+  Watch kept;
+  {
+    Watch moved = table_->watch("aa0000000000", first);
+    const Watch dropped = table_->watch("aa0000000000", second);
+    kept = std::move(moved);
+  }
+  ASSERT_TRUE(change());
+  EXPECT_EQ(first.take(), 1u);
+  EXPECT_EQ(second.take(), 0u);
+  kept = table_->watch("aa0000000000", second);  // the earlier watch ends
+  ASSERT_TRUE(change());
+  EXPECT_EQ(first.take(), 0u);
+  EXPECT_EQ(second.take(), 1u);
+}
+
+TEST_F(TableTest, ALookDoesNotWaitForAChangeUnderWay) {
+  ASSERT_TRUE(table_->add(make("aa0000000000")));
+  ASSERT_TRUE(table_->update("aa0000000000", [&](Relationship& r) -> Result<void> {
+    r.enabled = false;
+    // Looks from another thread, as a session does while a file is replaced.
+    std::thread([&] { EXPECT_TRUE(table_->get(r.id)->enabled); }).join();
+    return {};
+  }));
+  EXPECT_FALSE(table_->get("aa0000000000")->enabled);
 }
 
 TEST(StateHash, DependsOnEveryStepOfTheChain) {

@@ -1,0 +1,20 @@
+// Status: in which words is an administrator told how a relationship fares? The same words for the
+// command line and the page. The first match of the design's list of states counts.
+//
+// No state of its own; any thread.
+#pragma once
+
+#include <string>
+
+#include "replicator/relationship/board.h"
+#include "replicator/relationship/relationship.h"
+
+namespace epochfs::replicator {
+
+// Everything that `status` shows of a relationship, except the mount's space.
+void describe(const Relationship& relationship, const Progress& progress, uint64_t now_ns,
+              rpc::Status::Builder out);
+// The state alone: "Target Unreachable (connect to b: Connection refused; retrying)".
+std::string state_text(const Relationship& relationship, const Progress& progress, uint64_t now_ns);
+
+}  // namespace epochfs::replicator
