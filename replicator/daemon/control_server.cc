@@ -6,10 +6,10 @@
 #include "journal/control/unix_rpc.h"
 #include "journal/volume/cursors.h"
 #include "journal/volume/volume.h"
-#include "replicator/peer/peers.h"
-#include "replicator/peer/transport.h"
+#include "replicator/peer/dial.h"
+#include "replicator/peer/proposal.h"
 #include "replicator/relationship/status.h"
-#include "schema/replication.capnp.h"
+#include "replicator/target/directories.h"
 
 namespace epochfs::replicator {
 namespace {
@@ -362,32 +362,13 @@ class ControlServer final : public rpc::Daemon::Server {
   // Tells the target that the source ended the relationship.
   kj::Promise<void> tell_end(const Relationship& r) {
     if (r.decision == Decision::kDeclined || r.decision == Decision::kDeleted) return kj::READY_NOW;
-    struct Link {
-      kj::Own<kj::AsyncIoStream> stream;
-      kj::Own<capnp::TwoPartyClient> client;
-    };
-    auto link = kj::heap<Link>();
-    auto& timer = c_.io.provider->getTimer();
-    auto told =
-        c_.io.provider->getNetwork()
-            .parseAddress(r.peer, r.port)
-            .then([](kj::Own<kj::NetworkAddress> address) {
-              return address->connect().attach(kj::mv(address));
-            })
-            .then([&link = *link, r](kj::Own<kj::AsyncIoStream> stream) -> kj::Promise<void> {
-              link.stream = kj::mv(stream);
-              link.client = kj::heap<capnp::TwoPartyClient>(*link.stream);
-              auto host = link.client->bootstrap().castAs<rpc::ReplicationHost>();
-              auto request = host.endRequest();
-              auto proposal = request.initProposal();
-              proposal.setRelationship(r.id);
-              proposal.setLineage({r.lineage.bytes.data(), r.lineage.bytes.size()});
-              proposal.setSourceDirectory(r.source_directory);
-              proposal.setTargetDirectory(r.target_directory);
-              request.setReason("deleted on the source host");
-              return request.send().ignoreResult();
-            });
-    return timer.timeoutAfter(kEndTimeout, kj::mv(told)).attach(kj::mv(link));
+    auto told = dial(*c_.io.provider, r.peer, r.port).then([r](kj::Own<PeerConnection> connection) {
+      auto request = connection->host().endRequest();
+      write_proposal(r, request.initProposal());
+      request.setReason("deleted on the source host");
+      return request.send().ignoreResult().attach(kj::mv(connection));
+    });
+    return c_.io.provider->getTimer().timeoutAfter(kEndTimeout, kj::mv(told));
   }
 
   ControlContext& c_;

@@ -17,6 +17,7 @@
 #include "replicator/peer/peers.h"
 #include "replicator/peer/transport.h"
 #include "replicator/source/session.h"
+#include "replicator/target/directories.h"
 
 namespace epochfs::replicator {
 namespace {

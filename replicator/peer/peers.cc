@@ -1,8 +1,6 @@
 #include "replicator/peer/peers.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <kj/common.h>
 #include <netinet/in.h>
@@ -10,8 +8,8 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
-#include <cstring>
-
+#include "replicator/peer/proposal.h"
+#include "replicator/target/directories.h"
 #include "replicator/target/receiver.h"
 
 namespace epochfs::replicator {
@@ -31,36 +29,6 @@ std::string peer_text(const sockaddr_storage& a) {
   return text;
 }
 
-bool is_path(const std::string& path) {
-  return path.size() > 1 && path[0] == '/' && path.size() < rpc::MAX_PATH_BYTES &&
-         path.find('\0') == std::string::npos;
-}
-
-// A proposal as a peer sent it, checked.
-struct Proposal {
-  std::string id, source_directory, target_directory;
-  Uuid lineage;
-};
-
-Result<Proposal> read_proposal(rpc::Proposal::Reader from) {
-  Proposal p;
-  p.id = from.getRelationship();
-  p.source_directory = from.getSourceDirectory();
-  p.target_directory = from.getTargetDirectory();
-  auto lineage = from.getLineage();
-  if (!is_relationship_id(p.id) || lineage.size() != p.lineage.bytes.size() ||
-      !is_path(p.source_directory) || !is_path(p.target_directory)) {
-    return fail("the proposal is malformed");
-  }
-  std::memcpy(p.lineage.bytes.data(), lineage.begin(), lineage.size());
-  return p;
-}
-
-bool same_terms(const Relationship& r, const Proposal& p) {
-  return r.role == rpc::Role::TARGET && r.lineage == p.lineage &&
-         r.source_directory == p.source_directory && r.target_directory == p.target_directory;
-}
-
 struct Answer {
   rpc::Decision decision;
   std::string reason;
@@ -75,23 +43,6 @@ Answer answer_of(const Relationship& r) {
     case Decision::kDeleted: return {rpc::Decision::DELETED, ""};
   }
   return {rpc::Decision::REFUSED, ""};
-}
-
-TargetOptions options_of(const Relationship& r) {
-  TargetOptions options;
-  options.relationship = r.id;
-  options.lineage = r.lineage;
-  options.directory = r.target_directory;
-  options.replace_contents = r.replace_contents;
-  options.established = r.established;
-  return options;
-}
-
-void note_recovery_point(ProgressBoard& board, const std::string& id, const RecoveryPoint& point) {
-  board.update(id, [&](Progress& p) {
-    p.recovery_epoch = EpochId{point.cursor};
-    p.recovery_time_ns = point.barrier_ns;
-  });
 }
 
 }  // namespace
@@ -119,11 +70,7 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
   kj::Promise<void> hello(HelloContext call) override {
     auto out = call.getResults();
     out.setProtocol(rpc::PROTOCOL_VERSION);
-    char name[256] = {};
-    ::gethostname(name, sizeof name - 1);
-    auto host = out.initHost();
-    host.setName(name);
-    host.setSoftware("epochfs " EPOCHFS_VERSION);
+    introduce_host(out.initHost());
     return kj::READY_NOW;
   }
 
@@ -235,7 +182,7 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
       call.getResults().initOutcome().setFailed("the relationship is not accepted");
       return kj::READY_NOW;
     }
-    auto opened = Target::open(peers_.storage_, options_of(*r));
+    auto opened = Target::open(peers_.storage_, target_options(*r));
     if (!opened && opened.error().kind == Refusal::Kind::kBusy && timer_.now() < until) {
       peers_.supersede(r->id);
       return timer_.afterDelay(kLookAgain).then([this, call, until]() mutable {
@@ -390,50 +337,6 @@ void Peers::supersede(const std::string& relationship) {
   if (auto target = at->second.target.lock()) target->stop();
   at->second.connection->superseded = true;
   at->second.connection->wakeup.signal();
-}
-
-// ---- target directories ----
-
-void roll_forward_targets(const RelationshipTable& table, ProgressBoard& board, Storage& storage) {
-  for (const Relationship& r : table.list()) {
-    if (r.role != rpc::Role::TARGET || r.decision != Decision::kAccepted || !r.established)
-      continue;
-    auto target = Target::open(storage, options_of(r));
-    if (target) {
-      note_recovery_point(board, r.id, (*target)->state());
-    } else {
-      board.update(r.id, [&](Progress& p) { p.error = target.error().error.message(); });
-    }
-  }
-}
-
-Result<void> discard_target(Storage& storage, const Relationship& relationship) {
-  if (!relationship.established) return {};
-  auto removed = remove_stage(storage, options_of(relationship));
-  if (removed || removed.error().kind == Refusal::Kind::kBusy) return {};
-  return tl::unexpected(removed.error().error);
-}
-
-Result<void> check_target_directory(const std::string& path, bool replace_contents) {
-  const std::string what = "target directory " + path;
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!fd) {
-    int code = errno;
-    return fail(code == ENOENT ? what + " does not exist; make it first: mkdir " + path : what,
-                code == ENOENT ? 0 : code);
-  }
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(fd.get()), ::closedir);
-  if (!dir) return fail_errno("read " + what);
-  fd.release();
-  while (dirent* e = ::readdir(dir.get())) {
-    if (std::strcmp(e->d_name, ".") == 0 || std::strcmp(e->d_name, "..") == 0) continue;
-    if (replace_contents) return {};
-    return fail(what +
-                    " is not empty; empty it, or accept that its contents are DELETED with "
-                    "--replace-contents",
-                ENOTEMPTY);
-  }
-  return {};
 }
 
 }  // namespace epochfs::replicator

@@ -57,16 +57,4 @@ class Peers {
   std::thread thread_;
 };
 
-// Finishes epochs that were committed and not completely applied when the host
-// stopped. No source is needed. Errors are noted as the relationship's progress.
-void roll_forward_targets(const RelationshipTable& table, ProgressBoard& board, Storage& storage);
-
-// Checks that a relationship's target directory can be taken into use: it exists,
-// is a directory, and is empty unless `replace_contents`.
-Result<void> check_target_directory(const std::string& path, bool replace_contents);
-
-// The target's part of ending a relationship: what lies beside the directory goes.
-// Does nothing while a session is open; that one does it when it ends.
-Result<void> discard_target(Storage& storage, const Relationship& relationship);
-
 }  // namespace epochfs::replicator

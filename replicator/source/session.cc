@@ -1,12 +1,12 @@
 #include "replicator/source/session.h"
 
 #include <fmt/format.h>
-#include <sys/socket.h>
 
 #include <atomic>
 #include <thread>
 
-#include "replicator/peer/transport.h"
+#include "replicator/peer/dial.h"
+#include "replicator/peer/proposal.h"
 #include "replicator/source/transfer/transfers.h"
 
 namespace epochfs::replicator {
@@ -14,7 +14,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kConnectTimeout = 10 * kj::SECONDS;
 constexpr auto kFirstRetry = 1 * kj::SECONDS;
 constexpr auto kLastRetry = 15 * kj::SECONDS;      // while the target does not answer
 constexpr auto kLastLocalRetry = 2 * kj::SECONDS;  // while the volume is not mounted
@@ -113,53 +112,16 @@ struct SourceSession::Impl {
 
   // ---- one connection ----
 
-  struct Connection {
-    kj::Own<kj::AsyncIoStream> stream;
-    kj::Own<capnp::TwoPartyVatNetwork> network;
-    kj::Own<capnp::RpcSystem<capnp::rpc::twoparty::VatId>> rpc;
-    rpc::ReplicationHost::Client host = nullptr;
-  };
-
-  kj::Own<Connection> connect(Interruptible& loop, const Relationship& r) {
-    auto& timer = io->provider->getTimer();
-    auto address = loop.wait(timer.timeoutAfter(
-        kConnectTimeout, io->provider->getNetwork().parseAddress(r.peer, r.port)));
-    auto c = kj::heap<Connection>();
-    c->stream = loop.wait(timer.timeoutAfter(kConnectTimeout, address->connect()));
-    KJ_IF_MAYBE (fd, c->stream->getFd()) tune_tcp(*fd);
-    c->network = kj::heap<capnp::TwoPartyVatNetwork>(*c->stream, capnp::rpc::twoparty::Side::CLIENT,
-                                                     peer_reader_options());
-    c->rpc =
-        kj::heap<capnp::RpcSystem<capnp::rpc::twoparty::VatId>>(capnp::makeRpcClient(*c->network));
-    capnp::word scratch[8] = {};
-    capnp::MallocMessageBuilder message(kj::ArrayPtr<capnp::word>(scratch, 8));
-    auto server = message.initRoot<capnp::rpc::twoparty::VatId>();
-    server.setSide(capnp::rpc::twoparty::Side::SERVER);
-    c->host = c->rpc->bootstrap(server).castAs<rpc::ReplicationHost>();
-    return c;
-  }
-
   Result<void> hello(Interruptible& loop, rpc::ReplicationHost::Client& host) {
     auto request = host.helloRequest();
     request.setProtocol(rpc::PROTOCOL_VERSION);
-    char name[256] = {};
-    ::gethostname(name, sizeof name - 1);
-    auto self = request.initHost();
-    self.setName(name);
-    self.setSoftware("epochfs " EPOCHFS_VERSION);
-    auto reply = loop.wait(io->provider->getTimer().timeoutAfter(kConnectTimeout, request.send()));
+    introduce_host(request.initHost());
+    auto reply = loop.wait(io->provider->getTimer().timeoutAfter(kDialTimeout, request.send()));
     if (reply.getProtocol() != rpc::PROTOCOL_VERSION) {
       return fail(fmt::format("the target speaks protocol {} only, this host {}; upgrade the older",
                               reply.getProtocol(), uint32_t(rpc::PROTOCOL_VERSION)));
     }
     return {};
-  }
-
-  void write_proposal(const Relationship& r, rpc::Proposal::Builder out) {
-    out.setRelationship(r.id);
-    out.setLineage({r.lineage.bytes.data(), r.lineage.bytes.size()});
-    out.setSourceDirectory(r.source_directory);
-    out.setTargetDirectory(r.target_directory);
   }
 
   // Files the request if need be and waits for the decision. False: it is over.
@@ -212,9 +174,10 @@ struct SourceSession::Impl {
 
   // Runs until something breaks (kj::Exception or an error) or it must leave off.
   Result<void> run_connection(Interruptible& loop, const Relationship& r) {
-    auto connection = connect(loop, r);
-    EPOCHFS_DO(hello(loop, connection->host));
-    EPOCHFS_TRY(bool agreed, agree(loop, connection->host, r));
+    auto connection = loop.wait(dial(*io->provider, r.peer, r.port));
+    auto host = connection->host();
+    EPOCHFS_DO(hello(loop, host));
+    EPOCHFS_TRY(bool agreed, agree(loop, host, r));
     if (!agreed || !may_move()) return {};
 
     auto volume = VolumeLink::connect(*io->lowLevelProvider, loop, r.source_directory);
@@ -229,7 +192,7 @@ struct SourceSession::Impl {
                       r.source_directory, (*volume)->volume().info().lineage.to_string(),
                       r.lineage.to_string()));
     }
-    auto open = connection->host.openRequest();
+    auto open = host.openRequest();
     write_proposal(r, open.initProposal());
     auto opened = loop.wait(open.send());
     auto outcome = opened.getOutcome();
@@ -241,7 +204,7 @@ struct SourceSession::Impl {
         table, board, storage, loop, io->provider->getTimer(), **volume, opened.getSession(), id};
     EPOCHFS_TRY(bool same, reconcile(context, opened.getState()));
     auto broken = broken_when((*volume)->on_disconnect(), "the mount has ended")
-                      .exclusiveJoin(broken_when(connection->network->onDisconnect(),
+                      .exclusiveJoin(broken_when(connection->on_disconnect(),
                                                  "the target ended the connection"));
     return replicate(context, same ? EpochId{0} : EpochId{opened.getState().getCursor()}, !same,
                      kj::mv(broken));
