@@ -1,7 +1,6 @@
 // `epochfs relationship create | list | show | authorize | decline | enable |
 // disable | edit | replicate | delete`.
 #include <capnp/compat/json.h>
-#include <capnp/message.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -119,13 +118,10 @@ void print_json(rpc::Relationship::Reader r) {
 }
 
 std::string windows_text(rpc::Relationship::Reader r) {
+  auto windows = read_blackouts(r.getBlackouts());
+  if (!windows) return windows.error().message();
   std::string out;
-  for (auto window : r.getBlackouts()) {
-    std::string days;
-    for (auto day : window.getDays()) days += (days.empty() ? "" : ",") + std::string(day);
-    out += fmt::format("{}{} {}-{}", out.empty() ? "" : "; ", days, window.getStart().cStr(),
-                       window.getEnd().cStr());
-  }
+  for (const auto& window : *windows) out += (out.empty() ? "" : "; ") + to_string(window);
   return out.empty() ? "none" : out;
 }
 
@@ -295,13 +291,9 @@ Result<ExitStatus> edit(const Arguments& arguments) {
     change.setPort(port);
   }
   if (on.given.has("blackout")) {
-    Relationship windows;
-    EPOCHFS_TRY(windows.windows, windows_of(on.given));
-    capnp::MallocMessageBuilder message;
-    auto builder = message.initRoot<rpc::Relationship>();
-    write_relationship(windows, builder);
+    EPOCHFS_TRY(auto windows, windows_of(on.given));
     change.setSetBlackouts(true);
-    change.setBlackouts(builder.getBlackouts());
+    write_blackouts(windows, change.initBlackouts(unsigned(windows.size())));
   }
   if (auto zone = on.given.maybe_text("time-zone")) change.setTimeZone(*zone);
   if (on.given.has("interval")) {

@@ -324,14 +324,7 @@ class ControlServer final : public rpc::Daemon::Server {
     if (change.getPort() != 0) r.port = change.getPort();
     if (change.getTimeZone().size() > 0) r.time_zone = change.getTimeZone();
     if (change.getSetBlackouts()) {
-      r.windows.clear();
-      for (auto window : change.getBlackouts()) {
-        std::string text;
-        for (auto day : window.getDays()) text += (text.empty() ? "" : ",") + std::string(day);
-        text += fmt::format(" {}-{}", window.getStart().cStr(), window.getEnd().cStr());
-        EPOCHFS_TRY(BlackoutWindow parsed, parse_blackout(text));
-        r.windows.push_back(parsed);
-      }
+      EPOCHFS_TRY(r.windows, read_blackouts(change.getBlackouts()));
     }
     EPOCHFS_TRY(r.blackouts, BlackoutSchedule::make(r.windows, r.time_zone));
     if (change.getIntervalMs() != 0) {

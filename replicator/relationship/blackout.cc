@@ -35,6 +35,14 @@ std::optional<unsigned> parse_minute(const std::string& s, bool end_of_day) {
   return hour * 60 + minute;
 }
 
+std::string minute_text(unsigned minute) {
+  return fmt::format("{:02}:{:02}", minute / 60, minute % 60);
+}
+
+std::string join(const BlackoutWords& words) {
+  return fmt::format("{} {}-{}", fmt::join(words.days, ","), words.start, words.end);
+}
+
 unsigned length(const BlackoutWindow& w) {
   return w.end_minute > w.start_minute ? w.end_minute - w.start_minute
                                        : w.end_minute + kDayMinutes - w.start_minute;
@@ -58,23 +66,17 @@ unsigned minute_of_week(date::local_time<minutes> t) {
 
 }  // namespace
 
-Result<BlackoutWindow> parse_blackout(const std::string& text) {
-  size_t space = text.find(' ');
-  if (space == std::string::npos) return refuse(text, "it has no times");
+Result<BlackoutWindow> read_words(const BlackoutWords& words) {
+  const std::string text = join(words);
+  if (words.days.empty()) return refuse(text, "it has no day");
   BlackoutWindow w;
-  for (size_t at = 0; at <= space;) {
-    size_t comma = std::min(text.find(',', at), space);
-    std::string day = text.substr(at, comma - at);
+  for (const std::string& day : words.days) {
     auto known = std::find(kDays.begin(), kDays.end(), day);
     if (known == kDays.end()) return refuse(text, "a day is one of SUN MON TUE WED THU FRI SAT");
     w.days |= 1u << (known - kDays.begin());
-    at = comma + 1;
   }
-  std::string times = text.substr(space + 1);
-  size_t dash = times.find('-');
-  if (dash == std::string::npos) return refuse(text, "times are HH:MM-HH:MM");
-  auto start = parse_minute(times.substr(0, dash), false);
-  auto end = parse_minute(times.substr(dash + 1), true);
+  auto start = parse_minute(words.start, false);
+  auto end = parse_minute(words.end, true);
   if (!start || !end) return refuse(text, "times are HH:MM-HH:MM, from 00:00 to 24:00");
   if (*start == *end) return refuse(text, "start and end are equal");
   w.start_minute = *start;
@@ -82,16 +84,33 @@ Result<BlackoutWindow> parse_blackout(const std::string& text) {
   return w;
 }
 
-std::string to_string(const BlackoutWindow& w) {
-  std::string days;
+BlackoutWords words_of(const BlackoutWindow& w) {
+  BlackoutWords words;
   for (unsigned day = 0; day < 7; ++day) {
-    if (!(w.days & 1u << day)) continue;
-    if (!days.empty()) days += ',';
-    days += kDays[day];
+    if (w.days & 1u << day) words.days.push_back(kDays[day]);
   }
-  return fmt::format("{} {:02}:{:02}-{:02}:{:02}", days, w.start_minute / 60, w.start_minute % 60,
-                     w.end_minute / 60, w.end_minute % 60);
+  words.start = minute_text(w.start_minute);
+  words.end = minute_text(w.end_minute);
+  return words;
 }
+
+Result<BlackoutWindow> parse_blackout(const std::string& text) {
+  const size_t space = text.find(' ');
+  if (space == text.npos) return refuse(text, "it has no times");
+  const size_t dash = text.find('-', space);
+  if (dash == text.npos) return refuse(text, "times are HH:MM-HH:MM");
+  BlackoutWords words;
+  for (size_t at = 0; at <= space;) {
+    const size_t comma = std::min(text.find(',', at), space);
+    words.days.push_back(text.substr(at, comma - at));
+    at = comma + 1;
+  }
+  words.start = text.substr(space + 1, dash - space - 1);
+  words.end = text.substr(dash + 1);
+  return read_words(words);
+}
+
+std::string to_string(const BlackoutWindow& w) { return join(words_of(w)); }
 
 Result<BlackoutSchedule> BlackoutSchedule::make(std::vector<BlackoutWindow> windows,
                                                 std::string time_zone) {
@@ -135,9 +154,8 @@ bool BlackoutSchedule::active(TimePoint now) const {
 std::optional<BlackoutSchedule::TimePoint> BlackoutSchedule::next_change(TimePoint now) const {
   if (windows_.empty()) return std::nullopt;
   const bool current = active(now);
-  // Minute by minute through the civil calendar: slow to nobody (a few thousand
-  // steps), and right through every shift of the clocks. Zones are whole minutes
-  // off UTC since the 1970s.
+  // Minute by minute through the civil calendar: fast enough (some ten thousand steps), and right
+  // whenever the clocks shift. All zones have been whole minutes off UTC since the 1970s.
   auto minute = std::chrono::floor<minutes>(now);
   for (unsigned step = 1; step <= kWeekMinutes + kDayMinutes; ++step) {
     minute += minutes(1);

@@ -1,6 +1,6 @@
-// Blackout: may data move now, and when does that change? Weekly windows in the
-// civil time of a relationship's zone, so that shifts of daylight-saving time
-// are right. No threads, no clock of its own: the caller says what time it is.
+// Blackout: may data move now, and when does that change? Weekly windows in the civil time of a
+// relationship's zone, so that they follow daylight-saving time. No threads and no clock: the
+// caller says what time it is.
 #pragma once
 
 #include <chrono>
@@ -14,8 +14,8 @@ namespace epochfs::replicator {
 
 constexpr size_t kMaxBlackouts = 10;
 
-// One window: on each of `days` it begins at start and lasts until end, minutes
-// after midnight. end <= start runs into the next day.
+// One window. On each of `days` it begins at start and lasts until end, in minutes after midnight.
+// end <= start runs into the next day.
 struct BlackoutWindow {
   unsigned days = 0;          // bit 0 is Sunday ... bit 6 is Saturday
   unsigned start_minute = 0;  // 0 to 1439
@@ -24,7 +24,17 @@ struct BlackoutWindow {
   bool operator==(const BlackoutWindow&) const = default;
 };
 
-// "SUN,MON 22:00-06:00". Errors (kUsage) quote the text and say what is wrong.
+// A window in the words in which people write it and messages carry it. From here to
+// BlackoutWindow and back there is one way each.
+struct BlackoutWords {
+  std::vector<std::string> days;  // "SUN" ... "SAT"
+  std::string start, end;         // "HH:MM"; end may be "24:00"
+};
+// Errors (kUsage) quote the window as text and say what is wrong.
+Result<BlackoutWindow> read_words(const BlackoutWords& words);
+BlackoutWords words_of(const BlackoutWindow& window);
+
+// The words in one line: "SUN,MON 22:00-06:00". Errors as above.
 Result<BlackoutWindow> parse_blackout(const std::string& text);
 std::string to_string(const BlackoutWindow& window);
 
@@ -32,12 +42,11 @@ class BlackoutSchedule {
  public:
   using TimePoint = std::chrono::system_clock::time_point;
 
-  // Checks the zone's name, the number of windows, and that they do not cover
-  // the whole week.
+  // Checks the zone's name, the number of windows, and that they leave some of the week free.
   static Result<BlackoutSchedule> make(std::vector<BlackoutWindow> windows, std::string time_zone);
 
   bool active(TimePoint now) const;
-  // When active() turns to the other value, to the minute; nullopt: never.
+  // When active() changes next, to the minute; nullopt: never.
   std::optional<TimePoint> next_change(TimePoint now) const;
   // "2026-03-01 06:00 CET", in the relationship's zone.
   std::string local_text(TimePoint t) const;
@@ -47,7 +56,7 @@ class BlackoutSchedule {
   std::string time_zone_ = "UTC";
 };
 
-// The host's own zone, "UTC" where it is not known.
+// The host's own zone; "UTC" where that is not known.
 std::string local_time_zone();
 
 }  // namespace epochfs::replicator

@@ -17,11 +17,31 @@ constexpr const char* kDirectory = "relationships";
 constexpr size_t kMaxFileBytes = 64 << 10;
 constexpr const char* kDecisions[] = {"pending", "accepted", "declined", "deleted"};
 
-std::string minute_text(unsigned minute) {
-  return fmt::format("{:02}:{:02}", minute / 60, minute % 60);
+}  // namespace
+
+void write_blackouts(const std::vector<BlackoutWindow>& from,
+                     capnp::List<rpc::Blackout>::Builder to) {
+  for (unsigned i = 0; i < from.size(); ++i) {
+    const BlackoutWords words = words_of(from[i]);
+    auto days = to[i].initDays(unsigned(words.days.size()));
+    for (unsigned d = 0; d < words.days.size(); ++d) days.set(d, words.days[d]);
+    to[i].setStart(words.start);
+    to[i].setEnd(words.end);
+  }
 }
 
-}  // namespace
+Result<std::vector<BlackoutWindow>> read_blackouts(capnp::List<rpc::Blackout>::Reader from) {
+  std::vector<BlackoutWindow> windows;
+  for (auto window : from) {
+    BlackoutWords words;
+    for (auto day : window.getDays()) words.days.push_back(day);
+    words.start = window.getStart();
+    words.end = window.getEnd();
+    EPOCHFS_TRY(BlackoutWindow read, read_words(words));
+    windows.push_back(read);
+  }
+  return windows;
+}
 
 void write_relationship(const Relationship& r, rpc::Relationship::Builder to) {
   to.setId(r.id);
@@ -31,17 +51,7 @@ void write_relationship(const Relationship& r, rpc::Relationship::Builder to) {
   to.setPeer(r.peer);
   to.setPort(r.port);
   to.setEnabled(r.enabled);
-  auto windows = to.initBlackouts(unsigned(r.windows.size()));
-  for (unsigned i = 0; i < r.windows.size(); ++i) {
-    std::string text = to_string(r.windows[i]);
-    std::vector<std::string> days;
-    std::string list = text.substr(0, text.find(' '));
-    for (size_t at = 0; at <= list.size(); at += 4) days.push_back(list.substr(at, 3));
-    auto out = windows[i].initDays(unsigned(days.size()));
-    for (unsigned d = 0; d < days.size(); ++d) out.set(d, days[d]);
-    windows[i].setStart(minute_text(r.windows[i].start_minute));
-    windows[i].setEnd(minute_text(r.windows[i].end_minute));
-  }
+  write_blackouts(r.windows, to.initBlackouts(unsigned(r.windows.size())));
   to.setTimeZone(r.time_zone);
   to.setLineage(r.lineage.to_string());
   to.setCreatedNs(r.created_ns);
@@ -72,13 +82,7 @@ Result<Relationship> read_relationship(rpc::Relationship::Reader from) {
   r.peer = from.getPeer();
   r.port = from.getPort();
   r.enabled = from.getEnabled();
-  for (auto window : from.getBlackouts()) {
-    std::string text;
-    for (auto day : window.getDays()) text += (text.empty() ? "" : ",") + std::string(day);
-    text += fmt::format(" {}-{}", window.getStart().cStr(), window.getEnd().cStr());
-    EPOCHFS_TRY(BlackoutWindow parsed, parse_blackout(text));
-    r.windows.push_back(parsed);
-  }
+  EPOCHFS_TRY(r.windows, read_blackouts(from.getBlackouts()));
   if (from.hasTimeZone()) r.time_zone = from.getTimeZone();
   EPOCHFS_TRY(r.blackouts, BlackoutSchedule::make(r.windows, r.time_zone));
   if (from.hasLineage() && !Uuid::parse(std::string(from.getLineage()), r.lineage)) {

@@ -49,6 +49,11 @@ struct Relationship {
 constexpr uint32_t kMinIntervalMs = 100, kMaxIntervalMs = 24 * 3600 * 1000;
 Result<void> check_interval(uint32_t interval_ms);
 
+// Blackout windows as messages carry them. `to` has the windows' number. Errors: as read_words().
+void write_blackouts(const std::vector<BlackoutWindow>& from,
+                     capnp::List<rpc::Blackout>::Builder to);
+Result<std::vector<BlackoutWindow>> read_blackouts(capnp::List<rpc::Blackout>::Reader from);
+
 void write_relationship(const Relationship& from, rpc::Relationship::Builder to);
 // Errors: windows, a time zone or an interval that do not hold.
 Result<Relationship> read_relationship(rpc::Relationship::Reader from);

@@ -1,10 +1,13 @@
 // Blackout windows: what is accepted, and when they are active.
 #include "replicator/relationship/blackout.h"
 
+#include <capnp/message.h>
 #include <date/date.h>
 #include <gtest/gtest.h>
 
 #include <sstream>
+
+#include "replicator/relationship/relationship.h"
 
 namespace epochfs::replicator {
 namespace {
@@ -46,6 +49,31 @@ TEST(BlackoutWindow, MalformedIsRefusedAndQuoted) {
     EXPECT_EQ(parsed.error().status, ExitStatus::kUsage) << text;
     EXPECT_NE(parsed.error().what.find(std::string("\"") + text + "\""), std::string::npos);
   }
+}
+
+TEST(BlackoutWindow, GoesThroughAMessageAndBack) {
+  const std::vector<BlackoutWindow> windows = {parse_blackout("SUN,WED 22:00-06:00").value(),
+                                               parse_blackout("SAT 00:00-24:00").value()};
+  capnp::MallocMessageBuilder message;
+  auto list = message.initRoot<rpc::Relationship>().initBlackouts(2);
+  write_blackouts(windows, list);
+  EXPECT_EQ(std::string(list[0].getDays()[1].cStr()), "WED");
+  EXPECT_EQ(std::string(list[1].getEnd().cStr()), "24:00");
+  EXPECT_EQ(read_blackouts(list.asReader()).value(), windows);
+}
+
+TEST(BlackoutWindow, OfAMessageIsCheckedLikeTextAndQuotedAsText) {
+  capnp::MallocMessageBuilder message;
+  auto list = message.initRoot<rpc::Relationship>().initBlackouts(1);
+  list[0].setStart("22:00");
+  list[0].setEnd("06:00");
+  EXPECT_FALSE(read_blackouts(list.asReader()));  // no day
+  list[0].initDays(1).set(0, "MON");
+  EXPECT_TRUE(read_blackouts(list.asReader()));
+  list[0].setEnd("25:00");
+  auto refused = read_blackouts(list.asReader());
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().what.find("\"MON 22:00-25:00\""), std::string::npos);
 }
 
 TEST(BlackoutSchedule, WindowRunsIntoTheNextDay) {
