@@ -1,4 +1,4 @@
-// Client: how does a command reach the daemon of this host?
+// DaemonClient: how does a command reach the daemon of this host?
 #pragma once
 
 #include <kj/async-io.h>

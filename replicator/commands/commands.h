@@ -1,4 +1,4 @@
-// Commands that talk to the daemon. Each returns its exit status.
+// Commands: which commands talk to the daemon? Each returns its exit status.
 #pragma once
 
 #include "journal/control/command_line.h"

@@ -45,7 +45,7 @@ Result<void> check_new(const RelationshipTable& table, const Relationship& r) {
   return {};
 }
 
-// The mount need not be told: it looks at the cursors when it next has reason to.
+// The mount is not told: it looks at the cursors anyway when it next has a reason to.
 void forget_cursor(Storage& storage, const Relationship& r) {
   auto path = journal::journal_path_of(r.source_directory);
   if (!path) return;
@@ -147,14 +147,14 @@ class ControlServer final : public rpc::Daemon::Server {
     auto asked = kj::heapArrayBuilder<kj::Promise<void>>(shown.size());
     for (unsigned i = 0; i < shown.size(); ++i) {
       const Progress progress = c_.board.get(shown[i].id);
-      describe(shown[i], progress, now_ns(), out[i]);
+      describe(shown[i], progress, c_.clock, out[i]);
       asked.add(progress.journal.empty() ? kj::Promise<void>(kj::READY_NOW)
                                          : add_space(progress.journal, call, i));
     }
     return kj::joinPromises(asked.finish());
   }
 
-  // What the mount says of its journal's space. Nothing where it does not answer.
+  // Adds what the mount says about its journal's space. Adds nothing if the mount does not answer.
   kj::Promise<void> add_space(const std::string& journal, StatusContext call, unsigned index) {
     auto client =
         UnixRpcClient::connect(*c_.io.lowLevelProvider, journal + "/" + journal::kControlSocket);
@@ -256,14 +256,14 @@ class ControlServer final : public rpc::Daemon::Server {
     return r.role == rpc::Role::SOURCE ? r.cursor : p.recovery_epoch;
   }
 
-  // How far it has come, and what keeps it from going on.
+  // How far the relationship has come, and what holds it up.
   std::string standing(const std::string& id) {
     auto r = c_.table.get(id);
     if (!r) return "deleted";
     const Progress p = c_.board.get(id);
     const EpochId epoch = held(*r, p);
     return fmt::format(
-        "{}; the target holds {}", state_text(*r, p, now_ns()),
+        "{}; the target holds {}", state_text(*r, p, c_.clock),
         epoch == EpochId{0} ? "no epoch yet" : fmt::format("epoch {}", value(epoch)));
   }
 
@@ -277,7 +277,7 @@ class ControlServer final : public rpc::Daemon::Server {
     const Progress p = c_.board.get(w.id);
     if (!r->ended.empty() || r->decision == Decision::kDeclined ||
         r->decision == Decision::kDeleted) {
-      w.outcome = fail(fmt::format("{}: {}", waiting_for(w.id), state_text(*r, p, now_ns())), 0,
+      w.outcome = fail(fmt::format("{}: {}", waiting_for(w.id), state_text(*r, p, c_.clock)), 0,
                        ExitStatus::kPartial);
       return kj::READY_NOW;
     }
@@ -291,7 +291,7 @@ class ControlServer final : public rpc::Daemon::Server {
     EPOCHFS_TRY(Relationship r, read_relationship(asked));
     r.id = new_relationship_id();
     r.role = rpc::Role::SOURCE;
-    r.created_ns = now_ns();
+    r.created_ns = c_.clock.now_ns();
     EPOCHFS_DO(check_new(c_.table, r));
     EPOCHFS_TRY(std::string journal, journal::journal_path_of(r.source_directory));
     EPOCHFS_TRY(journal::Volume volume, journal::Volume::open(journal));
@@ -340,10 +340,10 @@ class ControlServer final : public rpc::Daemon::Server {
     return {};
   }
 
-  // The record stays for as long as the source may ask what became of it, unless
-  // it was never accepted, or had ended before.
+  // The record stays while the source may still ask what became of the relationship, unless that
+  // had ended before.
   Result<void> remove_target(const Relationship& r) {
-    // A session that is open ends when it sees this, and then does the same.
+    // An open session ends when it sees this, and then discards the target too.
     EPOCHFS_DO(c_.table.update(r.id, [](Relationship& changed) -> Result<void> {
       changed.decision = Decision::kDeleted;
       return {};

@@ -8,6 +8,7 @@
 #include <functional>
 #include <string>
 
+#include "journal/base/clock.h"
 #include "replicator/relationship/board.h"
 #include "replicator/relationship/table.h"
 
@@ -17,6 +18,7 @@ struct ControlContext {
   RelationshipTable& table;
   ProgressBoard& board;
   Storage& storage;
+  const Clock& clock;
   kj::AsyncIoContext& io;
   std::string state_dir;
   std::string listen;  // address:port in force

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <map>
 
+#include "journal/base/logging.h"
 #include "journal/control/unix_rpc.h"
 #include "journal/volume/volume.h"
 #include "replicator/commands/client.h"
@@ -45,7 +46,7 @@ Result<Settings> settings_of(const Parsed& given) {
   return s;
 }
 
-// One daemon a state directory.
+// One daemon for each state directory.
 Result<UniqueFd> lock_state(const std::string& state) {
   const std::string path = state + "/serve.lock";
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
@@ -86,7 +87,7 @@ struct ControlConnection {
         rpc(capnp::makeRpcServer(network, kj::mv(daemon))) {}
 };
 
-// Accepts commands for as long as it is not dropped.
+// Accepts commands until it is destroyed.
 class ControlListener final : kj::TaskSet::ErrorHandler {
  public:
   ControlListener(kj::Own<kj::ConnectionReceiver> receiver, rpc::Daemon::Client daemon)
@@ -104,7 +105,8 @@ class ControlListener final : kj::TaskSet::ErrorHandler {
     }));
   }
   void taskFailed(kj::Exception&& e) override {
-    fmt::print(stderr, "epochfs serve: control socket: {}\n", e.getDescription().cStr());
+    log::warning("a connection to the control socket broke",
+                 {{"reason", e.getDescription().cStr()}});
   }
 
   kj::Own<kj::ConnectionReceiver> receiver_;
@@ -113,12 +115,14 @@ class ControlListener final : kj::TaskSet::ErrorHandler {
 };
 
 Result<void> serve(const Settings& settings) {
+  log::begin("serve");
   Storage& storage = Storage::system();
+  const Clock& clock = Clock::system();
   EPOCHFS_DO(journal::prepare_state_dir(storage, settings.state));
   EPOCHFS_TRY(UniqueFd lock, lock_state(settings.state));
   raise_descriptor_limit();
 
-  // Before any thread: all of them must leave these signals to the loop.
+  // Before any thread starts: every thread must leave these signals to the loop.
   kj::UnixEventPort::captureSignal(SIGTERM);
   kj::UnixEventPort::captureSignal(SIGINT);
   ::signal(SIGPIPE, SIG_IGN);
@@ -132,24 +136,25 @@ Result<void> serve(const Settings& settings) {
   EPOCHFS_TRY(UniqueFd control_socket, listen_unix(settings.control));
   const std::string listen = fmt::format("{}:{}", address.host, address.port);
   if (!is_loopback(address)) {
-    fmt::print(stderr,
-               "epochfs serve: warning: what is sent to and from {} is not encrypted and "
-               "peers are not authenticated; use it on a trusted network only\n",
-               listen);
+    log::warning(
+        "connections are not encrypted and peers are not authenticated; use the address on a "
+        "trusted network only",
+        {{"address", listen}});
   }
 
   roll_forward_targets(*table, board, storage);
-  auto peers = std::make_unique<Peers>(*table, board, storage, std::move(peer_socket));
+  auto peers = std::make_unique<Peers>(*table, board, storage, clock, std::move(peer_socket));
   std::map<std::string, std::unique_ptr<SourceSession>> sessions;
   ControlContext context{*table,
                          board,
                          storage,
+                         clock,
                          io,
                          settings.state,
                          listen,
                          [&](const std::string& id) {
                            sessions[id] =
-                               std::make_unique<SourceSession>(*table, board, storage, id);
+                               std::make_unique<SourceSession>(*table, board, storage, clock, id);
                          },
                          [&](const std::string& id) { sessions.erase(id); }};
   for (const Relationship& r : table->list()) {
@@ -160,13 +165,12 @@ Result<void> serve(const Settings& settings) {
                                               kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP),
       make_control_server(context));
 
-  fmt::print(stderr, "epochfs serve: listening on {}, control socket {}\n", listen,
-             settings.control);
+  log::info("listening", {{"address", listen}, {"control", settings.control}});
   io.unixEventPort.onSignal(SIGTERM)
       .exclusiveJoin(io.unixEventPort.onSignal(SIGINT))
       .ignoreResult()
       .wait(io.waitScope);
-  // Calls that wait are called off in the loop's next turns: they watch table and board.
+  // Cancels the calls that still wait, in the next turns of the loop: they watch table and board.
   control = nullptr;
   io.waitScope.poll();
   sessions.clear();

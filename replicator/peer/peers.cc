@@ -1,13 +1,13 @@
 #include "replicator/peer/peers.h"
 
 #include <arpa/inet.h>
-#include <fmt/format.h>
 #include <kj/common.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
+#include "journal/base/logging.h"
 #include "replicator/peer/proposal.h"
 #include "replicator/target/directories.h"
 #include "replicator/target/receiver.h"
@@ -15,7 +15,7 @@
 namespace epochfs::replicator {
 namespace {
 
-// For a session to end that has been superseded: it may be applying an epoch.
+// How long open() waits for a superseded session to end: it may be applying an epoch.
 constexpr auto kPatience = 60 * kj::SECONDS;
 constexpr auto kLookAgain = 20 * kj::MILLISECONDS;
 
@@ -60,7 +60,7 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
         peer_(std::move(peer)) {}
   ~Host() {
     if (opened_.empty()) return;
-    std::lock_guard lock(peers_.mutex_);
+    Lock lock(peers_.mutex_);
     auto at = peers_.opened_.find(opened_);
     if (at == peers_.opened_.end() || at->second.connection != &connection_) return;
     peers_.opened_.erase(at);
@@ -143,7 +143,7 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
     out.setReason(answer.reason);
   }
 
-  // Files the proposal if it is new; says what has become of it.
+  // Files the proposal if it is new, and says what has become of it.
   Answer ask(rpc::Proposal::Reader from) {
     auto proposal = read_proposal(from);
     if (!proposal) return {rpc::Decision::REFUSED, proposal.error().message()};
@@ -160,7 +160,7 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
     r.target_directory = proposal->target_directory;
     r.lineage = proposal->lineage;
     r.peer = peer_;
-    r.created_ns = now_ns();
+    r.created_ns = peers_.clock_.now_ns();
     if (auto added = table_.add(r); !added) {
       return {rpc::Decision::REFUSED, added.error().message()};
     }
@@ -177,7 +177,7 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
   // The source's earlier session may still be on its way out, on another thread.
   kj::Promise<void> open_when_free(OpenContext call, kj::TimePoint until) {
     auto r = table_.get(std::string(call.getParams().getProposal().getRelationship()));
-    // It may have been taken back while this waited.
+    // The acceptance may have been taken back during the wait.
     if (!r || answer_of(*r).decision != rpc::Decision::ACCEPTED) {
       call.getResults().initOutcome().setFailed("the relationship is not accepted");
       return kj::READY_NOW;
@@ -214,7 +214,7 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
     }));
     opened_ = r.id;
     note_connected(opened_, true);
-    std::lock_guard lock(peers_.mutex_);
+    Lock lock(peers_.mutex_);
     peers_.opened_[r.id] = {target, &connection_};
   }
 
@@ -228,7 +228,7 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
   Connection& connection_;
   kj::Timer& timer_;
   std::string peer_;
-  std::string opened_;  // relationship that a session was opened for
+  std::string opened_;  // the relationship for which a session was opened
   // What this connection watches, once it has asked for something: the relationship whose decision
   // it awaits, and the one that it has opened.
   Watch awaited_, held_;
@@ -237,10 +237,12 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
 
 // ---- connections ----
 
-Peers::Peers(RelationshipTable& table, ProgressBoard& board, Storage& storage, UniqueFd listener)
+Peers::Peers(RelationshipTable& table, ProgressBoard& board, Storage& storage, const Clock& clock,
+             UniqueFd listener)
     : table_(table),
       board_(board),
       storage_(storage),
+      clock_(clock),
       listener_(std::move(listener)),
       stop_event_(::eventfd(0, EFD_CLOEXEC)) {
   EPOCHFS_CHECK(stop_event_);
@@ -265,7 +267,7 @@ void Peers::accept_loop() {
     UniqueFd fd(::accept4(listener_.get(), reinterpret_cast<sockaddr*>(&address), &size,
                           SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!fd) continue;
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     if (connections_.size() >= kMaxConnections) continue;  // closed at once
     tune_tcp(fd.get());
     Connection& connection = connections_.emplace_back();
@@ -278,7 +280,7 @@ void Peers::accept_loop() {
 }
 
 void Peers::serve(Connection& connection, UniqueFd fd, std::string peer) {
-  std::string relationship;  // that was opened on it
+  std::string relationship;  // the one that was opened on this connection
   auto io = kj::setupAsyncIo();
   connection.wakeup.attach(io.unixEventPort);
   auto broken = kj::runCatchingExceptions([&] {
@@ -303,8 +305,8 @@ void Peers::serve(Connection& connection, UniqueFd fd, std::string peer) {
   });
   KJ_IF_MAYBE (e, broken) {
     if (e->getType() != kj::Exception::Type::DISCONNECTED) {
-      fmt::print(stderr, "epochfs serve: connection from {}: {}\n", peer,
-                 e->getDescription().cStr());
+      log::warning("a peer's connection broke",
+                   {{"peer", peer}, {"reason", e->getDescription().cStr()}});
     }
   }
   connection.wakeup.detach();
@@ -313,12 +315,12 @@ void Peers::serve(Connection& connection, UniqueFd fd, std::string peer) {
   }
 }
 
-// Joins connections that have ended; all of them, after telling them to end. Not
-// under the lock: a thread takes it once more on its way out.
+// Joins connections that have ended, or tells all to end and joins them. Joins without the lock,
+// since a thread takes it once more on its way out.
 void Peers::reap(bool all) {
   std::list<Connection> ended;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     for (auto at = connections_.begin(); at != connections_.end();) {
       auto current = at++;
       if (all) current->wakeup.signal();
@@ -328,10 +330,10 @@ void Peers::reap(bool all) {
   for (Connection& connection : ended) connection.thread.join();
 }
 
-// Ends the connection that has the relationship open: its peer has come back on
-// another one, so nobody listens to it any more.
+// Ends the connection that has the relationship open. Its peer has come back on another
+// connection and does not listen to this one.
 void Peers::supersede(const std::string& relationship) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   auto at = opened_.find(relationship);
   if (at == opened_.end()) return;
   if (auto target = at->second.target.lock()) target->stop();

@@ -1,5 +1,5 @@
-// Transport: the stream beneath the RPC between hosts. Plain TCP for now; TLS is
-// to wrap the stream here, and nowhere else.
+// Transport: which stream carries the RPC between hosts, and within which limits? Plain TCP for
+// now. TLS will wrap the stream here, and nowhere else.
 #pragma once
 
 #include <capnp/rpc-twoparty.h>
@@ -19,13 +19,13 @@ struct ListenAddress {
 Result<ListenAddress> parse_listen_address(const std::string& text, uint16_t default_port);
 bool is_loopback(const ListenAddress& address);
 
-// A listening socket, non-blocking. port 0 in: the kernel chooses; `address` is filled in.
+// A listening socket, non-blocking. For port 0 the kernel chooses one, and `address` is updated.
 Result<UniqueFd> listen_tcp(ListenAddress& address);
 
 // Small messages go at once, and a peer that is gone is noticed within 30 seconds.
 void tune_tcp(int fd);
 
-// What a message from a peer may be at most; larger ones end the connection.
+// How large a message from a peer may be. A larger one ends the connection.
 capnp::ReaderOptions peer_reader_options();
 
 }  // namespace epochfs::replicator

@@ -1,6 +1,6 @@
-// Relationship: what has been agreed between a source and a target, and how far
-// has it come? The record that each side keeps, and its place on disk:
-// <state>/relationships/<id>.json, replaced durably with every change.
+// Relationship: what have a source and a target agreed, and how far has replication come? The
+// record that each side keeps, and its place on disk: <state>/relationships/<id>.json, which every
+// change replaces durably.
 #pragma once
 
 #include <string>
@@ -29,7 +29,7 @@ struct Relationship {
   uint16_t port = kDefaultPort;
   bool enabled = true;
   BlackoutSchedule blackouts;
-  std::vector<BlackoutWindow> windows;  // as given; blackouts is made of them
+  std::vector<BlackoutWindow> windows;  // as given; `blackouts` is made from them
   std::string time_zone = "UTC";
   Uuid lineage;
   uint64_t created_ns = 0;
@@ -41,9 +41,9 @@ struct Relationship {
   EpochId cursor{};
   uint64_t state_hash = 0;
   uint64_t barrier_time_ns = 0;
-  EpochId walk_since{};  // a full transfer that began there is not committed yet; 0: none
+  EpochId walk_since{};  // where a full transfer began that is not committed yet; 0: none
   bool replace_contents = false;
-  bool established = false;  // target: from now on an empty directory is a lost one
+  bool established = false;  // target: opened before, so an empty directory is a lost one
 };
 
 constexpr uint32_t kMinIntervalMs = 100, kMaxIntervalMs = 24 * 3600 * 1000;
@@ -55,10 +55,10 @@ void write_blackouts(const std::vector<BlackoutWindow>& from,
 Result<std::vector<BlackoutWindow>> read_blackouts(capnp::List<rpc::Blackout>::Reader from);
 
 void write_relationship(const Relationship& from, rpc::Relationship::Builder to);
-// Errors: windows, a time zone or an interval that do not hold.
+// Errors: windows, a time zone or an interval that are not valid.
 Result<Relationship> read_relationship(rpc::Relationship::Reader from);
 
-// The files. The caller lets one thread in at a time (table.h).
+// The files on disk. The caller lets in one thread at a time (table.h).
 class RelationshipStore {
  public:
   static Result<RelationshipStore> open(Storage& storage, const std::string& state_dir);
@@ -71,8 +71,8 @@ class RelationshipStore {
   UniqueFd dir_;
 };
 
-// The state hash after `epoch` has followed on `before`: both sides compute it, so
-// that a target which was put back, or was written by somebody else, is noticed.
+// The state hash after `epoch` was applied to the state `before`. Both sides compute it, and so
+// notice a target that was restored from a backup or written by somebody else.
 uint64_t chain_state_hash(uint64_t before, const std::string& relationship, EpochId epoch);
 
 }  // namespace epochfs::replicator

@@ -38,10 +38,8 @@ std::string merged_forward(const Progress& p) {
       p.merged_forward == 1 ? "once" : fmt::format("{} times", p.merged_forward));
 }
 
-Shown shown(const Relationship& r, const Progress& p, uint64_t now_ns) {
-  const auto now =
-      BlackoutSchedule::TimePoint(std::chrono::duration_cast<BlackoutSchedule::TimePoint::duration>(
-          std::chrono::nanoseconds(now_ns)));
+Shown shown(const Relationship& r, const Progress& p, const Clock& clock) {
+  const auto now = clock.now();
   const bool source = r.role == rpc::Role::SOURCE;
   if (auto reason = ended_reason(r); !reason.empty()) return {"Ended", reason};
   if (r.decision == Decision::kPending) {
@@ -61,7 +59,7 @@ Shown shown(const Relationship& r, const Progress& p, uint64_t now_ns) {
   }
   if (p.phase == Progress::Phase::kReplicating || p.merged_forward > 0) {
     std::string detail = fmt::format("{:.1f} %", percent_of(p));
-    if (int64_t left = seconds_left(p, now_ns); left >= 0)
+    if (int64_t left = seconds_left(p, clock.now_ns()); left >= 0)
       detail += fmt::format(", {} s left", left);
     return {"Replicating", detail + merged_forward(p)};
   }
@@ -70,14 +68,15 @@ Shown shown(const Relationship& r, const Progress& p, uint64_t now_ns) {
 
 }  // namespace
 
-std::string state_text(const Relationship& r, const Progress& p, uint64_t now_ns) {
-  const Shown s = shown(r, p, now_ns);
+std::string state_text(const Relationship& r, const Progress& p, const Clock& clock) {
+  const Shown s = shown(r, p, clock);
   return s.detail.empty() ? s.state : fmt::format("{} ({})", s.state, s.detail);
 }
 
-void describe(const Relationship& r, const Progress& p, uint64_t now_ns, rpc::Status::Builder out) {
+void describe(const Relationship& r, const Progress& p, const Clock& clock,
+              rpc::Status::Builder out) {
   const bool source = r.role == rpc::Role::SOURCE;
-  Shown s = shown(r, p, now_ns);
+  Shown s = shown(r, p, clock);
   out.setId(r.id);
   out.setRole(r.role);
   out.setSourceDirectory(r.source_directory);
@@ -94,7 +93,7 @@ void describe(const Relationship& r, const Progress& p, uint64_t now_ns, rpc::St
   out.setEpochsSent(p.epochs_sent);
   bool moving = p.phase != Progress::Phase::kIdle;
   out.setPercent(moving ? percent_of(p) : -1);
-  out.setSecondsLeft(moving ? seconds_left(p, now_ns) : -1);
+  out.setSecondsLeft(moving ? seconds_left(p, clock.now_ns()) : -1);
   out.setLastError(p.error);
   out.setComparedBeganNs(p.compared.began_ns);
   out.setComparedEndedNs(p.compared.ended_ns);

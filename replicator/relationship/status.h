@@ -6,15 +6,17 @@
 
 #include <string>
 
+#include "journal/base/clock.h"
 #include "replicator/relationship/board.h"
 #include "replicator/relationship/relationship.h"
 
 namespace epochfs::replicator {
 
 // Everything that `status` shows of a relationship, except the mount's space.
-void describe(const Relationship& relationship, const Progress& progress, uint64_t now_ns,
+void describe(const Relationship& relationship, const Progress& progress, const Clock& clock,
               rpc::Status::Builder out);
 // The state alone: "Target Unreachable (connect to b: Connection refused; retrying)".
-std::string state_text(const Relationship& relationship, const Progress& progress, uint64_t now_ns);
+std::string state_text(const Relationship& relationship, const Progress& progress,
+                       const Clock& clock);
 
 }  // namespace epochfs::replicator

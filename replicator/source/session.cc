@@ -17,10 +17,10 @@ using namespace std::chrono_literals;
 constexpr auto kFirstRetry = 1 * kj::SECONDS;
 constexpr auto kLastRetry = 15 * kj::SECONDS;      // while the target does not answer
 constexpr auto kLastLocalRetry = 2 * kj::SECONDS;  // while the volume is not mounted
-// A changed system clock shifts windows: they are looked at this often at least.
+// A change of the system clock shifts blackout windows, so they are looked at this often.
 constexpr auto kClockCheck = 5 * kj::SECONDS;
 
-// What a connection was made for. When it changes, the connection ends.
+// What a connection was made for. When this changes, the connection ends.
 std::string terms_of(const Relationship& r) {
   return fmt::format("{}|{}|{}|{}", r.peer, r.port, static_cast<int>(r.decision), r.ended);
 }
@@ -44,27 +44,28 @@ struct SourceSession::Impl {
   RelationshipTable& table;
   ProgressBoard& board;
   Storage& storage;
+  const Clock& clock;
   const std::string id;
   LoopSignal wakeup;
   std::atomic<bool> stop{false};
   std::thread thread;
 
   kj::AsyncIoContext* io = nullptr;
-  kj::Own<kj::PromiseFulfiller<void>> waker;  // of whoever waits for a change
+  kj::Own<kj::PromiseFulfiller<void>> waker;  // of what waits for a change
 
-  Impl(RelationshipTable& table, ProgressBoard& board, Storage& storage, std::string id)
-      : table(table), board(board), storage(storage), id(std::move(id)) {}
+  Impl(RelationshipTable& table, ProgressBoard& board, Storage& storage, const Clock& clock,
+       std::string id)
+      : table(table), board(board), storage(storage), clock(clock), id(std::move(id)) {}
 
   // ---- waiting ----
 
   bool may_move() {
     auto r = table.get(id);
     return !stop && r && r->enabled && r->ended.empty() && r->decision != Decision::kDeclined &&
-           r->decision != Decision::kDeleted &&
-           !r->blackouts.active(std::chrono::system_clock::now());
+           r->decision != Decision::kDeleted && !r->blackouts.active(clock.now());
   }
 
-  // The target's administrator can decide at any time; only data has to wait.
+  // Only data has to wait; the target's administrator can decide at any time.
   bool may_agree() {
     auto r = table.get(id);
     return !stop && r && r->ended.empty() && r->decision == Decision::kPending;
@@ -75,14 +76,14 @@ struct SourceSession::Impl {
   kj::Duration until_next_look() {
     auto r = table.get(id);
     if (!r) return kClockCheck;
-    auto now = std::chrono::system_clock::now();
+    auto now = clock.now();
     auto change = r->blackouts.next_change(now);
     if (!change) return kClockCheck;
     auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(*change - now).count() + 1;
     return std::min<kj::Duration>(kClockCheck, ms * kj::MILLISECONDS);
   }
 
-  // Resolves when the session must leave off. Wakes `waker` with every signal.
+  // Resolves when the session must stop what it does. Fulfils `waker` with every signal.
   kj::Promise<void> leave_off(std::string terms) {
     auto r = table.get(id);
     if (!may_connect() || !r || terms_of(*r) != terms) return kj::READY_NOW;
@@ -94,12 +95,12 @@ struct SourceSession::Impl {
         });
   }
 
-  // Waits for a signal or the time, outside of a connection.
+  // Waits for a signal, or for the given time. Not during a connection.
   void pause(kj::Duration at_most) {
     wakeup.wait().exclusiveJoin(io->provider->getTimer().afterDelay(at_most)).wait(io->waitScope);
   }
 
-  // Waits the whole time, unless the terms change: then a new try is due at once.
+  // Waits the whole time, unless the terms change: then a new attempt is due at once.
   void back_off(kj::Duration duration, const std::string& terms) {
     auto& timer = io->provider->getTimer();
     const auto end = timer.now() + duration;
@@ -124,7 +125,7 @@ struct SourceSession::Impl {
     return {};
   }
 
-  // Files the request if need be and waits for the decision. False: it is over.
+  // Files the request if it is new, and waits for the decision. False: it was refused.
   Result<bool> agree(Interruptible& loop, rpc::ReplicationHost::Client& host,
                      const Relationship& r) {
     auto propose = host.proposeRequest();
@@ -172,7 +173,7 @@ struct SourceSession::Impl {
     return false;
   }
 
-  // Runs until something breaks (kj::Exception or an error) or it must leave off.
+  // Runs until something breaks (kj::Exception or an error) or the session must stop.
   Result<void> run_connection(Interruptible& loop, const Relationship& r) {
     auto connection = loop.wait(dial(*io->provider, r.peer, r.port));
     auto host = connection->host();
@@ -244,8 +245,8 @@ struct SourceSession::Impl {
     }
   }
 
-  // Until the next barrier is due, or somebody asks for one. Throws when a connection
-  // breaks: while nothing changes, nothing else would notice.
+  // Waits until the next barrier is due or somebody asks for one. Throws when a connection breaks:
+  // while nothing changes, nothing else would notice.
   void wait_interval(Interruptible& loop, kj::ForkedPromise<void>& broken) {
     auto& timer = io->provider->getTimer();
     const auto begin = timer.now();
@@ -272,7 +273,7 @@ struct SourceSession::Impl {
     });
   }
 
-  // That the volume was gone when it was last looked for need not be so any more.
+  // The volume may have come back since it was last looked for.
   void look_for_volume() {
     auto r = table.get(id);
     const Progress known = board.get(id);
@@ -293,7 +294,7 @@ struct SourceSession::Impl {
     });
   }
 
-  // One try; true: it ended well or for a good reason, so the next may come at once.
+  // One attempt. True: it ended well or for a good reason, so the next may follow at once.
   bool attempt() {
     auto r = table.get(id);
     const std::string terms = terms_of(*r);
@@ -312,7 +313,7 @@ struct SourceSession::Impl {
         return true;
       }
       text = text_of(*e);
-      // Which of the two connections broke, the directory tells.
+      // The directory tells which of the two connections broke.
       if (auto mounted = journal::journal_path_of(r->source_directory); !mounted) {
         note_unmounted();
         note_failure(mounted.error().message(), false);
@@ -352,8 +353,8 @@ struct SourceSession::Impl {
 };
 
 SourceSession::SourceSession(RelationshipTable& table, ProgressBoard& board, Storage& storage,
-                             std::string relationship_id)
-    : impl_(std::make_unique<Impl>(table, board, storage, std::move(relationship_id))) {
+                             const Clock& clock, std::string relationship_id)
+    : impl_(std::make_unique<Impl>(table, board, storage, clock, std::move(relationship_id))) {
   impl_->thread = std::thread([impl = impl_.get()] { impl->run(); });
 }
 

@@ -207,9 +207,9 @@ void Host::start_daemon() {
   daemon_ = std::make_unique<Background>(
       command({"serve", "--state", state(), "--listen", fmt::format("{}:{}", listen_, port_),
                "--control", control(), "--console", "off"}));
-  auto line = daemon_->wait_for_line("listening on ", kStart);
-  // "... listening on ADDRESS:PORT, control socket SOCKET"
-  const std::string place = line ? line->substr(0, line->find(',')) : "";
+  auto line = daemon_->wait_for_line(" listening address=", kStart);
+  // "... listening address=ADDRESS:PORT control=SOCKET"
+  const std::string place = line ? line->substr(0, line->find(" control=")) : "";
   unsigned port = 0;
   if (std::sscanf(place.c_str() + place.rfind(':') + 1, "%u", &port) != 1) {
     throw Failure("the daemon of host " + name_ + " does not listen:\n" + daemon_->said());

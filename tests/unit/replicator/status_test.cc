@@ -7,7 +7,11 @@
 namespace epochfs::replicator {
 namespace {
 
-constexpr uint64_t kNow = 1'773'000'000'000'000'000;  // a Sunday, 20:00 UTC
+class SundayEvening final : public Clock {
+ public:
+  uint64_t now_ns() const override { return 1'773'000'000'000'000'000; }  // 20:00 UTC
+};
+const SundayEvening kNow;
 
 Relationship make() {
   Relationship r;
@@ -55,13 +59,13 @@ TEST(Status, FirstMatchingStateIsShown) {
 TEST(Status, AStateIsToldWithItsReason) {
   Relationship r = make();
   Progress p;
-  EXPECT_EQ(state_text(r, p, 0), "Up to Date");
+  EXPECT_EQ(state_text(r, p, kNow), "Up to Date");
   p.error = "no room";
-  EXPECT_EQ(state_text(r, p, 0), "Failed (no room; will retry)");
+  EXPECT_EQ(state_text(r, p, kNow), "Failed (no room; will retry)");
   r.decision = Decision::kDeleted;
-  EXPECT_EQ(state_text(r, p, 0), "Ended (deleted on the other host)");
+  EXPECT_EQ(state_text(r, p, kNow), "Ended (deleted on the other host)");
   r.role = rpc::Role::TARGET;
-  EXPECT_EQ(state_text(r, p, 0), "Ended (deleted on this host)");
+  EXPECT_EQ(state_text(r, p, kNow), "Ended (deleted on this host)");
 }
 
 }  // namespace
