@@ -7,7 +7,6 @@
 #include "fs/commands/commands.h"
 #include "journal/commands/commands.h"
 #include "replicator/commands/commands.h"
-#include "replicator/daemon/daemon.h"
 
 namespace {
 

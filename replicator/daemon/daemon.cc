@@ -7,13 +7,11 @@
 #include <sys/resource.h>
 
 #include <csignal>
-#include <cstdio>
 #include <map>
 
 #include "journal/base/logging.h"
 #include "journal/control/unix_rpc.h"
 #include "journal/volume/volume.h"
-#include "replicator/commands/client.h"
 #include "replicator/daemon/control_server.h"
 #include "replicator/peer/peers.h"
 #include "replicator/peer/transport.h"
@@ -22,29 +20,6 @@
 
 namespace epochfs::replicator {
 namespace {
-
-const CommandHelp kHelp = {
-    "epochfs serve [--state PATH] [--listen ADDRESS:PORT] [--control SOCKET] [--console off]",
-    "Runs the daemon of this host: replicates from mounted directories, and takes replicas\n"
-    "that the administrator has authorized. Stops on SIGTERM or SIGINT; what was under way\n"
-    "goes on after the next start."};
-
-struct Settings {
-  std::string state, control;
-  ListenAddress listen;
-};
-
-Result<Settings> settings_of(const Parsed& given) {
-  Settings s;
-  s.state = given.text("state");
-  s.control = control_socket(given);
-  EPOCHFS_TRY(s.listen, parse_listen_address(given.text("listen"), kDefaultPort));
-  if (auto console = given.text("console"); console != "off") {
-    return fail("option --console: the web page is not part of this version; write off", 0,
-                ExitStatus::kUsage);
-  }
-  return s;
-}
 
 // One daemon for each state directory.
 Result<UniqueFd> lock_state(const std::string& state) {
@@ -114,7 +89,9 @@ class ControlListener final : kj::TaskSet::ErrorHandler {
   kj::TaskSet tasks_;
 };
 
-Result<void> serve(const Settings& settings) {
+}  // namespace
+
+Result<void> serve(const DaemonSettings& settings) {
   log::begin("serve");
   Storage& storage = Storage::system();
   const Clock& clock = Clock::system();
@@ -177,24 +154,6 @@ Result<void> serve(const Settings& settings) {
   peers.reset();
   ::unlink(settings.control.c_str());
   return {};
-}
-
-}  // namespace
-
-int serve_command(const Arguments& arguments) {
-  Options options;
-  options.text("state", "PATH", "where relationships are kept", journal::kDefaultStateDir)
-      .text("listen", "ADDRESS:PORT", "where sources reach this host",
-            fmt::format("127.0.0.1:{}", kDefaultPort))
-      .text("console", "ADDRESS:PORT|off", "the web page", "off");
-  add_control_option(options);
-  auto parsed = parse_command(kHelp, options, arguments);
-  if (!parsed) return report(parsed.error());
-  if (parsed->help_shown) return 0;
-  auto settings = settings_of(*parsed);
-  if (!settings) return report(settings.error());
-  auto outcome = serve(*settings);
-  return outcome ? 0 : report(outcome.error());
 }
 
 }  // namespace epochfs::replicator
