@@ -82,10 +82,7 @@ Result<std::unique_ptr<UnixRpcClient>> UnixRpcClient::connect(kj::LowLevelAsyncI
   self->stream_ =
       provider.wrapUnixSocketFd(fd.release(), kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP |
                                                   kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC);
-  self->network_ = kj::heap<capnp::TwoPartyVatNetwork>(*self->stream_, kMaxFdsPerMessage,
-                                                       capnp::rpc::twoparty::Side::CLIENT);
-  self->rpc_ = kj::heap<capnp::RpcSystem<capnp::rpc::twoparty::VatId>>(
-      capnp::makeRpcClient(*self->network_));
+  self->client_ = kj::heap<capnp::TwoPartyClient>(*self->stream_, kMaxFdsPerMessage);
   return self;
 }
 

@@ -2,7 +2,6 @@
 // Descriptors can be passed along. Paths may be longer than the kernel's sun_path.
 #pragma once
 
-#include <capnp/message.h>
 #include <capnp/rpc-twoparty.h>
 #include <kj/async-io.h>
 
@@ -30,20 +29,15 @@ class UnixRpcClient {
 
   template <typename Interface>
   typename Interface::Client bootstrap() {
-    capnp::word scratch[8] = {};
-    capnp::MallocMessageBuilder message(kj::ArrayPtr<capnp::word>(scratch, 8));
-    auto server = message.initRoot<capnp::rpc::twoparty::VatId>();
-    server.setSide(capnp::rpc::twoparty::Side::SERVER);
-    return rpc_->bootstrap(server).template castAs<Interface>();
+    return client_->bootstrap().template castAs<Interface>();
   }
-  // Resolves when the peer is gone.
-  kj::Promise<void> on_disconnect() { return network_->onDisconnect(); }
+  // Resolves when the peer has gone.
+  kj::Promise<void> on_disconnect() { return client_->onDisconnect(); }
 
  private:
   UnixRpcClient() = default;
   kj::Own<kj::AsyncCapabilityStream> stream_;
-  kj::Own<capnp::TwoPartyVatNetwork> network_;
-  kj::Own<capnp::RpcSystem<capnp::rpc::twoparty::VatId>> rpc_;
+  kj::Own<capnp::TwoPartyClient> client_;
 };
 
 }  // namespace epochfs
