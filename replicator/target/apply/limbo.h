@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "replicator/target/directory/walk.h"
+#include "replicator/target/directory/beneath.h"
 #include "replicator/target/index/node.h"
 
 namespace epochfs::replicator {

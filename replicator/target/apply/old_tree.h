@@ -7,8 +7,8 @@
 #include <functional>
 #include <optional>
 
+#include "replicator/target/directory/beneath.h"
 #include "replicator/target/directory/folders.h"
-#include "replicator/target/directory/walk.h"
 #include "replicator/target/index/index.h"
 
 namespace epochfs::replicator {

@@ -9,7 +9,7 @@
 
 #include "journal/base/directory.h"
 #include "replicator/relationship/relationship_id.h"
-#include "replicator/target/directory/walk.h"
+#include "replicator/target/directory/beneath.h"
 
 namespace epochfs::replicator {
 namespace {

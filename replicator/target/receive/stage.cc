@@ -7,9 +7,9 @@
 
 #include "journal/base/directory.h"
 #include "journal/preimages/attributes.h"
+#include "replicator/target/directory/beneath.h"
 #include "replicator/target/directory/content.h"
 #include "replicator/target/directory/metadata.h"
-#include "replicator/target/directory/walk.h"
 
 namespace epochfs::replicator {
 namespace {

@@ -1,4 +1,4 @@
-#include "replicator/target/directory/walk.h"
+#include "replicator/target/directory/beneath.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
