@@ -72,7 +72,7 @@ Outcome<void> Apply::fill_file(FileId id, StagedNode& node) {
   }
   EPOCHFS_DO(steps_.at("fill: file"));
   EPOCHFS_TRY(UniqueFd fd, open_node(id, node));
-  const std::string what = describe(id);
+  const std::string what = inode_text(id);
   if (node.content == Content::kRanges) {
     EPOCHFS_DO(
         apply_ranges(index_, folders_.extents.get(), id, fd.get(), node.attributes.size, what));
@@ -95,13 +95,13 @@ Outcome<UniqueFd> Apply::open_node(FileId id, const StagedNode& node) {
   if (journal::is_directory(mode)) {
     EPOCHFS_TRY(Directory dir, place_.directory(id));
     UniqueFd fd(::openat(dir->get(), ".", (few_ ? O_RDONLY : O_PATH) | O_DIRECTORY | O_CLOEXEC));
-    if (!fd) return fail_errno("open directory " + describe(id));
+    if (!fd) return fail_errno("open directory " + inode_text(id));
     return fd;
   }
   EPOCHFS_TRY(auto name, view_.first_name(id));
   EPOCHFS_TRY(auto indexed, index_.node(id));
   if (!name || !indexed)
-    return unknown_state("change " + describe(id) + ": the target does not have it");
+    return unknown_state("change " + inode_text(id) + ": the target does not have it");
   EPOCHFS_TRY(Directory parent, place_.directory(name->parent));
   int flags = O_PATH;
   if (journal::is_regular(mode) && few_) flags = O_RDONLY | O_NONBLOCK;
@@ -150,7 +150,7 @@ Result<void> Apply::restore_time(FileId id) {
   }
   auto dir = place_.directory(id);
   if (!dir) return tl::unexpected(dir.error().error);
-  return apply_mtime((*dir)->get(), node->mtime, describe(id));
+  return apply_mtime((*dir)->get(), node->mtime, inode_text(id));
 }
 
 Result<void> Apply::sync() {

@@ -83,7 +83,7 @@ Outcome<Directory> Place::directory(FileId id) {
       break;
     }
     EPOCHFS_TRY(auto name, view_.first_name(up));
-    if (!name) return unknown_state("find directory " + describe(up) + ": it has no name");
+    if (!name) return unknown_state("find directory " + inode_text(up) + ": it has no name");
     FileId parent = name->parent;
     trail.emplace_back(std::move(*name), up);
     up = parent;
@@ -160,7 +160,7 @@ Outcome<Place::Source> Place::source_of(const EntryName& entry, FileId id) {
     return source;
   }
   EPOCHFS_TRY(auto node, index_.node(id));
-  if (!node) return unknown_state("name " + describe(id) + ": the target does not have it");
+  if (!node) return unknown_state("name " + inode_text(id) + ": the target does not have it");
   source.inode = node->target_inode;
   source.dir = limbo_.fd();
   if (!fate.kept) return source;

@@ -10,7 +10,7 @@ namespace {
 constexpr int kMaxGuesses = 64;  // names of directories that hang on names of directories
 
 std::string named(const EntryName& entry) {
-  return fmt::format("\"{}\" in {}", escape(entry.name), describe(entry.parent));
+  return fmt::format("\"{}\" in {}", escape(entry.name), inode_text(entry.parent));
 }
 
 }  // namespace
@@ -120,7 +120,7 @@ Outcome<std::optional<EntryName>> Prepare::name_of(FileId directory) {
     if (!reachable) continue;
     if (found) {
       return contradiction(fmt::format("name directory {}: it has two names, {} and {}",
-                                       describe(directory), named(*found), named(entry)));
+                                       inode_text(directory), named(*found), named(entry)));
     }
     found = std::move(entry);
   }
@@ -138,7 +138,8 @@ Outcome<bool> Prepare::live(FileId directory) {
     }
     auto [life, unknown] = lives_.try_emplace(at, Life::kAsked);
     if (!unknown && life->second == Life::kAsked) {
-      return contradiction("find the root above " + describe(at) + ": directories lie in a circle");
+      return contradiction("find the root above " + inode_text(at) +
+                           ": directories lie in a circle");
     }
     if (!unknown) {
       reached = life->second == Life::kLive;
@@ -210,7 +211,7 @@ Outcome<void> Prepare::check_name(const EntryName& entry, FileId child) {
   EPOCHFS_TRY(uint32_t mode, view_.mode(child));
   if (!mode) {
     return contradiction(
-        fmt::format("take name {}: nobody knows its file, {}", named(entry), describe(child)));
+        fmt::format("take name {}: nobody knows its file, {}", named(entry), inode_text(child)));
   }
   // It lies below the root; the question is whether in a circle, or twice.
   Outcome<bool> found = journal::is_directory(mode) ? live(child) : true;
@@ -253,7 +254,7 @@ Outcome<void> Prepare::check_file(FileId id) {
   if (!node || !has_name) return {};
   EPOCHFS_TRY(bool intact, tree_.is_intact(id, *node, view_.root()));
   if (intact) return {};
-  return unknown_state("change " + describe(id) + ": another hand has changed it on the target");
+  return unknown_state("change " + inode_text(id) + ": another hand has changed it on the target");
 }
 
 // One that the target has already, and keeps.
@@ -264,7 +265,7 @@ Outcome<void> Prepare::check_directory(FileId id) {
   if (!node || !journal::is_directory(node->mode) || !has_name) return {};
   EPOCHFS_TRY(Directory directory, tree_.directory(id, view_.root()));
   if (directory) return {};
-  return unknown_state("find directory " + describe(id) +
+  return unknown_state("find directory " + inode_text(id) +
                        ": another hand has moved it on the target");
 }
 

@@ -40,7 +40,7 @@ Outcome<void> Vacate::depart(const EntryName& entry, FileId now) {
   EPOCHFS_TRY(bool stays, view_.stays(entry, old));
   if (stays) return {};
   EPOCHFS_TRY(auto node, index_.node(old));
-  if (!node) return unknown_state("move " + describe(old) + ": it is not in the index");
+  if (!node) return unknown_state("move " + inode_text(old) + ": it is not in the index");
   if (journal::is_directory(node->mode)) return depart_directory(entry, old, bool(now));
   return depart_file(entry, old, *node, now);
 }

@@ -24,17 +24,17 @@ tl::unexpected<Refusal> lost(const std::string& path, std::string_view why, int 
                 code);
 }
 
-struct Place {
+struct Location {
   uint64_t inode, device, mount;
   FileId id;
 };
 
-Result<Place> place_of(int fd, const std::string& path) {
+Result<Location> locate(int fd, const std::string& path) {
   struct statx a;
   const unsigned mask = STATX_INO | STATX_TYPE | STATX_BTIME | STATX_MNT_ID;
   if (::statx(fd, "", AT_EMPTY_PATH, mask, &a) != 0) return fail_errno("stat " + path);
   uint64_t mount = a.stx_mask & STATX_MNT_ID ? a.stx_mnt_id : 0;
-  return Place{a.stx_ino, uint64_t(a.stx_dev_major) << 32 | a.stx_dev_minor, mount, file_id(a)};
+  return Location{a.stx_ino, uint64_t(a.stx_dev_major) << 32 | a.stx_dev_minor, mount, file_id(a)};
 }
 
 // Path of an open directory without links in it: its last component is its name.
@@ -55,8 +55,8 @@ Outcome<void> open_root(Folders& f, const std::string& directory, bool establish
   }
   f.parent = UniqueFd(::openat(f.root.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!f.parent) return fail_errno("open the parent of target directory " + directory);
-  EPOCHFS_TRY(Place root, place_of(f.root.get(), directory));
-  EPOCHFS_TRY(Place parent, place_of(f.parent.get(), directory + "/.."));
+  EPOCHFS_TRY(Location root, locate(f.root.get(), directory));
+  EPOCHFS_TRY(Location parent, locate(f.parent.get(), directory + "/.."));
   if (root.device != parent.device || root.mount != parent.mount || root.inode == parent.inode) {
     return fail(
         fmt::format("use target directory {}: it is the root of a file system, and the "

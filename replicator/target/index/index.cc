@@ -295,7 +295,7 @@ Result<std::optional<IndexedNode>> Index::node(FileId id) {
 }
 
 Result<void> Index::put_node(FileId id, const IndexedNode& node) {
-  return put(kNodes, Key(id), encode(node));
+  return put(kNodes, Key(id), encode_indexed(node));
 }
 
 Result<void> Index::remove_node(FileId id) { return remove(kNodes, Key(id)); }
@@ -346,7 +346,7 @@ Result<std::optional<StagedNode>> Index::staged(FileId id) {
 }
 
 Result<void> Index::put_staged(FileId id, const StagedNode& node) {
-  return put(kStagedNodes, Key(id), encode(node));
+  return put(kStagedNodes, Key(id), encode_staged(node));
 }
 
 Result<void> Index::remove_staged(FileId id) { return remove(kStagedNodes, Key(id)); }
@@ -380,7 +380,7 @@ Result<void> Index::remove_staged_name(const EntryName& entry) {
 Result<size_t> Index::count_staged_names() { return count(kStagedNames); }
 
 Result<void> Index::put_range(FileId id, uint64_t offset, const StagedRange& range) {
-  return put(kStagedRanges, Key(id, offset), encode(range));
+  return put(kStagedRanges, Key(id, offset), encode_range(range));
 }
 
 Result<void> Index::remove_ranges(FileId id) {

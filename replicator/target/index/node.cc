@@ -42,13 +42,13 @@ bool take_bytes(std::string_view& in, std::string& out) {
 
 }  // namespace
 
-std::string encode(const IndexedNode& node) {
+std::string encode_indexed(const IndexedNode& node) {
   std::string out;
   append(out, node);
   return out;
 }
 
-std::string encode(const StagedNode& node) {
+std::string encode_staged(const StagedNode& node) {
   std::string out;
   out.reserve(sizeof(StagedHead) + 32);
   append(out, static_cast<const StagedHead&>(node));
@@ -61,7 +61,7 @@ std::string encode(const StagedNode& node) {
   return out;
 }
 
-std::string encode(const StagedRange& range) {
+std::string encode_range(const StagedRange& range) {
   std::string out;
   out.reserve(9 + range.bytes.size());
   append(out, range.kind);
@@ -117,6 +117,6 @@ bool parse_stage_name(std::string_view text, FileId& out) {
   return code2 == std::errc() && stop == end && stage_name(out) == text;
 }
 
-std::string describe(FileId id) { return fmt::format("inode {}", id.inode); }
+std::string inode_text(FileId id) { return fmt::format("inode {}", id.inode); }
 
 }  // namespace epochfs::replicator

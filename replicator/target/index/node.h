@@ -108,9 +108,9 @@ struct StagedRange {
 static_assert(std::has_unique_object_representations_v<IndexedNode>);
 static_assert(std::has_unique_object_representations_v<StagedHead>);
 
-std::string encode(const IndexedNode& node);
-std::string encode(const StagedNode& node);
-std::string encode(const StagedRange& range);
+std::string encode_indexed(const IndexedNode& node);
+std::string encode_staged(const StagedNode& node);
+std::string encode_range(const StagedRange& range);
 // Errors: the record is damaged (status kCorrupt).
 Result<IndexedNode> decode_indexed(std::string_view bytes);
 Result<StagedHead> decode_staged_head(std::string_view bytes);
@@ -122,6 +122,6 @@ std::string stage_name(FileId id);
 bool parse_stage_name(std::string_view text, FileId& out);
 
 // For people: "inode 1234".
-std::string describe(FileId id);
+std::string inode_text(FileId id);
 
 }  // namespace epochfs::replicator

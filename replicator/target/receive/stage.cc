@@ -20,7 +20,7 @@ constexpr uint64_t kMaxInlineTotal = 8 << 20;       // of one transfer
 constexpr uint64_t kCheckpointNs = 10'000'000'000;  // at most this much receiving is done twice
 constexpr size_t kPutsACall = 4 * 8192;             // most changes to the index by one call
 
-std::string staged_file(FileId id) { return "staged " + describe(id); }
+std::string staged_file(FileId id) { return "staged " + inode_text(id); }
 
 // Whether what is staged are the bytes that the message speaks of.
 bool same_bytes(const StagedHead& old, const NodeMessage& m) {
@@ -259,7 +259,7 @@ Result<void> Stage::take_none(const NodeMessage& m, const std::optional<StagedNo
   if (old) EPOCHFS_DO(drop_content(m.id, *old));
   if (!journal::is_regular(m.attributes.mode)) return {};
   if (!indexed) {
-    unknown_ = "take " + describe(m.id) + " with its old bytes: the target does not have it";
+    unknown_ = "take " + inode_text(m.id) + " with its old bytes: the target does not have it";
   } else if (indexed->size != m.attributes.size) {
     node.content = Content::kRanges;  // it was cut short, which takes no block
   }
@@ -299,7 +299,7 @@ Result<void> Stage::take_ranges(const NodeMessage& m, const std::optional<Staged
   if (old) EPOCHFS_DO(drop_content(m.id, *old));
   EPOCHFS_TRY(auto indexed, usable(m));
   if (!indexed) {
-    unknown_ = fmt::format("take ranges of {}: the target does not have it", describe(m.id));
+    unknown_ = fmt::format("take ranges of {}: the target does not have it", inode_text(m.id));
   }
   node.content = Content::kRanges;
   return {};
@@ -371,15 +371,15 @@ Result<void> Stage::check_blocks(const std::vector<BlockMessage>& blocks) {
     const bool announced =
         head.generation && current(head) && (head.content != Content::kNone || end <= head.floor);
     if (!announced) {
-      return fail(fmt::format("take a block of {}: it was not announced", describe(b.id)));
+      return fail(fmt::format("take a block of {}: it was not announced", inode_text(b.id)));
     }
     if (end > head.attributes.size) {
-      return fail(fmt::format("take a block of {}: it ends at {}, the file at {}", describe(b.id),
+      return fail(fmt::format("take a block of {}: it ends at {}, the file at {}", inode_text(b.id),
                               end, head.attributes.size));
     }
     if (std::max(b.offset, head.floor) < head.received && end > head.floor) {
       return fail(fmt::format("take a block of {}: it begins at {}, which follows {}",
-                              describe(b.id), b.offset, head.received));
+                              inode_text(b.id), b.offset, head.received));
     }
     head.received = std::max(head.received, end);
   }

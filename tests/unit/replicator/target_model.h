@@ -158,7 +158,7 @@ class Comparison {
     compare(root.get(), ".", model_.root, "");
     for (const auto& [id, inode] : inodes_) {
       if (!seen_inodes_.insert(inode).second)
-        differ("", "two files share " + replicator::describe(id));
+        differ("", "two files share " + replicator::inode_text(id));
     }
     return differences_;
   }
