@@ -7,6 +7,7 @@
 
 #include "replicator/peer/dial.h"
 #include "replicator/peer/proposal.h"
+#include "replicator/source/transfer/transfer_calls.h"
 #include "replicator/source/transfer/transfers.h"
 
 namespace epochfs::replicator {

@@ -7,7 +7,7 @@
 
 #include "journal/changes/change_set.h"
 #include "replicator/source/sending/sender.h"
-#include "replicator/source/transfer/transfers.h"
+#include "replicator/source/transfer/context.h"
 
 namespace epochfs::replicator {
 

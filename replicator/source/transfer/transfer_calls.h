@@ -4,7 +4,7 @@
 
 #include "journal/changes/change_set.h"
 #include "replicator/source/sending/sender.h"
-#include "replicator/source/transfer/transfers.h"
+#include "replicator/source/transfer/context.h"
 
 namespace epochfs::replicator {
 
@@ -30,5 +30,10 @@ Result<void> send_change_set(Sender& sender, const journal::ChangeSet& set);
 void merge_forward(TransferContext& c, unsigned& times);
 
 void note_sealed(TransferContext& c, EpochId epoch);
+
+// Notes that the target holds `epoch` now: relationship first, then the journal's
+// cursor, which only ever lags behind.
+Result<void> advance_cursor(TransferContext& c, EpochId epoch, uint64_t state_hash,
+                            uint64_t barrier_time_ns);
 
 }  // namespace epochfs::replicator
