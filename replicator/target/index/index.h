@@ -27,10 +27,9 @@
 
 #include "replicator/target/index/node.h"
 
-struct MDB_env;
-struct MDB_txn;
-
 namespace epochfs::replicator {
+
+class Tables;
 
 constexpr uint32_t kIndexFormat = 1;
 // Address space, not storage. It doubles when half of it is in use.
@@ -82,7 +81,7 @@ class Index {
   Result<void> commit();
   // A change could not be made: the transaction is of no more use. Whoever has
   // built on it goes back to the last commit, too.
-  bool failed() const { return failed_; }
+  bool failed() const;
   Result<void> roll_back();
   // Commits if the transaction leaves too little room for `puts` more changes:
   // to be called where a commit does no harm.
@@ -134,40 +133,11 @@ class Index {
   Result<void> for_each_listed(const Each<FileId>& f);
 
  private:
-  enum Table {
-    kMeta,
-    kNodes,
-    kNames,
-    kLinks,
-    kStagedNodes,
-    kStagedNames,
-    kStagedLinks,
-    kStagedRanges,
-    kListed,
-    kTables
-  };
-
-  Index() = default;
-  Result<void> begin(size_t puts);
+  explicit Index(std::unique_ptr<Tables> tables);
   Result<void> read_meta();
-  Result<std::optional<std::string_view>> get(Table table, std::string_view key);
-  Result<void> put(Table table, std::string_view key, std::string_view value);
-  Result<void> remove(Table table, std::string_view key, const std::string_view* value = nullptr);
-  Result<void> scan(Table table, std::string_view prefix,
-                    const Each<std::string_view, std::string_view>& f);
-  Result<std::vector<EntryName>> all_links(Table table, FileId id);
-  Result<void> change_link(Table table, FileId id, std::string_view entry, bool there);
-  Result<void> empty(Table table);
-  Result<size_t> count(Table table);
+  Result<void> reread_after(Result<void> outcome);
 
-  MDB_env* env_ = nullptr;
-  MDB_txn* txn_ = nullptr;
-  unsigned tables_[kTables] = {};
-  bool failed_ = false;
-  size_t map_bytes_ = 0;
-  size_t page_bytes_ = 4096;
-  size_t used_at_begin_ = 0;  // bytes
-  size_t estimate_ = 0;       // most that this transaction can have added, bytes
+  std::unique_ptr<Tables> tables_;
   IndexMeta meta_;
 };
 
