@@ -60,7 +60,7 @@ Outcome<void> Apply::vacate() {
 
 Outcome<void> Apply::fill() {
   return each(index_, &Index::for_each_staged, [&](FileId id, StagedNode& node) -> Outcome<void> {
-    const bool ours = node.generation == index_.meta().generation && !node.forgotten;
+    const bool ours = index_.is_current(node) && !node.forgotten;
     return ours && !node.incoming ? fill_file(id, node) : Outcome<void>{};
   });
 }
@@ -174,7 +174,7 @@ Result<void> Apply::publish() {
   EPOCHFS_TRY(size_t names, index_.count_staged_names());
   EPOCHFS_DO(index_.make_room(4 * (nodes + names)));
   EPOCHFS_DO(index_.for_each_staged([&](FileId id, const StagedNode& node) -> Result<void> {
-    if (node.generation != index_.meta().generation || node.forgotten) return {};
+    if (!index_.is_current(node) || node.forgotten) return {};
     EPOCHFS_TRY(bool has_name, view_.has_name(id));
     return has_name || view_.is_root(id) ? publish_node(id, node) : Result<void>{};
   }));

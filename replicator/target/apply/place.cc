@@ -45,7 +45,7 @@ Outcome<void> Place::run() {
 // Directories that keep their name, and that another hand has taken away.
 Outcome<void> Place::place_missing() {
   return each(index_, &Index::for_each_staged, [&](FileId id, StagedNode& node) -> Outcome<void> {
-    const bool ours = node.generation == index_.meta().generation && !node.forgotten;
+    const bool ours = index_.is_current(node) && !node.forgotten;
     if (!ours || !journal::is_directory(node.attributes.mode)) return {};
     EPOCHFS_TRY(bool has_name, view_.has_name(id));
     if (!has_name) return {};

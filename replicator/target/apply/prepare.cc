@@ -65,7 +65,7 @@ Result<void> Prepare::remove_unlisted() {
 Result<void> Prepare::name_replaced() {
   return index_.for_each_staged([&](FileId id, const StagedNode& node) -> Result<void> {
     EPOCHFS_TRY(auto old, index_.node(id));
-    if (!old || node.forgotten || node.generation != index_.meta().generation) return {};
+    if (!old || node.forgotten || !index_.is_current(node)) return {};
     EPOCHFS_TRY(bool replaced, view_.replaced(id));
     if (!replaced) return {};
     EPOCHFS_TRY(auto links, index_.links(id));
@@ -230,7 +230,7 @@ Outcome<void> Prepare::check_held() {
                     return child ? check_directory(entry.parent) : Outcome<void>{};
                   }));
   return each(index_, &Index::for_each_staged, [&](FileId id, StagedNode& node) -> Outcome<void> {
-    const bool ours = node.generation == index_.meta().generation && !node.forgotten;
+    const bool ours = index_.is_current(node) && !node.forgotten;
     if (!ours || node.incoming) return {};
     return journal::is_directory(node.attributes.mode) ? check_directory(id) : check_file(id);
   });

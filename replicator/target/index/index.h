@@ -90,6 +90,8 @@ class Index {
 
   const IndexMeta& meta() const { return meta_; }
   Result<void> put_meta(const IndexMeta& meta);
+  // The transfer that is under way announced the file.
+  bool is_current(const StagedHead& node) const { return node.generation == meta_.generation; }
 
   // What the target holds.
   Result<std::optional<IndexedNode>> node(FileId id);

@@ -85,6 +85,7 @@ struct StagedHead {
 
   // Its bytes here are of this version up to this offset.
   uint64_t resume_at() const { return received < trusted_end ? received : trusted_end; }
+  bool is_complete() const { return resume_at() >= attributes.size; }
 };
 
 struct StagedNode : StagedHead {

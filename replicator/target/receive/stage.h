@@ -9,15 +9,15 @@
 #pragma once
 
 #include <functional>
-#include <list>
 #include <optional>
-#include <unordered_map>
+#include <string>
+#include <vector>
 
 #include "journal/base/storage.h"
 #include "replicator/target/directory/folders.h"
-#include "replicator/target/directory/write_back.h"
 #include "replicator/target/index/index.h"
 #include "replicator/target/receive/messages.h"
+#include "replicator/target/receive/staged_files.h"
 
 namespace epochfs::replicator {
 
@@ -71,18 +71,9 @@ class Stage {
   // Forgets what it has in memory; the index has been cleared.
   void reset();
 
-  const StageCounters& counters() const { return counters_; }
+  StageCounters counters() const { return {nodes_, files_.bytes()}; }
 
  private:
-  // A file that blocks are coming for.
-  struct OpenFile {
-    FileId id;
-    StagedNode node;
-    UniqueFd fd;           // in incoming/ or extents/, once something was written
-    bool changed = false;  // node differs from the index
-  };
-  using OpenFiles = std::list<OpenFile>;
-
   Result<void> announce(NodeMessage message, uint32_t position, std::vector<Need>& needs);
   Result<void> take_content(const NodeMessage& message, const std::optional<StagedNode>& old,
                             StagedNode& node);
@@ -95,38 +86,16 @@ class Stage {
   Result<void> resume(FileId id, const StagedNode& old, StagedNode& node);
   Result<bool> has_intact(const NodeMessage& message);
   Result<std::optional<IndexedNode>> usable(const NodeMessage& message);
-  Result<void> drop_content(FileId id, const StagedNode& node);
-
-  Result<void> check_blocks(const std::vector<BlockMessage>& blocks);
-  Result<void> take_block(OpenFile& file, BlockMessage block);
-  Result<void> take_whole_block(OpenFile& file, const BlockMessage& block);
-  Result<void> take_range_block(OpenFile& file, const BlockMessage& block);
-
-  Result<OpenFile*> open_file(FileId id);
-  Result<void> open_for_writing(OpenFile& file);
-  Result<void> write(OpenFile& file, const BlockMessage& block);
-  Result<void> close_file(OpenFiles::iterator file);
-  Result<void> close_all();
-  Result<void> flush(OpenFile& file);
-  Result<void> make_incoming(OpenFile& file);
-  Result<void> finish_file(OpenFile& file);
   Result<void> checkpoint_if_due();
 
-  bool current(const StagedHead& node) const;
-
-  Storage& storage_;
   Index& index_;
   const Folders& folders_;
   IsIntact is_intact_;
 
-  WriteBack write_back_;
-  OpenFiles open_;  // the one used last in front
-  std::unordered_map<FileId, OpenFiles::iterator> open_by_id_;
-  bool files_changed_ = false;  // since the last sync
-  uint64_t inline_bytes_ = 0;   // of this transfer
+  StagedFiles files_;
   uint64_t last_checkpoint_ns_ = 0;
   std::string unknown_;
-  StageCounters counters_;
+  uint64_t nodes_ = 0;
 };
 
 }  // namespace epochfs::replicator
