@@ -11,12 +11,12 @@ namespace {
 
 std::string named(const FileId& id) { return fmt::format("inode {}", id.inode); }
 
-// Copies the attributes that a pre-image kept.
+// Copies the attributes that a pre-image holds.
 Result<void> take_saved(const std::string& bytes, rpc::Attributes::Builder out) {
   if (bytes.size() % sizeof(capnp::word) != 0) {
     return fail("read pre-image: attributes are damaged", 0, ExitStatus::kCorrupt);
   }
-  // The bytes may stand at any address; the message wants words.
+  // The bytes may be unaligned; the message needs aligned words.
   auto words = kj::heapArray<capnp::word>(bytes.size() / sizeof(capnp::word));
   std::memcpy(words.begin(), bytes.data(), bytes.size());
   capnp::FlatArrayMessageReader message(words);
@@ -35,7 +35,7 @@ Result<void> take_saved(const std::string& bytes, rpc::Attributes::Builder out) 
   return {};
 }
 
-// The parts of `range`, ascending: data and, in between, holes.
+// Calls f for the parts of `range`, in ascending order: data, and the holes between.
 void tell(const journal::ByteRanges& data, ByteRange range,
           const std::function<void(ByteRange, bool)>& f) {
   uint64_t at = range.begin;
@@ -56,7 +56,7 @@ Result<SourceFilePtr> EpochReader::open(const FileId& id, const FileHandle& hand
   if (opened < 0 && !gone) return fail("open " + named(id), -opened);
   UniqueFd path(opened);
   if (!gone) EPOCHFS_DO(journal::capture_attributes(path.get(), attributes));
-  // Only now: a pre-image is published before what it saves is overwritten, or goes.
+  // Only now: the mount publishes a pre-image before it overwrites or removes what is saved.
   const std::string* saved = nullptr;
   if (preimages_) {
     EPOCHFS_DO(preimages_->refresh());
@@ -69,7 +69,7 @@ Result<SourceFilePtr> EpochReader::open(const FileId& id, const FileHandle& hand
   file->mode = attributes.getMode();
   file->size = attributes.getSize();
   file->links = attributes.getLinks();
-  // Open, or about to get its first name: no target has it, or is to keep it.
+  // It is only open, or about to get its first name. No target should have it.
   if (file->links == 0) return SourceFilePtr();
   if (!journal::is_regular(file->mode) || file->size == 0 || gone) return file;
   opened = open_handle(backing_dir_, handle, O_RDONLY | O_NOATIME | O_NOFOLLOW);
@@ -77,7 +77,7 @@ Result<SourceFilePtr> EpochReader::open(const FileId& id, const FileHandle& hand
   file->fd.reset(opened);
   struct stat st;
   if (::fstat(opened, &st) != 0) return fail_errno("stat " + named(id));
-  // Blocks that suffice are no proof: those of xattrs, or behind the end, count too.
+  // Enough blocks are no proof: blocks of xattrs and blocks beyond the end count too.
   file->dense = uint64_t(st.st_blocks) * 512 >= uint64_t(st.st_size) &&
                 uint64_t(st.st_size) >= file->size && ::lseek(opened, 0, SEEK_HOLE) >= st.st_size;
   return file;
@@ -96,11 +96,11 @@ Result<void> EpochReader::map(const SourceFile& file, ByteRange range,
   journal::ByteRanges data;
   for (uint64_t at = range.begin; at < range.end;) {
     off_t begin = ::lseek(file.fd.get(), off_t(at), SEEK_DATA);
-    if (begin < 0 && errno == ENXIO) break;  // nothing but a hole up to the end
+    if (begin < 0 && errno == ENXIO) break;  // a hole up to the end
     if (begin < 0) return fail_errno("seek data of " + named(file.id));
     off_t end = ::lseek(file.fd.get(), begin, SEEK_HOLE);
     if (end < 0 && errno != ENXIO) return fail_errno("seek hole of " + named(file.id));
-    if (end <= begin) end = begin + 1;  // cut short meanwhile; its pre-image covers that
+    if (end <= begin) end = begin + 1;  // truncated meanwhile; its pre-image covers that
     data.add({std::max(uint64_t(begin), range.begin), std::min(uint64_t(end), range.end)});
     at = uint64_t(end);
   }

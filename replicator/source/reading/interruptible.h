@@ -1,6 +1,6 @@
-// Interruptible: how does a session wait for the network and still stop within a
-// second? Every wait is joined with one promise that breaks when the session has
-// to leave off: stopped, disabled, edited, or a blackout window has begun.
+// Interruptible: how does a session wait for the network and still stop within a second? Every
+// wait is joined with one promise. It breaks when the session must stop: because it was stopped,
+// disabled or edited, or because a blackout window has begun.
 #pragma once
 
 #include <kj/async-io.h>
@@ -12,11 +12,11 @@ namespace epochfs::replicator {
 
 class Interruptible {
  public:
-  // interruption resolves when waiting is to end. One thread.
+  // `interruption` resolves when every wait must end. One thread.
   Interruptible(kj::WaitScope& scope, kj::Promise<void> interruption)
       : scope_(scope), interruption_(interruption.then([this] { interrupted_ = true; }).fork()) {}
 
-  // Waits for the promise. Throws kj::Exception when it breaks, or when
+  // Waits for the promise. Throws kj::Exception when the promise breaks or the wait is
   // interrupted; interrupted() tells which.
   template <typename T>
   T wait(kj::Promise<T> promise) {
@@ -26,7 +26,7 @@ class Interruptible {
         .wait(scope_);
   }
 
-  // Lets the event loop take in what has arrived; throws when interrupted.
+  // Lets the event loop handle what has arrived. Throws when interrupted.
   void check() {
     scope_.poll();
     if (interrupted_) kj::throwFatalException(KJ_EXCEPTION(DISCONNECTED, "interrupted"));

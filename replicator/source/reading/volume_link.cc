@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint32_t kBarrierTimeoutMs = 10'000;
 
-// The descriptor that came with a capability, duplicated.
+// A duplicate of the descriptor that came with a capability.
 Result<UniqueFd> take_fd(Interruptible& loop, capnp::Capability::Client capability,
                          const char* what) {
   KJ_IF_MAYBE (fd, loop.wait(capability.getFd())) {
@@ -87,14 +87,14 @@ EpochReader VolumeLink::reader_of(PinnedEpoch& pinned) const {
   return EpochReader(
       backing_dir(), pinned.preimages.get(), [&pinned](const FileId& id, uint64_t offset) {
         KJ_IF_MAYBE (pin, pinned.pin) {
-          if (std::exchange(*pinned.telling, true)) return;  // the next one says more
+          if (std::exchange(*pinned.telling, true)) return;  // a later call says more
           auto request = pin->passedRequest();
           request.setInode(id.inode);
           request.setBirthNs(id.birth_ns);
           request.setOffset(offset);
           auto answered = [telling = pinned.telling] { *telling = false; };
           request.send().ignoreResult().then(std::move(answered)).detach([](kj::Exception&&) {
-            // It is found out before the commit.
+            // confirm() finds out before the commit.
           });
         }
       });

@@ -1,5 +1,5 @@
-// VolumeLink: what does a session need of the volume that it replicates? The
-// mount's control connection, the backing directory, the journal's folder.
+// VolumeLink: how does a session reach the volume that it replicates? Holds the mount's control
+// connection, the backing directory and the journal's folder. One thread.
 #pragma once
 
 #include <memory>
@@ -15,19 +15,19 @@
 
 namespace epochfs::replicator {
 
-// A sealed epoch whose content stays readable as long as this lives.
+// A sealed epoch. Its content stays readable as long as this object lives and the mount runs.
 struct PinnedEpoch {
   EpochId epoch{};
   uint64_t barrier_time_ns = 0;
-  bool nothing_changed = false;  // then epoch is the `since` of the pin, and nothing is pinned
+  bool nothing_changed = false;  // then nothing is pinned, and epoch is the pin's `since`
   std::unique_ptr<journal::PreImageReader> preimages;
   kj::Maybe<rpc::PinnedEpoch::Client> pin;
-  std::shared_ptr<bool> telling = std::make_shared<bool>(false);  // what its reader has passed
+  std::shared_ptr<bool> telling = std::make_shared<bool>(false);  // a passed() is under way
 };
 
 class VolumeLink {
  public:
-  // Connects to the mount at mountpoint. Errors: not mounted (status kUnreachable).
+  // Connects to the mount at mountpoint. Fails with status kUnreachable if nothing is mounted.
   static Result<std::unique_ptr<VolumeLink>> connect(kj::LowLevelAsyncIoProvider& provider,
                                                      Interruptible& loop,
                                                      const std::string& mountpoint);
@@ -38,21 +38,23 @@ class VolumeLink {
     return journal::identify_volume(backing_dir());
   }
 
-  // Seals what is open, if anything is; the newest sealed epoch.
+  // Seals the open epoch if anything changed in it. Returns the newest sealed epoch.
   Result<EpochId> barrier(Interruptible& loop);
+  // Seals and pins an epoch, so that everything that changed in (since, it] stays readable.
   Result<PinnedEpoch> pin(Interruptible& loop, EpochId since);
-  // After the last read, and before anybody is told that this was the epoch: whether it
-  // was pinned all the while. An error: the mount has ended, and what another one let be
-  // overwritten since is in no log.
+  // Checks that the epoch stayed pinned. Call it after the last read and before the commit.
+  // Fails if the mount has ended: a later mount saves nothing for this pin.
   Result<void> confirm(Interruptible& loop, PinnedEpoch& pinned);
-  // A reader of what is pinned, which tells the mount how far it is, so that nothing is
-  // saved in vain. Borrows `pinned`. It can be read once.
+  // A reader of the pinned epoch. It tells the mount how far it has read, so that the mount
+  // saves nothing that was read already. Therefore the epoch can be read only once. Borrows
+  // `pinned`.
   EpochReader reader_of(PinnedEpoch& pinned) const;
 
-  // Net effect of (since, until]. An epoch that the journal no longer holds comes
-  // out as a gap.
+  // The net effect of the epochs (since, until]. If the journal no longer has all of them, the
+  // change set has a gap.
   Result<journal::ChangeSet> fold(EpochId since, EpochId until, journal::Fold::Cancel cancel) const;
 
+  // Tells the mount that a cursor of the journal was written.
   void cursors_changed(Interruptible& loop);
   kj::Promise<void> on_disconnect() { return client_->on_disconnect(); }
 

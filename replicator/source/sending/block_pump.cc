@@ -81,7 +81,7 @@ Result<void> BlockPump::add_chunk(const SourceFilePtr& file, ByteRange range, bo
   return {};
 }
 
-// What has been filled is read now, and what was being read is sent meanwhile.
+// Starts to read what has been queued, and meanwhile sends what was read before.
 Result<void> BlockPump::turn() {
   EPOCHFS_DO(collect(reading_));
   submit(filling_);
@@ -124,8 +124,8 @@ Result<void> BlockPump::collect(Generation& generation) {
   for (Chunk& chunk : generation.chunks) {
     if (!chunk.hole) EPOCHFS_DO(finish_read(generation, chunk));
   }
-  // After the last read: a pre-image that is not seen here saves bytes that were
-  // still in place when they were read.
+  // After the last read: the bytes of a pre-image that is not seen here were still in place
+  // when they were read.
   if (journal::PreImageReader* preimages = reader_.preimages()) {
     EPOCHFS_DO(preimages->refresh());
     if (preimages->given_up()) {
@@ -146,9 +146,9 @@ Result<void> BlockPump::collect(Generation& generation) {
   return {};
 }
 
-// Completes a short read. Beyond the end of the file there are zeros: it was cut
-// short since the epoch, and the pre-image holds what was there. It holds all of a file
-// that has gone.
+// Completes a short read. Fills up with zeros beyond the end of the file: the file was truncated
+// after the epoch, and its pre-image holds what was there. The pre-images of a removed file hold
+// all of it.
 Result<void> BlockPump::finish_read(Generation& generation, Chunk& chunk) {
   char* bytes = generation.buffer.get() + chunk.at;
   const size_t wanted = chunk.range.length();
@@ -218,7 +218,7 @@ size_t BlockPump::compress(const Chunk& chunk, const char* bytes) {
     ++skipped_;
     return 0;
   }
-  // Less than an eighth saved is not worth the target's time.
+  // Saving less than an eighth is not worth the target's time.
   int out = LZ4_compress_default(bytes, compressed_.get(), int(size), int(size - size / 8));
   if (out > 0) {
     if (known) incompressible_ = {};

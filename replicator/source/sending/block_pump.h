@@ -1,9 +1,9 @@
-// BlockPump: how do the bytes of many files get onto the wire as fast as disk and
-// network allow? Reads through io_uring, many extents in flight, while what was
-// read before is compressed and sent. Keeps the order in which ranges were added.
+// BlockPump: how do the bytes of many files reach the wire as fast as disk and network allow?
+// Reads through io_uring with many extents in flight. Meanwhile it compresses and sends what it
+// read before. Keeps the order in which ranges were added.
 //
-// Pre-images are laid over the bytes after they have been read, which is what
-// makes the copy exact (journal/preimages/preimages.h). One thread.
+// It overlays pre-images after each read. That order makes the copy exact
+// (journal/preimages/preimages.h). One thread.
 #pragma once
 
 #include <liburing.h>
@@ -19,27 +19,27 @@
 namespace epochfs::replicator {
 
 struct PumpCounters {
-  uint64_t bytes_read = 0;  // of files
-  uint64_t bytes_sent = 0;  // of messages
+  uint64_t bytes_read = 0;  // from files
+  uint64_t bytes_sent = 0;  // in messages
 };
 
 class BlockPump {
  public:
   static constexpr unsigned kRingEntries = 256;
-  static constexpr size_t kChunkBytes = 512 << 10;     // of one read
+  static constexpr size_t kChunkBytes = 512 << 10;     // in one read
   static constexpr size_t kGenerationBytes = 4 << 20;  // read at once; twice that in memory
-  static constexpr size_t kMessageBytes = 1 << 20;     // of one call, about
+  static constexpr size_t kMessageBytes = 1 << 20;     // in one call, roughly
 
-  // Borrows reader, window and loop. on_sent is told of each message: how many bytes of
-  // the files it covers, holes among them. The call may still be unanswered.
+  // Borrows reader, window and loop. Calls on_sent after each message, with the number of file
+  // bytes that it covers, holes included. The call may still be unanswered.
   static Result<std::unique_ptr<BlockPump>> make(EpochReader& reader,
                                                  rpc::Transfer::Client transfer, Window& window,
                                                  Interruptible& loop,
                                                  std::function<void(uint64_t)> on_sent);
   ~BlockPump();
 
-  // Queues a range of the file; holes are found and sent as such. Sends earlier
-  // ranges meanwhile, and waits while the window is full.
+  // Queues a range of the file; finds its holes and sends them as holes. Sends earlier ranges
+  // meanwhile, and waits while the window is full.
   Result<void> add(const SourceFilePtr& file, ByteRange range);
   // Sends all that is queued. The calls may still be unanswered.
   Result<void> flush();
@@ -51,7 +51,7 @@ class BlockPump {
     SourceFilePtr file;
     ByteRange range;
     bool hole = false;
-    size_t at = 0;       // of its bytes in the generation's buffer
+    size_t at = 0;       // where its bytes are in the generation's buffer
     int32_t result = 0;  // of the read
   };
   struct Generation {
@@ -70,7 +70,7 @@ class BlockPump {
   Result<void> finish_read(Generation& generation, Chunk& chunk);
   Result<void> send(Generation& generation);
   void send_message(Generation& generation, size_t first, size_t count);
-  // Compressed size in compressed_, or 0 where raw bytes are as good.
+  // Returns the size of the compressed bytes in compressed_, or 0 if raw bytes are as good.
   size_t compress(const Chunk& chunk, const char* bytes);
 
   EpochReader& reader_;
@@ -83,8 +83,8 @@ class BlockPump {
   bool ring_ready_ = false;
   Generation filling_, reading_;
   std::unique_ptr<char[]> compressed_;
-  // LZ4 where it pays: after a chunk that did not shrink, the next ones of the
-  // same file go raw, twice as many each time.
+  // After a chunk that did not shrink, the next chunks of the same file are sent raw, twice as
+  // many each time.
   FileId incompressible_;
   unsigned skip_ = 0, skipped_ = 0;
 };

@@ -4,7 +4,7 @@ namespace epochfs::replicator {
 namespace {
 
 constexpr uint64_t kNothingNeeded = UINT64_MAX;
-constexpr size_t kBatchBytes = 512 << 10;  // of attributes; xattrs can be large
+constexpr size_t kBatchBytes = 512 << 10;  // in attributes; xattrs can be large
 
 capnp::Data::Reader data_of(std::string_view s) {
   return {reinterpret_cast<const capnp::byte*>(s.data()), s.size()};
@@ -96,7 +96,7 @@ void Sender::send_nodes() {
   filling_bytes_ = 0;
 }
 
-// Waits for the answer to the oldest batch and queues what it asks for.
+// Waits for the answer to the oldest batch, and queues the bytes that it asks for.
 Result<void> Sender::settle_oldest() {
   Batch batch = std::move(in_flight_.front());
   in_flight_.pop_front();
@@ -110,7 +110,7 @@ Result<void> Sender::settle_oldest() {
     sent_.compared += node.whole;
     sent_.differed += node.whole && resume_at[i] != kNothingNeeded;
     const journal::ByteRanges needed = node.ranges.within({resume_at[i], ByteRange::kEndOfFile});
-    // The rest of its work is done as the bytes go.
+    // The rest of its work is counted when its bytes are sent.
     sent_.work_done += work_of(node.ranges.bytes() - needed.bytes());
     EPOCHFS_DO(queue_data(node.file, needed));
   }
@@ -152,7 +152,7 @@ void Sender::listed(const FileId& directory) {
   if (listed_.size() >= kNamesInBatch) send_listed();
 }
 
-// Only after the names of these directories, which calls in order guarantee.
+// The names of these directories come first. The target handles calls in order.
 void Sender::send_listed() {
   if (listed_.empty()) return;
   send_names();

@@ -1,6 +1,6 @@
-// Sender: how do files and names become the calls of one transfer? Gathers nodes
-// and names into batches, and queues the bytes of each file as soon as the target
-// has said what it needs. Knows nothing of where they come from. One thread.
+// Sender: how do files and names become the calls of one transfer? Gathers nodes and names into
+// batches. Queues the bytes of a file as soon as the target has said which of them it needs.
+// Does not know why a file is sent. One thread.
 #pragma once
 
 #include <capnp/message.h>
@@ -14,39 +14,41 @@
 
 namespace epochfs::replicator {
 
-// What has been sent so far; told after every batch of nodes and message of blocks.
+// What has been sent so far. Reported after every batch of nodes and every message of blocks.
 struct SenderCounters {
   uint64_t files = 0;  // nodes announced
   uint64_t bytes_read = 0;
   uint64_t bytes_sent = 0;
   uint64_t work_done = 0;        // see work_of
-  uint64_t work_unforeseen = 0;  // of the files so far, beyond what their changes said
-  uint64_t compared = 0;         // regular files that were announced as a whole,
-  uint64_t differed = 0;         // and those that the target did not hold already
+  uint64_t work_unforeseen = 0;  // of these files, beyond what foreseen_work_of() said
+  uint64_t compared = 0;         // regular files that were announced as a whole
+  uint64_t differed = 0;         // those of them that the target did not have already
 };
 
 class Sender {
  public:
-  // Borrows all. on_progress gets the counters.
+  // Borrows reader and loop. Calls on_progress with the counters.
   static Result<std::unique_ptr<Sender>> make(
       EpochReader& reader, rpc::Transfer::Client transfer, Interruptible& loop,
       std::function<void(const SenderCounters&)> on_progress);
 
-  // Announces a file. `change` says which bytes go along: all of it where it is
-  // fresh or whole, its data ranges otherwise. Returns false when the file is
-  // gone and was not sent.
+  // Announces a file and sends its bytes: all of them if `change` is fresh or whole, else its
+  // data ranges. Returns false if the file is gone and was not sent.
   Result<bool> file(const FileId& id, const journal::FileChange& change);
 
+  // Sends what a name means now; child {0, 0}: the name is gone.
   void name(const FileId& parent, std::string_view name, const FileId& child);
+  // All names of the directory have been given to name().
   void listed(const FileId& directory);
 
-  // Sends all that is gathered and returns when every call has been answered.
+  // Sends all that is gathered. Returns when every call has been answered.
   Result<void> finish();
 
-  // Share of a file in the work of a transfer, in bytes: its data, and a constant
-  // for what every file costs.
+  // How much work a file is in a transfer, in bytes: its data, and a constant cost of every
+  // file.
   static uint64_t work_of(uint64_t bytes) { return bytes + 4096; }
-  // What is known of it before the file is opened: nothing of how large a new one is.
+  // The part of that work which is known before the file is opened. The size of a new file is
+  // not known.
   static uint64_t foreseen_work_of(const journal::FileChange& change);
 
  private:
@@ -88,7 +90,7 @@ class Sender {
   std::deque<Batch> in_flight_;
   std::vector<std::tuple<FileId, std::string, FileId>> names_;
   std::vector<FileId> listed_;
-  SenderCounters sent_;  // but for what the pump counts
+  SenderCounters sent_;  // except what the pump counts
 };
 
 }  // namespace epochfs::replicator

@@ -1,5 +1,5 @@
-// Window: how much may be on its way to the target at once? Bounds the bytes of
-// calls that have been sent and not answered, and remembers the first failure.
+// Window: how many bytes may be on their way to the target at once? Limits the bytes of calls
+// that are sent but not answered, and remembers the first failure. One thread.
 #pragma once
 
 #include <kj/async.h>
@@ -14,7 +14,7 @@ class Window final : kj::TaskSet::ErrorHandler {
 
   explicit Window(Interruptible& loop) : loop_(loop), tasks_(*this) {}
 
-  // Waits until there is room, then counts the call. Throws when an earlier call
+  // Counts the call, then waits until no more than kMaxBytes are unanswered. Throws if a call
   // has failed, or when interrupted.
   void add(kj::Promise<void> call, uint64_t bytes) {
     outstanding_ += bytes;

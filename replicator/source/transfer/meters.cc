@@ -53,7 +53,7 @@ ComparisonMeter::ComparisonMeter(TransferContext& c, const char* what, const std
     const bool goes_on = compared.began_ns != 0 && compared.ended_ns == 0;
     if (!goes_on) compared = {.began_ns = now_ns(), .reason = reason};
     sent_before_ = compared.bytes_sent;
-    compared.files = compared.differed = 0;  // all are looked at anew
+    compared.files = compared.differed = 0;  // every file is compared again
   });
 }
 

@@ -1,5 +1,5 @@
-// Meters: how far is a transfer, and what came of a comparison? They keep the Progress of a
-// relationship (relationship/board.h) while senders send.
+// Meters: how far is a transfer, and what did a comparison find? They keep the Progress of a
+// relationship (relationship/board.h) up to date while senders send.
 #pragma once
 
 #include <functional>
@@ -11,8 +11,8 @@
 
 namespace epochfs::replicator {
 
-// Shows how far the transfer is, and adds what it sent to the totals. Several senders of
-// one transfer add up.
+// Shows how far the transfer is, and adds what was sent to the totals. Adds up all senders of
+// one transfer.
 class ProgressMeter {
  public:
   using OnProgress = std::function<void(const SenderCounters&)>;
@@ -21,10 +21,11 @@ class ProgressMeter {
   ~ProgressMeter();
   ProgressMeter(const ProgressMeter&) = delete;
 
-  // For the Sender of a change set, and for that of a walk, whose work is to be expected.
+  // What the Sender of a change set reports to. Expects the work of the set.
   OnProgress follow(const journal::ChangeSet& set);
+  // What the Sender of a walk reports to. The walk calls expect() for its own work.
   OnProgress follow_walk() { return meter(); }
-  // More work (Sender::work_of) will come.
+  // That much more work (Sender::work_of) is due.
   void expect(uint64_t work);
 
  private:
@@ -33,14 +34,14 @@ class ProgressMeter {
   TransferContext& c_;
 };
 
-// Says how a comparison of source and target fares, and once what came of it. One that was
-// broken off goes on under the reason and from the moment with which it began.
+// Shows how far a comparison of source and target is, and logs its result once. A comparison
+// that was interrupted keeps the reason and the time with which it began.
 class ComparisonMeter {
  public:
-  // what: is compared.
+  // what: what is compared, for the log.
   ComparisonMeter(TransferContext& c, const char* what, const std::string& reason);
 
-  // For the senders: what the walk compares, and what is sent besides.
+  // What the senders report: what the walk compares, and what is sent besides.
   void walked(const SenderCounters& now) { walked_ = now, show(); }
   void completed(const SenderCounters& now) { completed_ = now, show(); }
   void done();

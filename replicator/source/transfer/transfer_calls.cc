@@ -7,7 +7,7 @@
 namespace epochfs::replicator {
 namespace {
 
-// Between epochs that are given up one after the other. The first pause is the second time.
+// Pauses between epochs that are given up in a row. There is none after the first one.
 constexpr auto kFirstPause = 250 * kj::MILLISECONDS;
 constexpr auto kLastPause = 5 * kj::SECONDS;
 
@@ -64,9 +64,9 @@ Result<void> commit(TransferContext& c, rpc::Transfer::Client& transfer, const P
   return advance_cursor(c, plan.epoch, plan.state_hash, plan.barrier_time_ns);
 }
 
-// Files first: a name may then never be without its file on the target's side of
-// the connection. In their order, so that the mount can be told how far this is; it is also
-// the one in which disks have them.
+// Files come before names, so that the target never has a name without its file. They are sent
+// in the order of their identities, so that the mount can be told how far the transfer is. That
+// is also roughly their order on disk.
 Result<void> send_change_set(Sender& sender, const journal::ChangeSet& set) {
   std::vector<const std::pair<const FileId, journal::FileChange>*> files;
   files.reserve(set.files.size());
@@ -101,7 +101,7 @@ Result<void> advance_cursor(TransferContext& c, EpochId epoch, uint64_t state_ha
     r.walk_since = EpochId{0};
     return {};
   }));
-  // A comparison that was under way is over, whoever is interrupted from here on.
+  // The comparison is over now, even if the session is interrupted before it can say so.
   c.board.update(c.relationship, [](Progress& p) {
     p.merged_forward = 0;
     p.subtrees_since = EpochId{0};

@@ -9,7 +9,7 @@
 namespace epochfs::replicator {
 namespace {
 
-// What the newest gap of a change set says.
+// Why the newest gap of a change set came about.
 std::string reason_of_gap(const journal::Volume& volume, const journal::ChangeSet& set) {
   std::string reason = "records are no longer there";
   if (set.gap_lsn == Lsn{0}) return reason;
@@ -62,8 +62,8 @@ Result<Shipped> ship_changes(TransferContext& c) {
   return Shipped{};
 }
 
-// The epoch since which journal and walk together tell everything: that of the
-// interrupted transfer if it still holds, a new one otherwise.
+// The epoch since which journal and walk together cover every change. An interrupted transfer
+// goes on with its epoch, unless the journal has had a gap since.
 Result<EpochId> begin_walk(TransferContext& c) {
   auto relationship = c.table.get(c.relationship);
   if (!relationship) return fail("relationship is gone");
@@ -78,8 +78,9 @@ Result<EpochId> begin_walk(TransferContext& c) {
   return begin_new_walk(c);
 }
 
-// Ships what changed since the cursor, where the journal tells of some subtrees only that
-// something did. The cursor stays, but says that names which come and go are to be told.
+// Ships what changed since the cursor, where the journal says of some subtrees only that
+// something changed below them. The cursor stays; it now asks the journal to keep names that
+// come and go.
 Result<void> replicate_subtrees(TransferContext& c) {
   auto relationship = c.table.get(c.relationship);
   if (!relationship) return fail("relationship is gone");

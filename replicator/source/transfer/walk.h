@@ -1,6 +1,6 @@
-// Walk: what is there, all of it? Goes through a tree as it is now and sends every
-// file and every name. It may run while the tree changes: what it misses or sees
-// half, the epochs since its beginning complete (session.h says how).
+// Walk: what does the whole tree hold? Goes through a tree as it is now and sends every file and
+// every name. It may run while the tree changes: the epochs since its beginning complete what it
+// missed or saw half done (walked_transfer.h). One thread.
 #pragma once
 
 #include <unordered_set>
@@ -13,21 +13,21 @@ class Walk {
  public:
   Walk(EpochReader& reader, Sender& sender) : reader_(reader), sender_(sender) {}
 
-  // Sends the directory and everything below it, unless it was walked before.
-  // Directories of other file systems below are left out.
+  // Sends the directory and everything below it. Leaves out directories that were walked before,
+  // and those of other file systems.
   Result<void> tree(const FileId& root, const FileHandle& handle);
-  // The same, whatever was walked before.
+  // As tree(), but walks again what was walked before.
   Result<void> tree_anew(const FileId& root, const FileHandle& handle);
 
-  // Sends one file that is no directory, and none of its names.
+  // Sends one file that is not a directory, without its names.
   Result<void> stray(const FileId& file, const FileHandle& handle);
 
   bool sent(const FileId& file) const {
     return files_.count(file) != 0 || directories_.count(file) != 0;
   }
 
-  // About how much work (Sender::work_of) the directory and all below it is, by a walk that
-  // opens no file: for percentages, so what it cannot see does not matter.
+  // Estimates the work (Sender::work_of) of the directory and all below it, without opening
+  // files. Only percentages depend on it, so it skips what it cannot read.
   static uint64_t measure(int directory);
 
  private:

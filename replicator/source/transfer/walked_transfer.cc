@@ -18,7 +18,7 @@ WalkedTransfer::WalkedTransfer(TransferContext& c, const Plan& plan, EpochId sin
       live_(c.volume.backing_dir(), nullptr) {
   plan_.full = true;
   plan_.root = c.volume.volume().info().identity.root;
-  plan_.epoch = plan_.walk_since;  // the least that it will be; commit says which
+  plan_.epoch = plan_.walk_since;  // it will be no older; commit says which it is
 }
 
 Result<void> WalkedTransfer::run(bool whole_tree) {
@@ -93,8 +93,8 @@ Result<bool> WalkedTransfer::walk_strays(const journal::ChangeSet& set) {
   for (const auto& [key, change] : set.names) {
     auto file = set.files.find(change.after);
     if (file == set.files.end() || walk_->sent(change.after)) continue;
-    // What a new file holds is told, and what is in a new directory, unless it was below
-    // a subtree for a while.
+    // The change set has all of a new file, and all names of a new directory, unless the
+    // directory was below a subtree for a while.
     if (file->second.fresh && !set.subtrees) continue;
     UniqueFd fd(open_handle(c_.volume.backing_dir(), file->second.handle, O_PATH | O_NOFOLLOW));
     struct stat st;
