@@ -7,7 +7,7 @@
 namespace epochfs::replicator {
 namespace {
 
-// At most rpc::MAX_TEXT_BYTES of a reason.
+// A reason, truncated to rpc::MAX_TEXT_BYTES.
 std::string text(const Error& error) {
   std::string out = error.message();
   if (out.size() > rpc::MAX_TEXT_BYTES) out.resize(rpc::MAX_TEXT_BYTES);
@@ -16,7 +16,7 @@ std::string text(const Error& error) {
 
 kj::Promise<void> failed_call(const Error& error) { return KJ_EXCEPTION(FAILED, text(error)); }
 
-// As EPOCHFS_TRY, in a function that returns a promise.
+// Like EPOCHFS_TRY, in a function that returns a promise.
 #define EPOCHFS_TAKE(declaration, expression)    \
   auto taken = (expression);                     \
   if (!taken) return failed_call(taken.error()); \
@@ -36,14 +36,15 @@ void fill(rpc::Outcome::Builder out, const Outcome<void>& outcome) {
   }
 }
 
-// Counts begin() calls, so that a superseded Transfer can tell that it is.
+// What the Session and its Transfers share. Counts begin() calls, so that a Transfer can tell
+// that a later one has superseded it.
 struct SessionState {
   std::shared_ptr<Target> target;
   std::function<void(const RecoveryPoint&)> on_commit;
   uint64_t transfers = 0;
   kj::Promise<void> tidying = kj::READY_NOW;
 
-  // When the answer to a commit is on its way, and nothing else is to be done.
+  // Tidies when the event loop has nothing else to do: the answer to the commit goes first.
   void tidy_later() {
     tidying = kj::evalLast([this] {
                 auto tidied = target->tidy();
@@ -55,7 +56,7 @@ struct SessionState {
   }
 
   ~SessionState() {
-    // What cannot be kept is sent again.
+    // What cannot be kept will be sent again.
     auto kept = target->checkpoint();
     if (!kept) KJ_LOG(WARNING, "checkpoint of a stage failed", text(kept.error()));
   }

@@ -1,8 +1,8 @@
-// Receiver: how does a source drive a Target over RPC? The Session and Transfer of
-// schema/replication.capnp over target.h. Calls run blocking, one after the other,
-// on the thread whose event loop serves the connection: one thread a session.
+// Receiver: how does a source drive a Target over RPC? Serves the Session and Transfer of
+// schema/replication.capnp with a Target. Calls block, one after the other, on the thread whose
+// event loop serves the connection. Every session has a thread of its own.
 //
-// Exceptions of RPC stop here: what comes out is a failed call, or an Outcome.
+// An expected failure becomes an Outcome or a failed call; errors of the target go no further.
 #pragma once
 
 #include <functional>
@@ -13,9 +13,9 @@
 
 namespace epochfs::replicator {
 
-// The session of an opened target. When it is dropped, by the peer or with the
-// connection, what was staged is made durable. on_commit hears of every commit,
-// before the source does.
+// Serves one session of an opened target. When the session is dropped, by the peer or with the
+// connection, what was staged is made durable. Calls on_commit after every commit, before the
+// source gets its answer.
 rpc::Session::Client serve_session(
     std::shared_ptr<Target> target,
     std::function<void(const RecoveryPoint&)> on_commit = [](const RecoveryPoint&) {});

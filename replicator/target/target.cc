@@ -63,7 +63,7 @@ Outcome<void> Target::open_index() {
   return is_new ? adopt() : recognize();
 }
 
-// The first time: the directory becomes this relationship's.
+// The first time: the relationship takes possession of the directory.
 Outcome<void> Target::adopt() {
   if (options_.established) {
     return refuse(Kind::kTargetLost,
@@ -142,7 +142,7 @@ Outcome<void> Target::begin(const TransferPlan& plan) {
   EPOCHFS_DO(check_plan(plan));
   IndexMeta meta = index_->meta();
   if (plan.full && meta.source_root && meta.source_root != plan.root) {
-    // Identities of another source directory mean nothing here.
+    // The index has identities of another source directory, which mean nothing now.
     EPOCHFS_DO(stage_->discard());
     EPOCHFS_DO(index_->clear_tree());
     meta = index_->meta();
@@ -183,7 +183,7 @@ Outcome<void> Target::commit(const TransferPlan& plan) {
   return apply();
 }
 
-// Before the first epoch: is there nothing in the way?
+// Before the first epoch: checks that the directory may be written. True: it is empty.
 Outcome<bool> Target::check_pristine() const {
   if (index_->meta().owned) return false;
   EPOCHFS_TRY(bool empty, folders_.root_is_empty());
@@ -232,8 +232,8 @@ Outcome<void> Target::apply() {
   return done;
 }
 
-// The epoch can never be applied: another hand took away what it builds on. What
-// the directory holds is no epoch until a full transfer has reconciled it.
+// The epoch can never be applied: somebody else removed what it builds on. Until a full transfer
+// has reconciled the directory, it holds no epoch.
 Result<void> Target::abandon() {
   EPOCHFS_DO(index_->clear_stage());
   IndexMeta meta = index_->meta();
@@ -260,7 +260,7 @@ Outcome<void> Target::tidy() {
 }
 
 Outcome<void> remove_stage(Storage& storage, TargetOptions options) {
-  options.established = true;  // make nothing
+  options.established = true;  // create nothing
   {
     auto target = Target::open(storage, options);
     if (!target && target.error().kind == Kind::kBusy) return tl::unexpected(target.error());

@@ -1,8 +1,8 @@
-// Target: what does one relationship's target directory hold, and how does the
-// next epoch get into it? Owns stage, index and lock of the relationship; the
-// order of events of a commit is here. Knows nothing of RPC (receiver.h).
+// Target: what does the target directory of one relationship hold, and how does the next epoch get
+// into it? Owns stage, index and lock of the relationship, and defines the order of a commit.
+// Does not know RPC (receiver.h).
 //
-// Threads: all methods from one thread, but state(), counters() and stop().
+// Threads: state(), counters() and stop() from any thread, all other methods from one.
 #pragma once
 
 #include <atomic>
@@ -20,11 +20,10 @@ struct TargetOptions {
   std::string relationship;  // its id
   Uuid lineage;
   std::string directory;
-  // The administrator accepted that the first epoch removes what is there.
+  // The administrator accepted that the first epoch replaces what is there.
   bool replace_contents = false;
-  // open() succeeded before in the life of the relationship: from then on a
-  // missing directory or stage is a lost target, not one to begin with. The
-  // caller remembers it.
+  // open() has succeeded before in the life of the relationship. From then on a missing directory
+  // or stage means a lost target, not a new one. The caller remembers it.
   bool established = false;
   size_t index_map_bytes = kIndexMapBytes;
 };
@@ -38,10 +37,9 @@ struct RecoveryPoint {
 
 class Target {
  public:
-  // Opens it, and first of all finishes an epoch that was committed and not
-  // applied: no source is needed for that. Checks that the directory is the one
-  // of the relationship; a new one must be empty, or replace_contents. kBusy:
-  // another session has the lock; stop() that one, and try again.
+  // Opens the target. If an epoch was committed but not applied, applies it first; that needs no
+  // source. Checks that the directory belongs to the relationship. A new directory must be empty,
+  // unless replace_contents. kBusy: another session has the lock; stop() that one and try again.
   static Outcome<std::unique_ptr<Target>> open(Storage& storage, const TargetOptions& options,
                                                Steps* steps = nullptr);
   ~Target();
@@ -49,23 +47,23 @@ class Target {
   RecoveryPoint state() const;
   StageCounters counters() const;
 
-  // A transfer: begin, then the stage's calls, then commit. begin again ends one
-  // that was not committed; what is staged of it is kept if it can be of use.
+  // A transfer is begin, then calls of the stage, then commit. Another begin ends a transfer that
+  // was not committed; what it staged is kept if the new one can use it.
   Outcome<void> begin(const TransferPlan& plan);
-  // Null outside a transfer, and when the stage is of no more use in this one.
+  // Null: no transfer is under way, or this one can no longer be committed.
   Stage* stage();
-  // Returns when the target holds the epoch, durably. The plan must be begin's,
-  // except for what a full transfer names only now.
+  // Returns when the target holds the epoch durably. The plan must equal begin's, except for the
+  // fields that a full transfer sets only now: epoch, barrier time and state hash.
   Outcome<void> commit(const TransferPlan& plan);
 
-  // Makes durable what has come of a transfer that will not go on for now.
+  // Makes durable what was received, for when a transfer stops before its commit.
   Result<void> checkpoint();
-  // Removes what an applied epoch left in the stage's folders. Cheap when there
-  // is nothing; otherwise begin() does it.
+  // Removes what an applied epoch left in the folders of the stage. Optional: begin() does it,
+  // too. Cheap if there is nothing.
   Outcome<void> tidy();
 
-  // From any thread: calls of the transfer fail from now on, so that the session
-  // ends soon. A commit that is under way is finished.
+  // Any thread. Calls of the transfer fail from now on, so that the session ends soon. A commit
+  // that is under way is finished.
   void stop() { stopped_ = true; }
   bool stopped() const { return stopped_; }
 
@@ -99,9 +97,8 @@ class Target {
   StageCounters counters_;
 };
 
-// Ends a relationship's presence beside its target directory, which stays as it
-// is: an epoch that was committed is applied first, where that is possible.
-// kBusy as in open.
+// Removes the stage of a relationship that has ended. Applies an epoch that was committed first,
+// if that is possible. Otherwise does not touch the target directory. kBusy: see open.
 Outcome<void> remove_stage(Storage& storage, TargetOptions options);
 
 }  // namespace epochfs::replicator

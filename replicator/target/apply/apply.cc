@@ -11,8 +11,8 @@
 namespace epochfs::replicator {
 namespace {
 
-// Syncing the file system takes others' data along, which can be much; syncing
-// files takes a flush of the disk for each.
+// Syncing the file system also writes the data of others, which can be much. Syncing single
+// files costs a disk flush for each.
 constexpr size_t kFewFiles = 4;
 
 }  // namespace
@@ -82,14 +82,14 @@ Outcome<void> Apply::fill_file(FileId id, StagedNode& node) {
   node.target_inode = applied.target_inode;
   node.target_mtime = applied.target_mtime;
   EPOCHFS_DO(index_.put_staged(id, node));
-  // Only files and directories can be synced by themselves.
+  // Only regular files and directories can be synced by themselves.
   if (!journal::is_regular(node.attributes.mode) && !journal::is_directory(node.attributes.mode))
     few_ = false;
   if (few_) filled_.push_back(std::move(fd));
   return {};
 }
 
-// Open as far as it is needed: a device or a FIFO must not be opened for real.
+// Opens a file with O_PATH unless more is needed: a device or FIFO must not really be opened.
 Outcome<UniqueFd> Apply::open_node(FileId id, const StagedNode& node) {
   const uint32_t mode = node.attributes.mode;
   if (journal::is_directory(mode)) {
@@ -119,8 +119,8 @@ Outcome<UniqueFd> Apply::open_node(FileId id, const StagedNode& node) {
   return fd;
 }
 
-// Directories in which names were placed get their times back, where the source
-// did not announce new ones: names of replaced files are no change of theirs.
+// Placing names changed the mtime of directories. Restores it where the source did not announce
+// the directory: replacing a file under the same name does not change its directory.
 Outcome<void> Apply::restore_times() {
   FileId last;
   bool changed = false;
@@ -159,7 +159,7 @@ Result<void> Apply::sync() {
     return storage_.sync_filesystem("target: epoch", folders_.root.get(), folders_.path);
   }
   for (const UniqueFd& fd : filled_) {
-    // fsync: attributes are as important as bytes.
+    // fsync, not fdatasync: attributes matter as much as bytes.
     EPOCHFS_DO(
         storage_.sync_directory("target: file of the epoch", fd.get(), "a file of the target"));
   }

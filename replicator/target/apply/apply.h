@@ -1,18 +1,18 @@
-// Apply: how does the target directory come to hold the epoch that the commit
-// mark names? Runs from the mark on, whatever was done already:
+// Apply: how does the target directory come to hold the epoch that the commit mark names? Starts
+// at the mark, no matter how much was done before:
 //
-//   vacate    names that change become free (vacate.h)
-//             [durable, and marked, where it could not be repeated from here on]
-//   place     every file gets its names (place.h)
-//   fill      staged ranges go into their files; owners, modes, xattrs, times
-//             [durable]
-//   publish   index, cursor and state hash change in one transaction, in which
-//             stage and mark go
+//   vacate    free every name that changes (vacate.h)
+//             [make it durable and mark it, if it could not be repeated after the next step]
+//   place     give every file its names (place.h)
+//   fill      write staged ranges into their files; set owners, modes, xattrs, times
+//             [make it durable]
+//   publish   change index, cursor and state hash in one transaction, which also removes stage
+//             and mark
 //
-// Every step can be repeated, so that whatever stopped it, running it again
-// finishes it. What is left in limbo and in the stage's other folders is of no use
-// afterwards; it is removed when nobody waits any more, and in any case before the
-// next transfer. Needs no source. One thread.
+// Every step can be repeated, so running Apply again finishes what a crash or an error stopped.
+// What remains in limbo and in the other folders of the stage is garbage then. It is removed
+// once the source has its answer, at the latest before the next transfer. Needs no source. One
+// thread.
 #pragma once
 
 #include "journal/base/storage.h"
@@ -29,9 +29,8 @@ class Apply {
   // Borrows all.
   Apply(Storage& storage, Index& index, const Folders& folders, Steps& steps);
 
-  // Returns when the target holds the epoch, durably. kFailed: will go on from
-  // here later. kUnknownState: another hand has taken away what is needed; only a
-  // full transfer helps.
+  // Returns when the target holds the epoch durably. kFailed: run it again later; it resumes.
+  // kUnknownState: somebody else removed what the epoch needs; only a full transfer helps.
   Outcome<void> run();
 
  private:
@@ -52,7 +51,7 @@ class Apply {
   Steps& steps_;
   View view_;
   Place place_;
-  bool few_ = false;              // so few files change that each is synced by itself
+  bool few_ = false;              // few files change, so each is synced by itself
   std::vector<UniqueFd> filled_;  // these files
 };
 

@@ -10,7 +10,7 @@ namespace epochfs::replicator {
 int rename_beneath(int from_dir, const char* from, int to_dir, const char* to) {
   if (::renameat2(from_dir, from, to_dir, to, RENAME_NOREPLACE) == 0) return 0;
   if (errno != EINVAL && errno != ENOSYS) return -errno;
-  // The file system does not know the flag; nobody else works here.
+  // The file system lacks the flag. The stage's lock keeps other sessions out meanwhile.
   struct stat s;
   if (stat_beneath(to_dir, to, s) == 0) return -EEXIST;
   return ::renameat(from_dir, from, to_dir, to) == 0 ? 0 : -errno;
@@ -21,7 +21,7 @@ Result<bool> Limbo::take(int dir, const std::string& name, FileId id) {
   if (code == 0) return true;
   if (code == -ENOENT) return false;
   if (code != -EEXIST) return fail(fmt::format("move {} to limbo", escape(name)), -code);
-  // It was taken in before; what has its name now is not it.
+  // The file was moved before. What has its name now is something else.
   EPOCHFS_DO(displace(dir, name));
   return true;
 }

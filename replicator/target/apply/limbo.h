@@ -1,5 +1,5 @@
-// Limbo: where do files wait that have left their place? Files that get another
-// place later go by their identity, what is to be removed by a number.
+// Limbo: where are files between two places? A file that will be placed again is kept under its
+// identity. A file that will be removed is kept under a number.
 #pragma once
 
 #include <string>
@@ -15,11 +15,11 @@ class Limbo {
 
   int fd() const { return fd_; }
 
-  // Takes dir/name in, to be found again by id. False: there is nothing of that
-  // name; then it may be in limbo already (holds).
+  // Moves dir/name into limbo, under its id. False: dir has no such name; then the file may be
+  // in limbo already (holds).
   Result<bool> take(int dir, const std::string& name, FileId id);
   Result<bool> holds(FileId id) const;
-  // Takes in what has no business at dir/name. Nothing there: nothing to do.
+  // Moves what is at dir/name into limbo, to be removed. Succeeds if nothing is there.
   Result<void> displace(int dir, const std::string& name);
 
  private:
@@ -27,7 +27,7 @@ class Limbo {
   uint64_t displaced_ = 0;
 };
 
-// As renameat, but never replaces anything. 0 or -errno.
+// Like renameat, but never replaces anything. 0 or -errno.
 int rename_beneath(int from_dir, const char* from, int to_dir, const char* to);
 
 }  // namespace epochfs::replicator

@@ -21,7 +21,7 @@ Result<Directory> open_subdirectory(int dir, const std::string& name, FileId id,
   return fail("open directory " + escape(name), -fd);
 }
 
-// Climbs to a directory that can be opened at once, noting the way back.
+// Climbs to the nearest directory that can be opened directly. `trail`: the way back down.
 Result<Directory> OldTree::start(FileId& id, FileId root,
                                  std::vector<std::pair<FileId, std::string>>& trail) {
   for (;;) {

@@ -1,5 +1,5 @@
-// OldTree: where in the target directory is what the index says is there? Finds
-// files by the names that they have in the index, before or while these change.
+// OldTree: where in the target directory are the files that the index knows? Finds them by the
+// names that they have in the index, before and while these names change. One thread.
 #pragma once
 
 #include <sys/stat.h>
@@ -17,7 +17,7 @@ constexpr size_t kCachedDirectories = 64;
 
 class OldTree {
  public:
-  // Tells whether a directory may be in limbo already.
+  // Says whether a directory may be in limbo already.
   using MayHaveMoved = std::function<Result<bool>(FileId)>;
 
   OldTree(Index& index, const Folders& folders, MayHaveMoved may_have_moved = nullptr)
@@ -26,10 +26,11 @@ class OldTree {
         may_have_moved_(std::move(may_have_moved)),
         cache_(kCachedDirectories) {}
 
-  // O_PATH descriptor; null: it is not where the index says.
+  // `root`: identity of the source's root. Returns an O_PATH descriptor. Null: the directory is
+  // not where the index says.
   Result<Directory> directory(FileId id, FileId root);
   Result<std::optional<struct stat>> stat(const EntryName& entry, FileId root);
-  // The file is the one that the target made, with the bytes that it got.
+  // Whether every name of the file still leads to what the target made, unchanged since.
   Result<bool> is_intact(FileId id, const IndexedNode& node, FileId root);
   void clear() { cache_.clear(); }
 
@@ -43,7 +44,7 @@ class OldTree {
   DirectoryCache cache_;
 };
 
-// Null: there is no such directory. Errors: a mount point is in the way, and others.
+// Null: there is no such directory. Errors: among others, a mount point is in the way.
 Result<Directory> open_subdirectory(int dir, const std::string& name, FileId id,
                                     DirectoryCache& cache);
 

@@ -42,7 +42,7 @@ Outcome<void> Place::run() {
   return index_.meta().full && !index_.meta().pristine ? place_missing() : Outcome<void>{};
 }
 
-// Directories that keep their name, and that another hand has taken away.
+// Makes directories that keep their name but were removed by somebody else.
 Outcome<void> Place::place_missing() {
   return each(index_, &Index::for_each_staged, [&](FileId id, StagedNode& node) -> Outcome<void> {
     const bool ours = index_.is_current(node) && !node.forgotten;
@@ -92,7 +92,7 @@ Outcome<Directory> Place::directory(FileId id) {
     const auto& [entry, below] = trail.back();
     EPOCHFS_TRY(auto node, index_.node(below));
     EPOCHFS_TRY(bool right, unchanged(entry, below));
-    // One that moves must not be mistaken for what another hand put there.
+    // What somebody else put there must not be mistaken for a directory that moves there.
     const bool moves = node && journal::is_directory(node->mode) && !right;
     Directory next;
     if (!moves) {
@@ -115,7 +115,7 @@ Outcome<void> Place::place_directory(int parent, const EntryName& entry, FileId 
   if (known) {
     EPOCHFS_TRY(bool there, from_limbo(parent, entry.name, id));
     if (there || is_directory_there(parent, entry.name)) return {};
-    // A full transfer brings all that was in it.
+    // A full transfer sends everything in the directory.
     if (!index_.meta().full) {
       return unknown_state(
           fmt::format("find directory \"{}\": it is not on the target", escape(entry.name)));
@@ -135,7 +135,7 @@ Result<void> Place::make_directory(int parent, const std::string& name) {
   }
 }
 
-// False: limbo does not have it.
+// False: the directory is not in limbo.
 Outcome<bool> Place::from_limbo(int parent, const std::string& name, FileId id) {
   for (bool again = true;; again = false) {
     if (::renameat(limbo_.fd(), stage_name(id).c_str(), parent, name.c_str()) == 0) return true;
@@ -148,8 +148,8 @@ Outcome<bool> Place::from_limbo(int parent, const std::string& name, FileId id) 
 
 // ---- files of all other types ----
 
-// Names come in order, so that the last of a file's names takes it out of the
-// stage; the others are links to it.
+// A file's names are placed in order. The last one moves it out of the stage; all others are links
+// to it.
 Outcome<Place::Source> Place::source_of(const EntryName& entry, FileId id) {
   EPOCHFS_TRY(auto head, view_.announced(id));
   EPOCHFS_TRY(Fate fate, view_.fate(id));
@@ -185,7 +185,7 @@ Outcome<void> Place::place_file(int parent, const std::string& name, const Sourc
   }
 }
 
-// What has the name is replaced in one step. 0 or errno.
+// Replaces what has the name in one step. 0 or errno.
 int Place::give_name(int parent, const std::string& name, const Source& source) {
   if (source.last) {
     return ::renameat(source.dir, source.name.c_str(), parent, name.c_str()) == 0 ? 0 : errno;
@@ -193,7 +193,7 @@ int Place::give_name(int parent, const std::string& name, const Source& source) 
   if (::linkat(source.dir, source.name.c_str(), parent, name.c_str(), 0) == 0) return 0;
   if (errno != EEXIST) return errno;
   if (is_file_there(parent, name, source.inode)) return 0;
-  // A link does not replace anything: make it elsewhere, and rename it.
+  // linkat replaces nothing: make the link elsewhere, then rename it.
   constexpr const char* kLink = "link";
   ::unlinkat(limbo_.fd(), kLink, 0);
   if (::linkat(source.dir, source.name.c_str(), limbo_.fd(), kLink, 0) != 0) return errno;

@@ -1,6 +1,6 @@
-// Place: the second half of a change of names. Every file gets the names that it
-// will have, parents before children. Repeatable: what is there and right is
-// left alone.
+// Place: how does every file get the names that it will have? This is the second half of a change
+// of names; the first is vacate.h. Parents come before children. Repeatable: what is right
+// already stays. One thread.
 #pragma once
 
 #include "replicator/target/apply/limbo.h"
@@ -16,21 +16,21 @@ class Place {
 
   Outcome<void> run();
 
-  // The directory where it will be, O_PATH; it is put there if it is not yet.
-  // kUnknownState: it should be on the target, and is not.
+  // Opens a directory (O_PATH) in the place where it will be, and puts it there first if need be.
+  // kUnknownState: the target should have the directory, but does not.
   Outcome<Directory> directory(FileId id);
 
-  // The name leads to the same object as before.
+  // Whether the name leads to the same object as before.
   Result<bool> unchanged(const EntryName& entry, FileId child);
 
  private:
-  // What is to be given a name: dir/name, and the inode number it must have.
+  // The file that gets a name: it is at dir/name, and must have this inode number.
   struct Source {
-    Directory holder;  // keeps dir open where it is no folder of the stage
+    Directory holder;  // keeps dir open, unless dir is a folder of the stage
     int dir = -1;
     std::string name;
     uint64_t inode = 0;
-    bool last = false;  // it has no further names to get: rename it
+    bool last = false;  // this is the last name that it gets: rename it
   };
 
   Outcome<void> place_missing();

@@ -7,7 +7,7 @@
 namespace epochfs::replicator {
 namespace {
 
-constexpr int kMaxGuesses = 64;  // names of directories that hang on names of directories
+constexpr int kMaxGuesses = 64;  // of a directory's name, nested
 
 std::string named(const EntryName& entry) {
   return fmt::format("\"{}\" in {}", escape(entry.name), inode_text(entry.parent));
@@ -28,8 +28,8 @@ Outcome<void> Prepare::run() {
   return {};
 }
 
-// In a change of names the target has other ideas of the tree than the source;
-// in a whole list of names the source has two of its own.
+// If only changes of names were sent, source and target disagree about the tree. If all names were
+// sent, the source contradicts itself.
 tl::unexpected<Refusal> Prepare::contradiction(std::string what) const {
   auto kind = index_.meta().full ? Refusal::Kind::kFailed : Refusal::Kind::kUnknownState;
   return refuse(kind, std::move(what));
@@ -60,8 +60,8 @@ Result<void> Prepare::remove_unlisted() {
   });
 }
 
-// A name says which file it leads to, not which object on the target: it stays,
-// and leads to what takes the old object's place.
+// A name leads to a file of the source, not to an object on the target. So the names of a
+// replaced file stay, and lead to the object that takes the old one's place.
 Result<void> Prepare::name_replaced() {
   return index_.for_each_staged([&](FileId id, const StagedNode& node) -> Result<void> {
     EPOCHFS_TRY(auto old, index_.node(id));
@@ -83,7 +83,7 @@ Result<void> Prepare::name_replaced() {
   });
 }
 
-// A directory has one name: with a new one, it loses the old.
+// A directory has one name: with a new name it loses the old one.
 Outcome<void> Prepare::settle_directories() {
   return each(index_, &Index::for_each_staged_name,
               [&](const EntryName& entry, FileId child) -> Outcome<void> {
@@ -103,8 +103,8 @@ Outcome<void> Prepare::settle_directories() {
 
 // ---- which directories are below the root ----
 
-// The name that a directory will have. Of several that are staged, the one that
-// can be reached: the others lie in directories that went meanwhile.
+// The name that a directory will have. Of several staged names it is the reachable one: the
+// others are in directories that were removed meanwhile.
 Outcome<std::optional<EntryName>> Prepare::name_of(FileId directory) {
   EPOCHFS_TRY(auto staged, index_.staged_links(directory));
   if (staged.size() <= 1) {
@@ -156,7 +156,7 @@ Outcome<bool> Prepare::live(FileId directory) {
   return reached;
 }
 
-// A directory goes, and every name below it.
+// A directory goes, with every name below it.
 Outcome<void> Prepare::bury(FileId directory) {
   std::vector<FileId> graves{directory};
   while (!graves.empty()) {
@@ -213,15 +213,15 @@ Outcome<void> Prepare::check_name(const EntryName& entry, FileId child) {
     return contradiction(
         fmt::format("take name {}: nobody knows its file, {}", named(entry), inode_text(child)));
   }
-  // It lies below the root; the question is whether in a circle, or twice.
+  // live() also refuses a directory that lies in a circle or has two names.
   Outcome<bool> found = journal::is_directory(mode) ? live(child) : true;
   if (!found) return tl::unexpected(found.error());
   return {};
 }
 
-// What this transfer builds on must be as the target made it. A look at what is
-// used only: a whole comparison is another affair. Full transfers have looked when
-// they were received, and make anew what is missing.
+// What this transfer builds on must be as the target made it. Looks only at files that the
+// transfer uses; it does not compare the whole tree. A full transfer was checked when it was
+// received, and makes again what is missing.
 Outcome<void> Prepare::check_held() {
   EPOCHFS_DO(each(index_, &Index::for_each_staged_name,
                   [&](const EntryName& entry, FileId child) -> Outcome<void> {
@@ -236,7 +236,7 @@ Outcome<void> Prepare::check_held() {
   });
 }
 
-// A file that is to be found again under another name.
+// The file must still be where it leaves from, since it gets another name.
 Outcome<void> Prepare::check_departure(const EntryName& entry, FileId child) {
   EPOCHFS_TRY(auto node, index_.node(child));
   EPOCHFS_TRY(bool replaced, view_.replaced(child));
@@ -257,7 +257,7 @@ Outcome<void> Prepare::check_file(FileId id) {
   return unknown_state("change " + inode_text(id) + ": another hand has changed it on the target");
 }
 
-// One that the target has already, and keeps.
+// A directory that the target has and keeps must be where the index says.
 Outcome<void> Prepare::check_directory(FileId id) {
   if (view_.is_root(id)) return {};
   EPOCHFS_TRY(auto node, index_.node(id));

@@ -1,17 +1,17 @@
-// Prepare: is what was sent a tree, and which names change? The last look at a
-// transfer before the point of no return: works out everything that follows from
-// it, and refuses what could not be applied.
+// Prepare: do the received names form a tree, and which names change? This is the last check of
+// a transfer before the point of no return. It derives everything that follows from the transfer,
+// and refuses what could not be applied.
 //
-// Afterwards the staged names are complete and clean:
-//   - every name that goes is staged as gone: what full transfers did not list,
-//     names of directories that go, names of files that turned out not to exist
+// Afterwards the staged names are complete and consistent:
+//   - every name that goes is staged as gone: names that a full transfer did not list, names in
+//     directories that go, names of files that turned out not to exist
 //   - every name of a file that is replaced is staged, changed or not
-//   - no name is staged in a directory that will not be there
+//   - no name is staged in a directory that will not exist
 //   - a directory has one name, and every directory is below the root
 //   - every name leads to a file that is announced or in the index
 //
-// Changes only staged names, and nothing in the target directory. Running it
-// again changes nothing more.
+// Changes only staged names, and nothing in the target directory. Running it again changes
+// nothing more. One thread.
 #pragma once
 
 #include <unordered_map>
@@ -28,8 +28,8 @@ class Prepare {
   // Borrows all.
   Prepare(Index& index, View& view, OldTree& tree);
 
-  // kUnknownState: the target does not hold what the source believes. kFailed:
-  // the source contradicts itself.
+  // kUnknownState: the target does not hold what the source believes. kFailed: the source
+  // contradicts itself.
   Outcome<void> run();
 
  private:

@@ -9,8 +9,7 @@
 namespace epochfs::replicator {
 namespace {
 
-// Removing more than this takes longer than a rename: it waits until the epoch
-// is applied.
+// Removing a larger file takes longer than a rename, so it waits until the epoch is applied.
 constexpr uint64_t kLargeFileBytes = 4 << 20;
 
 }  // namespace
@@ -24,7 +23,7 @@ Vacate::Vacate(Index& index, View& view, const Folders& folders, Steps& steps)
       tree_(index, folders, [this](FileId id) { return may_have_moved(id); }) {}
 
 Outcome<bool> Vacate::run() {
-  // A full transfer reconciles: the directory may hold what nobody knows of.
+  // A full transfer reconciles: the directory may hold files that the index does not know.
   if (index_.meta().full && !index_.meta().pristine) {
     must_mark_ = true;
     EPOCHFS_DO(index_.for_each_listed([&](FileId directory) { return purge(directory); }));
@@ -45,7 +44,7 @@ Outcome<void> Vacate::depart(const EntryName& entry, FileId now) {
   return depart_file(entry, old, *node, now);
 }
 
-// taken: something else gets its name.
+// taken: something else gets the name.
 Outcome<void> Vacate::depart_directory(const EntryName& entry, FileId id, bool taken) {
   EPOCHFS_TRY(bool replaced, view_.replaced(id));
   EPOCHFS_TRY(bool has_name, view_.has_name(id));
@@ -69,11 +68,12 @@ Outcome<void> Vacate::depart_file(const EntryName& entry, FileId id, const Index
   EPOCHFS_TRY(Fate fate, view_.fate(id));
   if (fate.survives && !fate.kept && fate.first == entry) return keep_in_limbo(entry, id, node);
   EPOCHFS_TRY(bool parent_remains, remains(entry.parent));
-  // Goes with its directory, unless it would leave a link too many.
+  // It goes with its directory. A file that survives loses the name here, or it would keep one
+  // link too many.
   if (!parent_remains && !fate.survives) return {};
   if (now) {
     EPOCHFS_TRY(uint32_t mode, view_.mode(now));
-    if (!journal::is_directory(mode)) return {};  // is replaced in one step
+    if (!journal::is_directory(mode)) return {};  // it is replaced in one step
   }
   const bool large =
       node.size > kLargeFileBytes && journal::is_regular(node.mode) && !fate.survives;
@@ -101,7 +101,7 @@ Result<void> Vacate::remove_file(const EntryName& entry, bool large, bool taken)
   EPOCHFS_DO(steps_.at("vacate: remove"));
   EPOCHFS_TRY(Directory parent, tree_.directory(entry.parent, view_.root()));
   if (!parent) return {};
-  // Where a directory comes next, it may be there already: only unlink tells.
+  // If a directory takes the name, it may be there already; only unlink can tell.
   if (large && !taken) return limbo_.displace(parent->get(), entry.name);
   if (::unlinkat(parent->get(), entry.name.c_str(), 0) == 0 || errno == ENOENT) return {};
   if (errno == EISDIR && taken) return {};
@@ -109,7 +109,7 @@ Result<void> Vacate::remove_file(const EntryName& entry, bool large, bool taken)
   return fail_errno("remove " + escape(entry.name));
 }
 
-// Moves away what is in a directory and not in the index.
+// Moves away what is in the directory but not in the index.
 Result<void> Vacate::purge(FileId directory) {
   EPOCHFS_TRY(bool stays, remains(directory));
   EPOCHFS_TRY(auto node, index_.node(directory));
@@ -124,7 +124,7 @@ Result<void> Vacate::purge(FileId directory) {
   });
 }
 
-// The directory will be there afterwards, here or elsewhere.
+// Whether the directory will exist afterwards, here or elsewhere.
 Result<bool> Vacate::remains(FileId directory) {
   if (view_.is_root(directory)) return true;
   EPOCHFS_TRY(uint32_t mode, view_.mode(directory));

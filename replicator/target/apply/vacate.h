@@ -1,9 +1,9 @@
-// Vacate: the first half of a change of names. Every file that loses its name
-// leaves its place: into limbo when it gets another, or takes time to remove;
-// else it is removed at once. A file that is replaced by another under the same
-// name stays where it is until the other takes its place in one step.
+// Vacate: how do names that change become free? This is the first half of a change of names; the
+// second is place.h. A file that loses its name moves into limbo if it gets another name, or if
+// removing it takes long. Otherwise it is removed at once. A file that is replaced under the same
+// name stays, until the new file takes its place in one step.
 //
-// Repeatable as long as nothing has been placed (place.h).
+// Repeatable as long as nothing has been placed. One thread.
 #pragma once
 
 #include "replicator/target/apply/limbo.h"
@@ -17,10 +17,9 @@ class Vacate {
  public:
   Vacate(Index& index, View& view, const Folders& folders, Steps& steps);
 
-  // True: what was done could not be told apart from what is placed afterwards,
-  // so that it must be durable and marked as done before anything is placed. The
-  // same answer each time it is repeated. kUnknownState: what is to be moved is
-  // not there.
+  // True: a repetition could not tell the result from files placed later. So it must be made
+  // durable and marked as done before anything is placed. A repetition returns the same.
+  // kUnknownState: a file that should be moved is not there.
   Outcome<bool> run();
 
  private:

@@ -1,8 +1,8 @@
-// View: what will the tree be, once what is staged has been applied? Answers from
-// the index and the stage together; knows nothing of the target directory.
+// View: what will the tree be once the stage has been applied? Answers from the index, held and
+// staged entries together. Never looks into the target directory.
 //
-// Prepared names are assumed (prepare.h): every name that changes, and every name
-// of a file that is replaced, is among the staged ones.
+// Assumes prepared names (prepare.h): every name that changes is staged, and so is every name of a
+// file that is replaced. One thread.
 #pragma once
 
 #include <optional>
@@ -13,12 +13,12 @@
 
 namespace epochfs::replicator {
 
-// What becomes of a file, other than a directory, that the target has.
+// What becomes of a file that the target has. Not for directories.
 struct Fate {
-  bool survives = false;           // this very file has a name afterwards
+  bool survives = false;           // this very object has a name afterwards
   std::optional<EntryName> kept;   // a name that it has now and keeps
   std::optional<EntryName> first;  // of the names that it has now, the one to take it from
-  // Of the names that it, or what replaces it, is yet to get, the last one in order.
+  // The last, in order, of the names that it or its replacement gets.
   std::optional<EntryName> last;
 };
 
@@ -29,13 +29,13 @@ class View {
   FileId root() const { return root_; }
   bool is_root(FileId id) const { return id == root_; }
 
-  // What this transfer announced, and did not take back.
+  // What this transfer announced of the file and did not take back.
   Result<std::optional<StagedHead>> announced(FileId id);
-  // Type and mode that it will have; 0: nobody knows this file.
+  // Type and mode that the file will have. 0: the file is unknown.
   Result<uint32_t> mode(FileId id);
-  // What the target has under this id is not what it will have.
+  // Whether another object takes the place of the one that the target has under this id.
   Result<bool> replaced(FileId id);
-  // The name leads to the file that it leads to now: nothing is to be done.
+  // Whether the name, which leads to child now, still leads to the same object afterwards.
   Result<bool> stays(const EntryName& entry, FileId child);
   Result<bool> has_name(FileId id);
   Result<std::optional<EntryName>> first_name(FileId id);
@@ -47,8 +47,8 @@ class View {
   std::unordered_map<FileId, Fate> fates_;  // of files with many names
 };
 
-// One of the index's scans, with a function that returns an Outcome: the scans
-// themselves hand on plain errors only.
+// Runs one of the index's scans with a function that returns an Outcome. The scans themselves
+// return plain errors only.
 template <typename... A, typename F>
 Outcome<void> each(Index& index, Result<void> (Index::*scan)(const Index::Each<A...>&), F f) {
   std::optional<Refusal> refusal;

@@ -12,14 +12,14 @@ namespace {
 
 constexpr int kMaxDepth = 24;  // a removal holds two descriptors a level
 
-// A container's filter may not know openat2; O_NOFOLLOW still holds then, and
-// only a mount point would be crossed.
+// The system call filter of a container may refuse openat2. Then O_NOFOLLOW still refuses
+// symbolic links, but a mount point would be crossed.
 int plain_open(int dir, const char* name, int flags, mode_t mode) {
   int fd = ::openat(dir, name, flags, mode);
   return fd >= 0 ? fd : -errno;
 }
 
-// One removal: what it needs to know all the way down.
+// One removal of everything in a directory.
 class Removal {
  public:
   Removal(int top, std::string_view what) : top_(top), what_(what) {}
@@ -28,8 +28,8 @@ class Removal {
 
  private:
   Result<void> empty(int dir, int depth) {
-    // Entries removed while a directory is read may hide others from the reader,
-    // and deep directories come up to the top.
+    // Removing entries while a directory is read may hide others from the reader. Deep
+    // directories are moved up and must be removed, too.
     for (bool found = true; found;) {
       found = false;
       EPOCHFS_DO(for_each_entry(dir, what_, [&](const char* name) {

@@ -1,6 +1,6 @@
-// Walk: how are files below a directory reached and removed without a path, a
-// symbolic link or a mount point leading elsewhere? One component at a time,
-// from a descriptor. errno style where a caller goes on by the cause.
+// Beneath: how are files below a directory reached and removed, so that no path, symbolic link or
+// mount point leads elsewhere? One component at a time, from a descriptor. Functions return
+// -errno where callers act on the cause.
 #pragma once
 
 #include <sys/stat.h>
@@ -15,17 +15,17 @@
 
 namespace epochfs::replicator {
 
-// As openat, of one name inside dir; never follows a symbolic link and never
-// crosses a mount point. Descriptor or -errno (EXDEV: a mount point).
+// Like openat, for one name inside dir. Never follows a symbolic link, never crosses a mount
+// point. Returns a descriptor or -errno (EXDEV: a mount point).
 int open_beneath(int dir, const char* name, int flags, mode_t mode = 0);
 
-// Attributes of a name, not followed. 0 or -errno.
+// The attributes of a name; a symbolic link is not followed. 0 or -errno.
 int stat_beneath(int dir, const char* name, struct stat& out);
 
-// A directory that stays open while somebody holds it.
+// An open directory. It is closed when its last holder lets go of it.
 using Directory = std::shared_ptr<const UniqueFd>;
 
-// The directories used last, by identity: bounded descriptors. One thread.
+// The directories used last, by identity. Bounds the number of descriptors. One thread.
 class DirectoryCache {
  public:
   explicit DirectoryCache(size_t capacity) : capacity_(capacity) {}
@@ -40,8 +40,8 @@ class DirectoryCache {
   std::unordered_map<FileId, Order::iterator> by_id_;
 };
 
-// Removes all that is in dir, whatever it is. Directories too deep for a bounded
-// number of descriptors are first moved to the top. Never leaves dir.
+// Removes everything in dir. Bounds the number of descriptors: a directory that is too deep is
+// first moved to the top. Never leaves dir.
 Result<void> empty_directory(int dir, std::string_view what);
 
 }  // namespace epochfs::replicator

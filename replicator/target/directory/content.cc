@@ -15,14 +15,14 @@ namespace epochfs::replicator {
 namespace {
 
 constexpr uint64_t kCopyBytes = 1 << 20;
-// Sharing storage costs the file system more than copying, for less than this.
+// Below this size, sharing storage costs the file system more than copying.
 constexpr uint64_t kMinCloneBytes = 128 << 10;
 constexpr uint64_t kCloneAlignment = 64 << 10;  // a multiple of every block size
 
 Result<void> write_zeros(int fd, uint64_t offset, uint64_t length, std::string_view what) {
   struct stat s;
   if (::fstat(fd, &s) != 0) return fail_errno(fmt::format("stat {}", what));
-  // Beyond its end it is zeros already.
+  // Beyond the end it reads as zeros already.
   const uint64_t end = std::min(offset + length, uint64_t(s.st_size));
   const std::string zeros(size_t(std::min(kCopyBytes, length)), '\0');
   for (; offset < end; offset += zeros.size()) {
@@ -32,7 +32,7 @@ Result<void> write_zeros(int fd, uint64_t offset, uint64_t length, std::string_v
   return {};
 }
 
-// The copying of one file.
+// Copies ranges of one file.
 class Copy {
  public:
   Copy(int from, int to, std::string_view what) : from_(from), to_(to), what_(what) {}
@@ -88,7 +88,7 @@ Result<void> apply_ranges(Index& index, int extents, FileId id, int fd, uint64_t
                           std::string_view what) {
   UniqueFd source;
   std::optional<Copy> copy;
-  ByteRange pending;  // neighbours in extents/ go together
+  ByteRange pending;  // adjacent ranges in extents/ are copied at once
   auto flush = [&]() -> Result<void> {
     if (pending.empty()) return {};
     if (!source) {

@@ -37,7 +37,7 @@ Result<Location> locate(int fd, const std::string& path) {
   return Location{a.stx_ino, uint64_t(a.stx_dev_major) << 32 | a.stx_dev_minor, mount, file_id(a)};
 }
 
-// Path of an open directory without links in it: its last component is its name.
+// The path of an open directory, without symbolic links: its last component is its name.
 Result<std::string> real_path(int fd, const std::string& path) {
   char target[PATH_MAX];
   ssize_t size = ::readlink(proc_path(fd).c_str(), target, sizeof target);
@@ -69,8 +69,8 @@ Outcome<void> open_root(Folders& f, const std::string& directory, bool establish
   return {};
 }
 
-// Makes a folder of the stage, or opens it. Its ACLs and group must not pass on
-// to what is received into it.
+// Makes a folder of the stage, or opens it. Received files must not inherit its ACLs
+// or its group.
 Result<UniqueFd> open_own(int parent, const std::string& name, bool& made) {
   made = ::mkdirat(parent, name.c_str(), 0700) == 0;
   if (!made && errno != EEXIST) return fail_errno("make folder " + name);
@@ -99,7 +99,7 @@ Outcome<UniqueFd> take_lock(int stage) {
   return refuse(Kind::kBusy, "lock the target's stage: another session has it");
 }
 
-// Two relationships with one directory would undo each other's work.
+// Two relationships with the same target directory would undo each other's work.
 Outcome<void> lock_root(const Folders& f) {
   if (::flock(f.root.get(), LOCK_EX | LOCK_NB) == 0) return {};
   if (errno != EWOULDBLOCK) return fail_errno("lock target directory " + f.path);
@@ -164,7 +164,7 @@ Outcome<bool> Folders::root_is_empty() const {
 Outcome<void> remove_stage_folder(const std::string& directory, const std::string& relationship) {
   if (!is_relationship_id(relationship)) return fail("remove a stage: it has no relationship id");
   UniqueFd parent(::open((directory + "/..").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!parent) {  // the target directory is gone, its stage perhaps not
+  if (!parent) {  // the target directory is gone, but its stage may still be there
     std::string above = directory.substr(0, directory.find_last_not_of('/') + 1);
     above.resize(above.find_last_of('/') + 1);
     parent =

@@ -14,13 +14,13 @@ namespace {
 
 timespec to_timespec(const Timestamp& t) { return {t.seconds, long(t.nanos)}; }
 
-// Labels that the target's own kernel gives to files: not the source's to remove.
+// The target's own kernel sets these labels. The source must not remove them.
 bool is_local(std::string_view name) {
   return name == "security.selinux" || name == "security.ima" || name == "security.evm";
 }
 
-// One file, by the path of its descriptor: the calls for xattrs and modes take
-// no descriptor that was opened with O_PATH.
+// One file, by the path of its descriptor: the calls for xattrs and modes do not take a
+// descriptor that was opened with O_PATH.
 class File {
  public:
   File(int fd, const StagedNode& node, std::string_view what)
@@ -32,8 +32,8 @@ class File {
     if ((now.st_mode & S_IFMT) != (want_.mode & S_IFMT)) {
       return fail(fmt::format("set attributes of {}: it is of another type", what_), ENOENT);
     }
-    // chown takes set-user-id bits and capabilities away, so it comes first; an
-    // ACL and the mode's group bits say the same, so their order does not matter.
+    // chown clears set-user-id bits and capabilities, so it comes first. An ACL and the group
+    // bits of the mode agree, so their order does not matter.
     const bool chowned = now.st_uid != want_.uid || now.st_gid != want_.gid;
     if (chowned && ::fchownat(fd_, "", want_.uid, want_.gid, AT_EMPTY_PATH) != 0) {
       return failed("set owner of");

@@ -1,22 +1,22 @@
-// Metadata: how does a file on the target get owner, mode, xattrs and times?
-// Sets exactly what is wanted; what is right already costs no change.
+// Metadata: how does a file on the target get its owner, mode, xattrs and times? Sets exactly
+// what the source has, and changes nothing that is right already.
 #pragma once
 
 #include "replicator/target/index/node.h"
 
 namespace epochfs::replicator {
 
-// What the target's file system made of it.
+// The result as the target's file system stores it.
 struct AppliedMetadata {
   uint64_t target_inode = 0;
   Timestamp target_mtime;
 };
 
-// Of an open file of any type; O_PATH is enough. Times come last: nothing may
-// change the file afterwards. Repeatable. Errors name the file by `what`.
+// Sets the metadata of an open file of any type; O_PATH is enough. Sets times last, so nothing
+// may change the file afterwards. Repeatable. Not durable by itself. Errors name the file `what`.
 Result<AppliedMetadata> apply_metadata(int fd, const StagedNode& node, std::string_view what);
 
-// mtime alone.
+// Sets mtime only.
 Result<void> apply_mtime(int fd, const Timestamp& mtime, std::string_view what);
 
 }  // namespace epochfs::replicator

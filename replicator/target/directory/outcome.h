@@ -1,6 +1,5 @@
-// Outcome: did the target do what it was asked, and if not, what follows from
-// that? A Refusal is an error together with what the peer is to make of it; it
-// becomes an rpc::Outcome in one place (receiver.cc).
+// Outcome: did the target do what it was asked, and if not, what follows? A Refusal is an error
+// and its meaning for the peer. receiver.cc alone turns it into an rpc::Outcome.
 #pragma once
 
 #include <string>
@@ -12,10 +11,10 @@ namespace epochfs::replicator {
 
 struct Refusal {
   enum class Kind {
-    kFailed,        // will perhaps work later: disk full, no permission
+    kFailed,        // may work later: disk full, no permission
     kUnknownState,  // the target does not hold what the source believes
-    kTargetLost,    // the target directory vanished or is another one
-    kBusy,          // another session has this relationship's stage
+    kTargetLost,    // the target directory vanished, or is a different one
+    kBusy,          // another session uses this relationship's stage
   };
 
   Refusal(Error e) : error(std::move(e)) {}  // any plain error is a failure
@@ -35,8 +34,8 @@ inline tl::unexpected<Refusal> unknown_state(std::string what, int code = 0) {
   return refuse(Refusal::Kind::kUnknownState, std::move(what), code);
 }
 
-// Where a test can stop the target between two steps of its work. What it
-// returns or throws ends the work at that point.
+// Lets a test stop the target between two steps of its work: an error or exception of at() ends
+// the work there.
 class Steps {
  public:
   virtual ~Steps() = default;

@@ -4,7 +4,7 @@
 
 namespace epochfs::replicator {
 
-constexpr uint64_t kWriteBackEvery = 128 << 20;  // a fraction of a second of a disk's time
+constexpr uint64_t kWriteBackEvery = 128 << 20;  // a fraction of a second of disk time
 
 WriteBack::WriteBack(int dir) : fd_(::openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {}
 

@@ -1,6 +1,6 @@
-// WriteBack: how is the disk kept busy while more is received? A thread that has
-// the kernel write what was staged, every so often, so that little is left to wait
-// for when it has to be durable. Promises nothing: durability is Stage::sync.
+// WriteBack: how is the disk kept busy while more is received? A thread has the kernel write
+// staged bytes from time to time, so that Stage::sync has little left to wait for. It promises
+// no durability; Stage::sync does.
 #pragma once
 
 #include <condition_variable>
@@ -15,21 +15,21 @@ class WriteBack {
  public:
   // `dir`: any directory of the file system.
   explicit WriteBack(int dir);
-  ~WriteBack();  // waits for what the kernel was told to write last
+  ~WriteBack();  // waits until the kernel has written what it was told last
 
-  // That many more bytes were staged. Never waits.
+  // Notes that `bytes` more were staged. Never waits. From one thread.
   void staged(uint64_t bytes);
 
  private:
   void run();
 
-  UniqueFd fd_;  // of its own, so that errors are not taken from others
+  UniqueFd fd_;  // a separate description: it must not consume write errors of others
   std::mutex mutex_;
   std::condition_variable wake_;
   bool wanted_ = false;
   bool stop_ = false;
-  uint64_t bytes_ = 0;  // since the last time; of the staging thread
-  std::thread thread_;  // once there is something to do
+  uint64_t bytes_ = 0;  // staged since the last write-back; the staging thread's own
+  std::thread thread_;  // started when there is something to do
 };
 
 }  // namespace epochfs::replicator

@@ -12,8 +12,8 @@ namespace {
 
 constexpr std::string_view kMetaKey = "meta";
 
-// Keys are big-endian, so that files come in order of their inode numbers, and
-// the names of one directory together.
+// Keys are big-endian, so that files sort by inode number, and the names of one directory stand
+// together.
 class Key {
  public:
   explicit Key(FileId id) { add(id.inode), add(id.birth_ns); }
@@ -88,7 +88,7 @@ bool Index::crowded(size_t puts) const { return tables_->crowded(puts); }
 
 Result<void> Index::make_room(size_t puts) { return reread_after(tables_->make_room(puts)); }
 
-// A transaction that failed took its changes of the meta record with it.
+// A failed transaction has lost its changes of the meta record, too.
 Result<void> Index::reread_after(Result<void> outcome) {
   if (!outcome) (void)read_meta();
   return outcome;

@@ -1,8 +1,8 @@
-// Node: what does the target note about a file, applied or on its way? The
-// records of the index, and their bytes there. No I/O.
+// Node: what does the target note about a file, both held and on its way? Defines the records of
+// the index and their encoding. No I/O.
 //
-// The fixed parts are copied as they lie in memory: the index never leaves the
-// machine that wrote it.
+// The fixed parts are copied as they lie in memory: an index never leaves the machine that wrote
+// it.
 #pragma once
 
 #include <string>
@@ -28,7 +28,7 @@ struct Xattr {
   bool operator==(const Xattr&) const = default;
 };
 
-// All that a file is besides bytes, names, xattrs and a link's target.
+// All of a file except its bytes, names, xattrs and a symbolic link's target.
 struct FixedAttributes {
   uint32_t mode = 0;  // as st_mode
   uint32_t uid = 0;
@@ -56,34 +56,35 @@ struct IndexedNode {
   uint64_t size = 0;
   uint64_t version = 0;       // of its bytes; 0: unknown
   Timestamp mtime, ctime;     // on the source
-  uint64_t target_inode = 0;  // what tells whether another hand replaced it
-  Timestamp target_mtime;     // as the target's file system keeps it
+  uint64_t target_inode = 0;  // another number there: something else replaced the file
+  Timestamp target_mtime;     // as the target's file system stores it
 
   bool operator==(const IndexedNode&) const = default;
 };
 
 enum class Content : uint8_t {
-  kNone,    // the bytes that the target has
+  kNone,    // no bytes are staged: the target has them
   kWhole,   // all bytes are staged
   kRanges,  // the bytes that changed are staged
 };
 
-// A file that is to be.
+// A file as it will be, and how much of it has been received.
 struct StagedHead {
   FixedAttributes attributes;
   uint64_t version = 0;
-  uint64_t received = 0;              // blocks are here up to this offset
-  uint64_t floor = 0;                 // where this transfer went on: blocks below it may come again
-  uint64_t trusted_end = UINT64_MAX;  // of a patched file: bytes from here on came before the patch
-  uint64_t target_inode = 0;          // once its attributes are set
+  uint64_t received = 0;  // blocks have been received up to this offset
+  uint64_t floor = 0;     // where this transfer resumed: blocks below it may come again
+  // A file whose staged bytes are being patched: bytes from here on are older than the patch.
+  uint64_t trusted_end = UINT64_MAX;
+  uint64_t target_inode = 0;  // once its attributes are set
   Timestamp target_mtime;
   uint32_t generation = 0;  // of the transfer that announced it last
   Content content = Content::kNone;
-  bool fresh = false;      // whatever the index has under this id is another file
+  bool fresh = false;      // what the index has under this id is another file
   bool forgotten = false;  // it turned out not to exist
   bool incoming = false;   // it is in incoming/, or will be there before the commit
 
-  // Its bytes here are of this version up to this offset.
+  // The staged bytes up to this offset are of this version.
   uint64_t resume_at() const { return received < trusted_end ? received : trusted_end; }
   bool is_complete() const { return resume_at() >= attributes.size; }
 };
@@ -103,7 +104,7 @@ enum class RangeKind : uint8_t {
 struct StagedRange {
   RangeKind kind = RangeKind::kHole;
   uint64_t length = 0;
-  std::string_view bytes;  // of kInline
+  std::string_view bytes;  // kInline only
 };
 
 static_assert(std::has_unique_object_representations_v<IndexedNode>);
@@ -118,11 +119,11 @@ Result<StagedHead> decode_staged_head(std::string_view bytes);
 Result<StagedNode> decode_staged(std::string_view bytes);
 Result<StagedRange> decode_range(std::string_view bytes);  // borrows bytes
 
-// Name of a file in incoming/, extents/ and limbo/: inode and birth in hex.
+// The name of a file in incoming/, extents/ and limbo/: inode and birth time in hex.
 std::string stage_name(FileId id);
 bool parse_stage_name(std::string_view text, FileId& out);
 
-// For people: "inode 1234".
+// How messages name a file: "inode 1234".
 std::string inode_text(FileId id);
 
 }  // namespace epochfs::replicator

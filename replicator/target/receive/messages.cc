@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint32_t kMaxDeviceMajor = (1 << 12) - 1;  // of Linux's dev_t
 constexpr uint32_t kMaxDeviceMinor = (1 << 20) - 1;
-constexpr uint32_t kNoId = UINT32_MAX;  // chown takes it for "leave as it is"
+constexpr uint32_t kNoId = UINT32_MAX;  // means "do not change" to chown
 
 std::string_view view(capnp::Data::Reader d) {
   return {reinterpret_cast<const char*>(d.begin()), d.size()};
@@ -20,7 +20,7 @@ std::string_view view(capnp::Data::Reader d) {
 
 FileId file_of(rpc::FileId::Reader id) { return {id.getInode(), id.getBirthNs()}; }
 
-// The id of a file that exists.
+// The id, which must be that of a file.
 Result<FileId> some_file(rpc::FileId::Reader id) {
   FileId file = file_of(id);
   if (!file) return fail("no file identity");
@@ -121,7 +121,7 @@ Result<NodeMessage> parse_node(rpc::Node::Reader in) {
   return node;
 }
 
-// Length of the payload before it was compressed; the rest of the checks.
+// Checks all but the compressed bytes themselves, which decode_lz4 checks.
 Result<BlockMessage> parse_block(rpc::Block::Reader in) {
   BlockMessage block{.offset = in.getOffset(), .length = in.getLength()};
   EPOCHFS_TRY(block.id, some_file(in.getId()));
@@ -162,7 +162,7 @@ Error in_entry(const char* what, size_t i, const Error& error) {
   return {fmt::format("{} {} of the call: {}", what, i, error.what), error.code, error.status};
 }
 
-// Parses each entry of a list with f, within a maximum.
+// Parses each entry of a list with f. Refuses more than max entries.
 template <typename List, typename F>
 auto parse_list(const char* what, List list, size_t max, F f)
     -> Result<std::vector<typename std::invoke_result_t<F, decltype(list[0])>::value_type>> {

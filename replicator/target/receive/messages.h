@@ -1,6 +1,6 @@
-// Messages: what exactly did the source say? Turns the lists of a call into
-// plain values, and refuses a call in which anything is not as the schema says.
-// Every field is hostile until it has passed here; nothing is done yet.
+// Messages: what exactly did the source say? Turns the lists of a call into plain values, and
+// refuses the call if anything in it breaks the schema's rules. Every field is hostile until it
+// has been checked here. Acts on nothing.
 #pragma once
 
 #include <memory>
@@ -12,7 +12,7 @@
 
 namespace epochfs::replicator {
 
-// What the blocks of one call may decode to.
+// The most bytes that the blocks of one call may decode to.
 constexpr size_t kMaxDecodedBytes = 64 << 20;
 constexpr uint64_t kMaxOffset = INT64_MAX;
 constexpr size_t kMaxXattrNamesBytes = 65536;  // XATTR_LIST_MAX
@@ -32,12 +32,12 @@ struct BlockMessage {
   uint64_t offset = 0;
   uint64_t length = 0;
   bool hole = false;
-  std::string_view bytes;  // decoded; `length` of them unless it is a hole
+  std::string_view bytes;  // decoded, `length` bytes; empty for a hole
 };
 
 struct BlockMessages {
   std::vector<BlockMessage> blocks;
-  std::unique_ptr<char[]> decoded;  // what bytes of LZ4 blocks refer to
+  std::unique_ptr<char[]> decoded;  // the bytes of LZ4 blocks
 };
 
 struct NameMessage {
@@ -55,7 +55,7 @@ struct TransferPlan {
   FileId root;
 };
 
-// Errors say which entry of the list is wrong, and in what. Any thread.
+// Errors name the entry of the list that is wrong, and say why. Any thread.
 Result<std::vector<NodeMessage>> parse_nodes(capnp::List<rpc::Node>::Reader list);
 Result<BlockMessages> parse_blocks(capnp::List<rpc::Block>::Reader list);  // borrows the message
 Result<std::vector<NameMessage>> parse_names(capnp::List<rpc::Name>::Reader list);

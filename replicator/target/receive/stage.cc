@@ -10,10 +10,10 @@
 namespace epochfs::replicator {
 namespace {
 
-constexpr uint64_t kCheckpointNs = 10'000'000'000;  // at most this much receiving is done twice
-constexpr size_t kPutsACall = 4 * 8192;             // most changes to the index by one call
+constexpr uint64_t kCheckpointNs = 10'000'000'000;  // no more than this is received again
+constexpr size_t kPutsACall = 4 * 8192;             // the most changes that one call makes
 
-// Whether what is staged are the bytes that the message speaks of.
+// Whether the staged bytes are those that the message announces.
 bool same_bytes(const StagedHead& old, const NodeMessage& m) {
   const FixedAttributes &a = old.attributes, &b = m.attributes;
   if (a.size != b.size) return false;
@@ -53,7 +53,7 @@ Result<void> Stage::begin(const TransferPlan& plan) {
   const IndexMeta& was = index_.meta();
   const bool useful = was.full == plan.full && (!plan.full || was.walk_since == plan.walk_since);
   if (was.staging && !useful) EPOCHFS_DO(discard());
-  // Names are few, and a name that was seen by an earlier attempt may be gone.
+  // Names are small, and a name that an earlier attempt sent may be gone.
   EPOCHFS_DO(index_.clear_staged_names());
   IndexMeta meta = index_.meta();
   ++meta.generation;
@@ -73,7 +73,7 @@ Result<void> Stage::discard() {
   IndexMeta meta = index_.meta();
   meta.staging = false;
   EPOCHFS_DO(index_.put_meta(meta));
-  // The claims go before the files.
+  // Claims are removed before the files.
   EPOCHFS_DO(index_.commit());
   return files_.remove_all();
 }
@@ -113,7 +113,7 @@ Result<void> Stage::announce(NodeMessage message, uint32_t position, std::vector
   } else if (asked && node.resume_at() > 0) {
     needs.push_back({position, node.is_complete() ? kNothingNeeded : node.resume_at()});
   }
-  // A file for which no block will come is made now.
+  // No block will come for this file, so it is made now.
   if (node.incoming && !node.finished &&
       (!journal::is_regular(node.attributes.mode) || node.is_complete())) {
     return files_.complete(message.id, std::move(node));
@@ -131,7 +131,7 @@ Result<void> Stage::take_content(const NodeMessage& m, const std::optional<Stage
   return {};
 }
 
-// Takes over what is staged already, up to where it is certain.
+// Keeps what is staged already, up to where it is certain.
 Result<void> Stage::resume(FileId id, const StagedNode& old, StagedNode& node) {
   const uint64_t at = old.resume_at();
   node.content = old.content;
@@ -151,7 +151,7 @@ Result<void> Stage::resume(FileId id, const StagedNode& old, StagedNode& node) {
   return {};
 }
 
-// What the target has under this id, if it is the file that the message means.
+// The file that the target has under this id, if it is the one that the message means.
 Result<std::optional<IndexedNode>> Stage::usable(const NodeMessage& m) {
   if (m.fresh) return std::nullopt;
   EPOCHFS_TRY(auto node, index_.node(m.id));
@@ -160,7 +160,7 @@ Result<std::optional<IndexedNode>> Stage::usable(const NodeMessage& m) {
   return node;
 }
 
-// Full transfers: the target has these very bytes already.
+// Full transfers: whether the target has exactly these bytes already.
 Result<bool> Stage::has_intact(const NodeMessage& m) {
   EPOCHFS_TRY(auto node, usable(m));
   if (!node || node->size != m.attributes.size) return false;
@@ -177,7 +177,7 @@ Result<void> Stage::take_none(const NodeMessage& m, const std::optional<StagedNo
   const bool same_type = old && (old->attributes.mode & S_IFMT) == (m.attributes.mode & S_IFMT);
   if (journal::is_regular(m.attributes.mode) && same_type && index_.is_current(*old) &&
       old->content != Content::kNone) {
-    // Only its attributes are new.
+    // Only the attributes are new.
     node.content = old->content;
     node.incoming = old->incoming;
     node.version = old->version;
@@ -203,7 +203,7 @@ Result<void> Stage::take_none(const NodeMessage& m, const std::optional<StagedNo
   if (!indexed) {
     unknown_ = "take " + inode_text(m.id) + " with its old bytes: the target does not have it";
   } else if (indexed->size != m.attributes.size) {
-    node.content = Content::kRanges;  // it was cut short, which takes no block
+    node.content = Content::kRanges;  // it was truncated, which needs no block
   }
   return {};
 }
@@ -215,7 +215,7 @@ Result<void> Stage::take_whole(const NodeMessage& m, const std::optional<StagedN
   if (old) EPOCHFS_DO(files_.drop(m.id, *old));
   if (index_.meta().full) {
     EPOCHFS_TRY(bool there, has_intact(m));
-    // Blocks that are under way before the source knows are not needed.
+    // The source may send blocks before it knows; they are ignored.
     if (there) node.floor = m.attributes.size;
     if (there) return {};
   }
@@ -231,8 +231,8 @@ Result<void> Stage::take_ranges(const NodeMessage& m, const std::optional<Staged
     return resume(m.id, *old, node);
   }
   if (whole && index_.is_current(*old)) {
-    // Blocks go over the bytes that came before. Until all have come, only what
-    // lies below the last of them is certain.
+    // The new blocks overwrite what was received before. Until all have come, only bytes below
+    // the last of them are certain.
     node.content = Content::kWhole;
     node.incoming = true;
     node.trusted_end = old->resume_at();

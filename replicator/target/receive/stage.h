@@ -1,11 +1,10 @@
-// Stage: what has the source sent for an epoch that is not complete yet? Writes
-// new files into incoming/ and changed bytes into extents/ (small ones into the
-// index), and keeps account in the index of what has come, so that a transfer
-// that breaks off goes on where it stopped. It changes nothing in the target
-// directory.
+// Stage: what has the source sent for an epoch that is not complete yet? Decides which bytes of
+// each announced file are needed, has them written (staged_files.h), and records in the index
+// what has been received. A transfer that is interrupted resumes from there. The stage changes
+// nothing in the target directory.
 //
-// What the index claims to be here is durable: checkpoint() makes the files
-// durable before it commits the claims. One thread.
+// The index never claims bytes that are not durable: checkpoint() makes the files durable before
+// it commits the claims. One thread.
 #pragma once
 
 #include <functional>
@@ -24,51 +23,51 @@ namespace epochfs::replicator {
 constexpr uint64_t kNothingNeeded = UINT64_MAX;
 
 struct Need {
-  uint32_t index = 0;      // in the batch
+  uint32_t index = 0;      // of the node in the batch
   uint64_t resume_at = 0;  // kNothingNeeded: nothing
 };
 
 struct StageCounters {
   uint64_t nodes = 0;
-  uint64_t bytes = 0;  // of files; holes do not count
+  uint64_t bytes = 0;  // of files, without holes
 };
 
 class Stage {
  public:
-  // Tells whether the target directory still has a file as the index notes it.
+  // Says whether the target directory still has a file as the index describes it.
   using IsIntact = std::function<Result<bool>(FileId, const IndexedNode&)>;
 
-  // Borrows all, which must outlive the stage.
+  // Borrows all; they must outlive the stage.
   Stage(Storage& storage, Index& index, const Folders& folders, IsIntact is_intact);
   ~Stage();
 
-  // Removes files that the index knows nothing of. For the time after opening,
-  // when nothing is committed.
+  // Removes files that the index does not know, and empties limbo. Call it when no committed
+  // epoch waits to be applied.
   Result<void> sweep();
 
-  // Begins a transfer: keeps what is staged if it can be of use, else throws it
-  // away. full and walk_since as of the plan.
+  // Begins a transfer: keeps what is staged if this plan can use it, else discards it.
   Result<void> begin(const TransferPlan& plan);
-  // The calls of a transfer. A call that is refused has changed nothing.
+  // The calls of a transfer (schema/replication.capnp). A call that is refused has changed
+  // nothing.
   Result<std::vector<Need>> nodes(std::vector<NodeMessage> nodes);
   Result<void> blocks(const std::vector<BlockMessage>& blocks);
   Result<void> names(const std::vector<NameMessage>& names);
   Result<void> listed(const std::vector<FileId>& directories);
   Result<void> forget(const std::vector<FileId>& files);
 
-  // Why this transfer can only end in unknownState: the source counts on
-  // something that is not here. Empty: it is not so.
+  // Why this transfer can only end in unknownState: the source relies on something that the
+  // target does not have. Empty: it does not.
   const std::string& unknown() const { return unknown_; }
 
-  // Completes every announced file in incoming/: size and attributes.
+  // Gives every announced file in incoming/ its size and attributes.
   Result<void> finish();
   // Returns when all staged files are durable. The index is not committed.
   Result<void> sync();
-  // Returns when all that has come is durable, and will be offered again.
+  // Returns when all that was received is durable, so that a later transfer can use it.
   Result<void> checkpoint();
-  // Throws the stage away. The index is not committed.
+  // Discards everything that is staged. Commits the index.
   Result<void> discard();
-  // Forgets what it has in memory; the index has been cleared.
+  // Forgets what is in memory: the index has been cleared or rolled back.
   void reset();
 
   StageCounters counters() const { return {nodes_, files_.bytes()}; }

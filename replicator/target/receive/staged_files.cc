@@ -130,7 +130,7 @@ Result<void> StagedFiles::check_blocks(const std::vector<BlockMessage>& blocks) 
 }
 
 Result<void> StagedFiles::take_block(OpenFile& file, BlockMessage block) {
-  // What came before the transfer was interrupted may come again.
+  // Blocks from before an interruption may come again.
   const uint64_t floor = file.node.floor, end = block.offset + block.length;
   if (end <= floor) return {};
   if (block.offset < floor) {
@@ -148,7 +148,7 @@ Result<void> StagedFiles::take_block(OpenFile& file, BlockMessage block) {
 Result<void> StagedFiles::take_whole_block(OpenFile& file, const BlockMessage& block) {
   file.node.finished = false;
   if (!block.hole) return write(file, block);
-  // A file that is written once is empty there; only a patch has to clear it.
+  // A file that is written once has a hole there already; only a patch has to clear it.
   if (file.node.trusted_end == UINT64_MAX) return {};
   EPOCHFS_DO(open_for_writing(file));
   files_changed_ = true;
@@ -178,7 +178,7 @@ Result<void> StagedFiles::write(OpenFile& file, const BlockMessage& block) {
 
 // ---- files ----
 
-// Null: it has no content that blocks could belong to.
+// Null: the file needs no blocks.
 Result<StagedFiles::OpenFile*> StagedFiles::open_file(FileId id) {
   if (auto at = open_by_id_.find(id); at != open_by_id_.end()) {
     open_.splice(open_.begin(), open_, at->second);
@@ -204,7 +204,7 @@ Result<void> StagedFiles::open_for_writing(OpenFile& file) {
   return {};
 }
 
-// Makes the file, of whatever type, without attributes.
+// Makes the file, of any type, without attributes.
 Result<void> StagedFiles::make_incoming(OpenFile& file) {
   const int dir = folders_.incoming.get();
   const std::string name = stage_name(file.id);
@@ -214,7 +214,7 @@ Result<void> StagedFiles::make_incoming(OpenFile& file) {
     if (journal::is_regular(a.mode)) {
       file.fd.reset(::openat(dir, name.c_str(),
                              O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                             a.mode & 0777));  // nobody can reach it; saves a chmod mostly
+                             a.mode & 0777));  // others cannot reach it; mostly saves a chmod
       code = file.fd ? 0 : errno;
     } else if (S_ISLNK(a.mode)) {
       code = ::symlinkat(file.node.symlink_target.c_str(), dir, name.c_str()) == 0 ? 0 : errno;
@@ -230,7 +230,7 @@ Result<void> StagedFiles::make_incoming(OpenFile& file) {
   return {};
 }
 
-// Gives the file its size and attributes; from now on it only has to be named.
+// Gives the file its size and attributes. From then on it only has to be named.
 Result<void> StagedFiles::complete(OpenFile& file) {
   StagedNode& node = file.node;
   const std::string what = staged_file(file.id);

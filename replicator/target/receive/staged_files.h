@@ -1,9 +1,9 @@
-// StagedFiles: how do the bytes of files get into the stage, and become durable there? Writes
-// new files into incoming/, changed bytes into extents/, and small ones into the index. Checks
-// each call of blocks against what was announced. Which bytes are needed, stage.h decides.
+// StagedFiles: how do the bytes of files get into the stage and become durable there? Writes new
+// files into incoming/, changed bytes into extents/, and small ranges into the index. Checks each
+// call of blocks against what was announced. Does not decide which bytes are needed (stage.h).
 //
-// Notes of the files that are open are kept in memory: note_all() writes them to the index.
-// One thread.
+// What has been received of an open file is noted in memory first. note_all() writes these notes
+// to the index. One thread.
 #pragma once
 
 #include <list>
