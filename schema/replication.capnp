@@ -1,17 +1,19 @@
-# What a source says to a target. This file is the contract; DESIGN terms apply.
+# What does a source say to a target? This file is the contract between two hosts. README.md says
+# what may change in it. replicator/DESIGN.md says why it is as it is.
 #
-# A connection is a TCP stream (TLS later wraps it) that carries Cap'n Proto RPC.
-# The target exports ReplicationHost as its bootstrap capability; the source calls.
-# Order of calls: hello, then propose until it is accepted, then open, which
-# yields a Session, on which the source begins one Transfer at a time.
+# A connection is a TCP stream that carries Cap'n Proto RPC. The target exports ReplicationHost as
+# its bootstrap capability, and the source calls it. The order of calls is: hello; propose, then
+# awaitDecision while the decision is pending; open, which returns a Session. On a Session the
+# source begins one Transfer at a time.
 #
-# Nothing here names a path on either host but the one in the Proposal: objects
-# are addressed by FileId, and a name is one component inside a parent's FileId.
-# A target must treat every field as hostile: every list, name and number has a
-# maximum, stated at the field, and a call that breaks one fails as a whole.
+# Only the Proposal contains paths. Everywhere else a FileId addresses a file, and a name is one
+# component inside the directory that a FileId addresses.
 #
-# A failure that the peer can act on is a value (Outcome). An RPC exception means
-# that the connection is of no more use.
+# A target must treat every field as hostile. Every list, name and number has a maximum, stated at
+# its field. A call that breaks a rule fails as a whole and changes nothing.
+#
+# A failure that the peer can act on is a value (Outcome). After an RPC exception the source gives
+# up the connection.
 @0xd2f1c0a5be1e7a01;
 
 using Cxx = import "/capnp/c++.capnp";
@@ -24,13 +26,13 @@ const maxXattrBytes :UInt32 = 65536;      # one value
 const maxNodesInBatch :UInt32 = 4096;
 const maxNamesInBatch :UInt32 = 8192;
 const maxBlockBytes :UInt32 = 1048576;    # uncompressed bytes of one Block
-const maxMessageBytes :UInt32 = 4194304;  # of one call; a sender stays well below
+const maxMessageBytes :UInt32 = 4194304;  # of one call; senders stay well below
 const maxPathBytes :UInt32 = 4096;
 const maxTextBytes :UInt32 = 1024;        # host names and reasons
 
 struct FileId {
-  # Identity of a file on the source: never reused. The source's own numbers; to
-  # the target they are opaque. {0, 0} means no file.
+  # The identity of a file on the source. It is never reused. The numbers are the source's; to the
+  # target they are opaque. {0, 0} means no file.
   inode @0 :UInt64;
   birthNs @1 :UInt64;
 }
@@ -46,50 +48,49 @@ struct Xattr {
 }
 
 struct Attributes {
-  # All that a file is besides its bytes and its names.
-  mode @0 :UInt32;   # as st_mode, type included
+  # Everything about a file except its bytes and its names.
+  mode @0 :UInt32;   # as st_mode, including the type
   uid @1 :UInt32;
   gid @2 :UInt32;
-  rdev @3 :UInt64;   # of devices: (major << 32) | minor
+  rdev @3 :UInt64;   # devices: (major << 32) | minor
   links @4 :UInt32;
   size @5 :UInt64;
   atime @6 :Time;
   mtime @7 :Time;
-  ctime @8 :Time;    # cannot be set on the target; kept to compare with later
-  xattrs @9 :List(Xattr);     # ACLs are among them
-  symlinkTarget @10 :Data;    # of symbolic links, 1 to maxPathBytes - 1
+  ctime @8 :Time;    # cannot be set on the target, which keeps it for later comparisons
+  xattrs @9 :List(Xattr);     # including ACLs; all names together at most 65536 bytes
+  symlinkTarget @10 :Data;    # symbolic links: 1 to maxPathBytes - 1 bytes, no NUL
 }
 
 struct Node {
-  # One file, of any type, as the epoch holds it.
+  # One file, of any type, as it is at the epoch.
   id @0 :FileId;
   attributes @1 :Attributes;
 
   content :union {
     none @2 :Void;
-    # The bytes of the file have not changed (or it is no regular file).
+    # The bytes have not changed, or the file is not a regular file.
     whole @3 :Void;
-    # The file is new, or its old bytes are not to be trusted: blocks for all of
-    # it follow. What no block covers is zeros.
+    # The file is new, or its old bytes cannot be trusted. Blocks for all of it follow. Bytes that
+    # no block covers are zeros.
     ranges @4 :Void;
-    # The file is on the target already; blocks follow for what has changed.
+    # The target has the file already. Blocks follow for the bytes that have changed.
   }
 
   version @5 :UInt64;
-  # Equal versions of one file mean equal bytes: the LSN of the newest record that
-  # touched them. 0: unknown; then size, mtime and ctime take its place.
+  # The LSN of the newest record that changed the bytes: equal versions of one file mean equal
+  # bytes. 0: unknown; then size, mtime and ctime are compared instead.
 
   fresh @6 :Bool;
-  # It came to be within this transfer's range: if the target holds something
-  # under this id, that is another file, and goes.
+  # The file was created in the epochs that this transfer covers. If the target holds something
+  # under this id, that is a different file, and goes.
 }
 
 struct Need {
-  # The answer to one Node with content, by its index in the batch.
-  index @0 :UInt32;
+  # Which bytes of one announced Node are needed.
+  index @0 :UInt32;     # of the Node in its batch
   resumeAt @1 :UInt64;
-  # Blocks that end at or before this offset are here already.
-  # 0xffffffffffffffff: nothing is needed.
+  # The target has everything before this offset already. 0xffffffffffffffff: it has all.
 }
 
 struct Name {
@@ -99,14 +100,14 @@ struct Name {
 }
 
 struct Block {
-  # Bytes of a file, from one offset on.
+  # Consecutive bytes of a file.
   id @0 :FileId;
   offset @1 :UInt64;
-  length @2 :UInt64;    # uncompressed; a hole may be of any length
+  length @2 :UInt64;    # uncompressed, at least 1; at most maxBlockBytes, except for a hole
   payload :union {
     raw @3 :Data;
     lz4 @4 :Data;       # one LZ4 block that decodes to exactly `length` bytes
-    hole @5 :Void;      # zeros, without storage
+    hole @5 :Void;      # zeros without storage
   }
 }
 
@@ -116,7 +117,7 @@ struct HostInfo {
 }
 
 struct Proposal {
-  relationship @0 :Text;   # its id: 12 lower-case hex digits, made by the source
+  relationship @0 :Text;   # its id: 12 lower-case hex digits, chosen by the source
   lineage @1 :Data;        # 16 bytes
   sourceDirectory @2 :Text;
   targetDirectory @3 :Text;
@@ -126,92 +127,95 @@ enum Decision {
   pending @0;      # filed; waits for the target's administrator
   accepted @1;
   declined @2;
-  deleted @3;      # was accepted once, and was ended on the target
-  refused @4;      # cannot be filed (too many, malformed); the reason says why
+  deleted @3;      # was accepted, and then deleted on the target
+  refused @4;      # cannot be filed: too many, malformed; the reason says why
 }
 
 struct Outcome {
-  # ok, or a reason that a person can act on.
+  # ok, or a failure with a reason for people, at most maxTextBytes.
   union {
     ok @0 :Void;
     failed @1 :Text;
+    # It may succeed later.
     unknownState @2 :Text;
-    # The target does not hold what the source believes: a full transfer is due.
+    # The target does not hold what the source believes. A full transfer is due.
     targetLost @3 :Text;
-    # The target directory vanished or is not the one that was accepted. Nothing
-    # will be written until an administrator has looked.
+    # The target directory vanished, or is not the one that was accepted. The target writes nothing
+    # until an administrator has looked.
   }
 }
 
 struct TargetState {
-  cursor @0 :UInt64;        # newest epoch that is applied and durable; 0: none
-  stateHash @1 :UInt64;     # of the chain of epochs that led there; 0 with cursor 0
-  barrierTimeNs @2 :UInt64; # recovery point, on the source's clock
+  cursor @0 :UInt64;        # the newest epoch that is applied and durable; 0: none
+  stateHash @1 :UInt64;     # of the chain of epochs that led there; 0 if cursor is 0
+  barrierTimeNs @2 :UInt64; # the recovery point, on the source's clock
   stagedBase @3 :UInt64;
-  # Where an interrupted full transfer began (Plan.walkSince), so that it can go
-  # on; 0: none is staged.
+  # Plan.walkSince of an interrupted full transfer that can be resumed. 0: none is staged.
 }
 
 interface ReplicationHost {
   hello @0 (protocol :UInt32, host :HostInfo) -> (protocol :UInt32, host :HostInfo);
-  # First call. Each side states the newest protocol that it speaks; the lower one
-  # is spoken. A side that cannot says so and ends the connection.
+  # The first call. Each side states its protocolVersion. If they differ, the source ends the
+  # connection, with an error that names both. (README.md: no side speaks two versions yet.)
 
   propose @1 (proposal :Proposal) -> (decision :Decision, reason :Text);
-  # Files a request, or asks what became of it. All that a peer can do that the
-  # administrator did not accept.
+  # Files a request, or asks what was decided. Until the administrator has accepted it, propose,
+  # awaitDecision and end are all that a peer can do.
 
   open @2 (proposal :Proposal) -> (outcome :Outcome, session :Session, state :TargetState);
-  # For an accepted relationship. A later open ends the earlier session.
+  # Opens a session of an accepted relationship. It ends an earlier session of the relationship.
+  # Before it returns, the target applies an epoch that was committed but not applied.
 
   awaitDecision @3 (proposal :Proposal) -> (decision :Decision, reason :Text);
-  # As propose, but returns only when the decision is no longer pending.
+  # Like propose, but returns only when the decision is no longer pending.
 
   end @4 (proposal :Proposal, reason :Text) -> ();
-  # The source's administrator has ended the relationship. The data stays.
+  # The source's administrator has ended the relationship. The target keeps the data.
 }
 
 struct Plan {
-  epoch @0 :UInt64;          # that the target will hold
-  base @1 :UInt64;           # that it holds now; must be TargetState.cursor
-  barrierTimeNs @2 :UInt64;
-  stateHash @3 :UInt64;      # that the target will have
+  epoch @0 :UInt64;          # the epoch that the target will hold
+  base @1 :UInt64;           # the epoch that it holds now; must be TargetState.cursor, unless full
+  barrierTimeNs @2 :UInt64;  # of `epoch`
+  stateHash @3 :UInt64;      # the target's state hash afterwards
   full @4 :Bool;
-  # true: names() lists whole directories, and what is not listed goes. The
-  # baseline, and every reconciliation. false: names() says what has changed.
+  # true (the baseline and every reconciliation): names() and listed() list whole directories, and
+  # what is not listed goes. false: names() says what has changed.
   walkSince @5 :UInt64;
-  # Of a full transfer: the epoch whose seal came before the walk began. A stage
-  # with another walkSince is thrown away; one with the same goes on.
-  root @6 :FileId;           # of the source directory itself
+  # Full transfers: the epoch that was sealed before the walk began. A stage with the same
+  # walkSince is resumed, one with another is discarded.
+  root @6 :FileId;           # the source directory itself
 }
 
 interface Session {
   begin @0 (plan :Plan) -> (outcome :Outcome, transfer :Transfer);
-  # One at a time: an earlier transfer that was not committed is superseded; what
-  # is staged of it stays and is offered again by Need.
+  # Begins a transfer, and ends an earlier one that was not committed. What is staged of that one
+  # stays if this plan can use it; Need says which bytes.
 }
 
 interface Transfer {
   nodes @0 (nodes :List(Node)) -> (needs :List(Need));
-  # Files to be. needs has an entry only where something is here already. A node
-  # sent again replaces the earlier one.
+  # Announces files. needs has an entry only for a node of which the target has bytes already; all
+  # bytes of the others are needed. A node sent again replaces the earlier one. At most
+  # maxNodesInBatch.
 
   blocks @1 (blocks :List(Block)) -> ();
-  # Bytes of nodes that were announced. In ascending order of offset within a file.
+  # Bytes of announced nodes. Offsets ascend within a file. At most maxNamesInBatch blocks, which
+  # decode to at most 64 MiB.
 
   names @2 (names :List(Name)) -> ();
-  # Later calls win over earlier ones. May name children that are announced later.
+  # What names mean now. A later call overrides an earlier one. A child may be announced later. At
+  # most maxNamesInBatch.
 
   listed @3 (directories :List(FileId)) -> ();
-  # Full transfers: all names of these directories have been sent; what the target
-  # holds in them besides is to go.
+  # Full transfers only: all names of these directories have been sent. Other names that the target
+  # holds there go. At most maxNamesInBatch.
 
   commit @4 (plan :Plan) -> (outcome :Outcome, state :TargetState);
-  # Everything has been sent. Returns when the tree holds the epoch, durably. The
-  # plan is begin's, except that a full transfer names its epoch, barrier time
-  # and state hash only now.
+  # Everything has been sent. Returns when the target directory holds the epoch durably. The plan is
+  # begin's, except that a full transfer sets epoch, barrier time and state hash only now.
 
   forget @5 (files :List(FileId)) -> ();
-  # These were announced in this transfer and turned out not to exist at its
-  # epoch: their staged bytes go.
+  # These files were announced in this transfer, but turned out not to exist at its epoch. Their
+  # staged bytes are discarded. At most maxNamesInBatch.
 }
