@@ -30,6 +30,8 @@ const maxMessageBytes :UInt32 = 4194304;  # of one call; senders stay well below
 const maxPathBytes :UInt32 = 4096;
 const maxTextBytes :UInt32 = 1024;        # host names and reasons
 
+const nothingNeeded :UInt64 = 0xffffffffffffffff;  # a value of Need.resumeAt
+
 struct FileId {
   # The identity of a file on the source. It is never reused. The numbers are the source's; to the
   # target they are opaque. {0, 0} means no file.
@@ -90,7 +92,7 @@ struct Need {
   # Which bytes of one announced Node are needed.
   index @0 :UInt32;     # of the Node in its batch
   resumeAt @1 :UInt64;
-  # The target has everything before this offset already. 0xffffffffffffffff: it has all.
+  # The target has everything before this offset already. nothingNeeded: it has all.
 }
 
 struct Name {

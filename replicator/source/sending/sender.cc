@@ -3,7 +3,6 @@
 namespace epochfs::replicator {
 namespace {
 
-constexpr uint64_t kNothingNeeded = UINT64_MAX;
 constexpr size_t kBatchBytes = 512 << 10;  // in attributes; xattrs can be large
 
 capnp::Data::Reader data_of(std::string_view s) {
@@ -108,7 +107,7 @@ Result<void> Sender::settle_oldest() {
   for (size_t i = 0; i < batch.nodes.size(); ++i) {
     Pending& node = batch.nodes[i];
     sent_.compared += node.whole;
-    sent_.differed += node.whole && resume_at[i] != kNothingNeeded;
+    sent_.differed += node.whole && resume_at[i] != rpc::NOTHING_NEEDED;
     const journal::ByteRanges needed = node.ranges.within({resume_at[i], ByteRange::kEndOfFile});
     // The rest of its work is counted when its bytes are sent.
     sent_.work_done += work_of(node.ranges.bytes() - needed.bytes());

@@ -109,9 +109,9 @@ Result<void> Stage::announce(NodeMessage message, uint32_t position, std::vector
   EPOCHFS_DO(take_content(message, old, node));
   const bool asked = message.content != Content::kNone;
   if (asked && node.content == Content::kNone) {
-    needs.push_back({position, kNothingNeeded});
+    needs.push_back({position, rpc::NOTHING_NEEDED});
   } else if (asked && node.resume_at() > 0) {
-    needs.push_back({position, node.is_complete() ? kNothingNeeded : node.resume_at()});
+    needs.push_back({position, node.is_complete() ? rpc::NOTHING_NEEDED : node.resume_at()});
   }
   // No block will come for this file, so it is made now.
   if (node.incoming && !node.finished &&

@@ -20,11 +20,9 @@
 
 namespace epochfs::replicator {
 
-constexpr uint64_t kNothingNeeded = UINT64_MAX;
-
 struct Need {
   uint32_t index = 0;      // of the node in the batch
-  uint64_t resume_at = 0;  // kNothingNeeded: nothing
+  uint64_t resume_at = 0;  // rpc::NOTHING_NEEDED: nothing
 };
 
 struct StageCounters {

@@ -100,7 +100,7 @@ TEST_F(StageTest, AWholeFileIsWrittenOnceAndFinishedWithItsLastBlock) {
   ASSERT_OK(send(block(n, 0, 4096)));
   EXPECT_EQ(announce(n), 4096u);
   ASSERT_OK(send(block(n, 4096, 5904)));
-  EXPECT_EQ(announce(n), replicator::kNothingNeeded);
+  EXPECT_EQ(announce(n), rpc::NOTHING_NEEDED);
   EXPECT_EQ(incoming(kA), n.file.data);
   struct stat s;
   ASSERT_EQ(::stat((stage_path() + "/incoming/" + replicator::stage_name(kA)).c_str(), &s), 0);
@@ -152,7 +152,7 @@ TEST_F(StageTest, WithoutAVersionSizeAndTimesDecide) {
   announce(n);
   ASSERT_OK(send(block(n, 0, 5000)));
   n.file.attributes.mode = 0100600;  // says nothing about the bytes
-  EXPECT_EQ(announce(n), replicator::kNothingNeeded);
+  EXPECT_EQ(announce(n), rpc::NOTHING_NEEDED);
   n.file.attributes.ctime.nanos = 1;
   EXPECT_EQ(announce(n), 0u);
 }
@@ -179,7 +179,7 @@ TEST_F(StageTest, NamesOfAnEarlierAttemptDoNotStay) {
 TEST_F(StageTest, AFullTransferNeedsNothingOfWhatIsThereAndIntact) {
   auto n = node(kA, bytes(5000), replicator::Content::kWhole);
   put_in_index(n);
-  EXPECT_EQ(announce(n), replicator::kNothingNeeded);
+  EXPECT_EQ(announce(n), rpc::NOTHING_NEEDED);
   ASSERT_OK(send(block(n, 0, 5000)));  // was under way already: ignored
   EXPECT_EQ(entries("/incoming"), 0u);
   n.fresh = true;  // whatever it is that is there
@@ -199,7 +199,7 @@ TEST_F(StageTest, OfTwoKnownVersionsOnlyEqualOnesAreEqual) {
   auto n = node(kA, bytes(5000), replicator::Content::kWhole, 7);
   put_in_index(n);
   n.file.attributes.ctime.seconds = 1;
-  EXPECT_EQ(announce(n), replicator::kNothingNeeded);
+  EXPECT_EQ(announce(n), rpc::NOTHING_NEEDED);
   n.version = 8;
   n.file.attributes.ctime.seconds = 0;
   EXPECT_EQ(announce(n), 0u);
@@ -221,7 +221,7 @@ TEST_F(StageTest, RangesOfAFileThatIsStagedWholeGoIntoIt) {
   EXPECT_EQ(incoming(kA), patch.file.data);
   // All has come, as the source said by committing.
   patch.content = replicator::Content::kWhole;
-  EXPECT_EQ(announce(patch), replicator::kNothingNeeded);
+  EXPECT_EQ(announce(patch), rpc::NOTHING_NEEDED);
 }
 
 TEST_F(StageTest, AnInterruptedPatchIsTrustedUpToItsLastBlock) {
