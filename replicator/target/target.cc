@@ -97,18 +97,18 @@ Outcome<void> Target::recognize() {
 }
 
 RecoveryPoint Target::state() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return state_;
 }
 
 StageCounters Target::counters() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return counters_;
 }
 
 void Target::publish_state() {
   const IndexMeta& meta = index_->meta();
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   state_ = {meta.cursor, meta.state_hash, meta.barrier_ns,
             meta.staging && meta.full ? meta.walk_since : 0};
   counters_ = stage_->counters();

@@ -7,8 +7,8 @@
 
 #include <atomic>
 #include <memory>
-#include <mutex>
 
+#include "journal/base/mutex.h"
 #include "replicator/target/apply/apply.h"
 #include "replicator/target/apply/old_tree.h"
 #include "replicator/target/directory/folders.h"
@@ -92,9 +92,9 @@ class Target {
   bool untidy_ = false;
   std::atomic<bool> stopped_ = false;
 
-  mutable std::mutex mutex_;  // guards what follows
-  RecoveryPoint state_;
-  StageCounters counters_;
+  mutable Mutex mutex_;
+  RecoveryPoint state_ EPOCHFS_GUARDED_BY(mutex_);
+  StageCounters counters_ EPOCHFS_GUARDED_BY(mutex_);
 };
 
 // Removes the stage of a relationship that has ended. Applies an epoch that was committed first,

@@ -11,7 +11,7 @@ WriteBack::WriteBack(int dir) : fd_(::openat(dir, ".", O_RDONLY | O_DIRECTORY | 
 WriteBack::~WriteBack() {
   if (!thread_.joinable()) return;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     stop_ = true;
   }
   wake_.notify_one();
@@ -24,16 +24,16 @@ void WriteBack::staged(uint64_t bytes) {
   bytes_ = 0;
   if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     wanted_ = true;
   }
   wake_.notify_one();
 }
 
 void WriteBack::run() {
-  std::unique_lock lock(mutex_);
+  Lock lock(mutex_);
   for (;;) {
-    wake_.wait(lock, [&] { return wanted_ || stop_; });
+    while (!wanted_ && !stop_) wake_.wait(lock);
     if (stop_) return;
     wanted_ = false;
     lock.unlock();

@@ -3,10 +3,9 @@
 // no durability; Stage::sync does.
 #pragma once
 
-#include <condition_variable>
-#include <mutex>
 #include <thread>
 
+#include "journal/base/mutex.h"
 #include "journal/base/unix.h"
 
 namespace epochfs::replicator {
@@ -24,10 +23,10 @@ class WriteBack {
   void run();
 
   UniqueFd fd_;  // a separate description: it must not consume write errors of others
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  bool wanted_ = false;
-  bool stop_ = false;
+  Mutex mutex_;
+  Condition wake_;
+  bool wanted_ EPOCHFS_GUARDED_BY(mutex_) = false;
+  bool stop_ EPOCHFS_GUARDED_BY(mutex_) = false;
   uint64_t bytes_ = 0;  // staged since the last write-back; the staging thread's own
   std::thread thread_;  // started when there is something to do
 };
