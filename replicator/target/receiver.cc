@@ -2,6 +2,7 @@
 
 #include <kj/debug.h>
 
+#include "journal/base/logging.h"
 #include "replicator/target/receive/messages.h"
 
 namespace epochfs::replicator {
@@ -47,18 +48,25 @@ struct SessionState {
   // Tidies when the event loop has nothing else to do: the answer to the commit goes first.
   void tidy_later() {
     tidying = kj::evalLast([this] {
-                auto tidied = target->tidy();
-                if (!tidied)
-                  KJ_LOG(WARNING, "tidying up a stage failed", text(tidied.error().error));
-              }).eagerlyEvaluate([](kj::Exception&& e) {
-      KJ_LOG(WARNING, "tidying up a stage failed", e);
-    });
+                auto broken = kj::runCatchingExceptions([this] {
+                  auto tidied = target->tidy();
+                  if (!tidied) report("tidying up a stage failed", tidied.error().error);
+                });
+                KJ_IF_MAYBE (e, broken) {
+                  report("tidying up a stage failed", Error{e->getDescription().cStr()});
+                }
+              }).eagerlyEvaluate(nullptr);
   }
 
   ~SessionState() {
     // What cannot be kept will be sent again.
     auto kept = target->checkpoint();
-    if (!kept) KJ_LOG(WARNING, "checkpoint of a stage failed", text(kept.error()));
+    if (!kept) report("checkpoint of a stage failed", kept.error());
+  }
+
+ private:
+  void report(const char* what, const Error& error) {
+    log::warning(what, {{"relationship", target->relationship()}, {"error", error}});
   }
 };
 

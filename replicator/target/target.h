@@ -44,6 +44,7 @@ class Target {
                                                Steps* steps = nullptr);
   ~Target();
 
+  const std::string& relationship() const { return options_.relationship; }  // any thread
   RecoveryPoint state() const;
   StageCounters counters() const;
 

@@ -1,9 +1,8 @@
 #include "replicator/source/transfer/meters.h"
 
-#include <fmt/format.h>
-
-#include <cstdio>
 #include <utility>
+
+#include "journal/base/logging.h"
 
 namespace epochfs::replicator {
 
@@ -63,11 +62,14 @@ void ComparisonMeter::done() {
     if (compared.ended_ns == 0) compared.ended_ns = now_ns();
     result = compared;
   });
-  fmt::print(stderr,
-             "epochfs serve: relationship {}: {} was compared with the target, "
-             "since {}: {} files in {:.1f} s, {} differed, {} bytes sent\n",
-             c_.relationship, what_, result.reason, result.files,
-             double(result.ended_ns - result.began_ns) / 1e9, result.differed, result.bytes_sent);
+  log::info("compared source and target",
+            {{"relationship", c_.relationship},
+             {"what", what_},
+             {"reason", result.reason},
+             {"files", result.files},
+             {"differed", result.differed},
+             {"bytes_sent", result.bytes_sent},
+             {"ms", (result.ended_ns - result.began_ns) / 1'000'000}});
 }
 
 void ComparisonMeter::show() {
