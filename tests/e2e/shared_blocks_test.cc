@@ -9,7 +9,7 @@
 #include <filesystem>
 
 #include "tests/e2e/disk.h"
-#include "tests/unit/fs/pins_support.h"
+#include "tests/unit/fs/recording/pins_support.h"
 
 namespace epochfs::testing {
 namespace {

@@ -6,7 +6,7 @@
 #include "tests/fuzz/memory_folder.h"
 #include "tests/fuzz/sealing.h"
 #include "tests/fuzz/target.h"
-#include "tests/unit/journal/checkpoint_support.h"
+#include "tests/unit/journal/changes/checkpoint_support.h"
 
 namespace epochfs {
 namespace {

@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 
 #include "fs/housekeeping/housekeeper.h"
-#include "tests/unit/journal/journal_support.h"
+#include "tests/unit/journal/log/journal_support.h"
 
 namespace epochfs::testing {
 
