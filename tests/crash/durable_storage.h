@@ -23,7 +23,8 @@
 #include <set>
 
 #include "journal/base/storage.h"
-#include "tests/unit/support.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
 
 namespace epochfs::testing {
 
@@ -64,7 +65,7 @@ class DurableStorage : public Storage {
     names_.clear();
     for (const auto& [path, inode] : present()) {
       names_[path] = inode;
-      files_[inode] = read_all(root_ + "/" + path);
+      files_[inode] = read_whole_file(root_ + "/" + path);
     }
   }
 
@@ -93,14 +94,14 @@ class DurableStorage : public Storage {
               : loss == Loss::kTornWrite || (loss == Loss::kRandomSectors && random.one_in(2));
       if (!(newer ? is : was)) continue;
       const uint64_t inode = newer ? current->second : durable->second;
-      std::string bytes = newer ? read_all(root_ + "/" + path) : files_[inode];
+      std::string bytes = newer ? read_whole_file(root_ + "/" + path) : files_[inode];
       if (newer && loss != Loss::kNothing) {
         bytes = lose(files_[inode], bytes, loss, !path.ends_with("/epochs"), random);
       }
       // Zeros at the end need no room: most of some files is that.
       const size_t size = bytes.size();
       bytes.resize(bytes.find_last_not_of('\0') + 1);
-      write_all(image + "/" + path, bytes);
+      write_file(image + "/" + path, bytes);
       std::filesystem::resize_file(image + "/" + path, size);
     }
   }
@@ -201,7 +202,7 @@ class DurableStorage : public Storage {
   }
   void data_is_durable(int fd) {
     struct stat st;
-    if (::fstat(fd, &st) == 0) files_[st.st_ino] = read_all(proc_path(fd));
+    if (::fstat(fd, &st) == 0) files_[st.st_ino] = read_whole_file(proc_path(fd));
   }
   void names_are_durable(int dir) {
     const std::string path = std::filesystem::read_symlink(proc_path(dir)).string();

@@ -18,6 +18,12 @@
 #include "journal/volume/epochs.h"
 #include "journal/volume/labels.h"
 #include "tests/crash/durable_storage.h"
+#include "tests/support/expect.h"
+#include "tests/support/failure.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/volumes.h"
 
 namespace epochfs::testing {
 namespace {
@@ -84,7 +90,7 @@ Content read(const journal::Volume& volume, const std::string& where) {
   Content out;
   std::vector<journal::Damage> damage;
   EpochId newest{};
-  must(journal::JournalReader(volume).read_all(
+  must(journal::JournalReader(volume).read_whole_file(
       Lsn{0},
       [&](const journal::Record& r) {
         if (r.type == journal::RecordType::kPadding) return true;
@@ -197,7 +203,7 @@ void check_image(const std::string& image, const std::string& volume_path, const
   EXPECT_TRUE(cursor == told.cursor || cursor == told.cursor_wanted) << where;
 
   const std::string in_flight = image + "/" + volume_path + "/in-flight";
-  if (loss != Loss::kNothing && read_all(in_flight).starts_with("EPOCHINF")) {
+  if (loss != Loss::kNothing && read_whole_file(in_flight).starts_with("EPOCHINF")) {
     poke(in_flight, 16, "another boot");
   }
   journal::RecoveryReport report;
@@ -459,9 +465,9 @@ class Life {
     ASSERT_EQ(checkpoints().all().size(), 2u);
     must(again([&] { return checkpoints_->compact({}); }));
     EXPECT_EQ(checkpoints_->all().size(), 1u);
-    write_all(root_ + "/" + volume_path_ + "/checkpoints/" +
-                  journal::checkpoint_name(EpochId{9}, EpochId{9}) + ".new",
-              "left behind");
+    write_file(root_ + "/" + volume_path_ + "/checkpoints/" +
+                   journal::checkpoint_name(EpochId{9}, EpochId{9}) + ".new",
+               "left behind");
     checkpoints_.reset();
     EXPECT_EQ(checkpoints().all().size(), 1u);
   }
@@ -476,7 +482,7 @@ class Life {
       return journal::write_label(storage_, volume_->dir(), told_.published[epoch - 1], "label");
     };
     must(again(write));
-    write_all(root_ + "/" + volume_path_ + "/labels/9", "1 never\n");
+    write_file(root_ + "/" + volume_path_ + "/labels/9", "1 never\n");
     must(again(write));
     EXPECT_EQ(must(journal::read_label(volume_->dir(), told_.published[epoch - 1])), "label");
   }
@@ -541,13 +547,15 @@ class JournalCrash : public ::testing::Test {
   static std::set<std::string> labels_in_source(const std::string& calls) {
     std::set<std::string> out;
     const std::regex call("(" + calls + ")\\(\\s*\"([^\"]+)\"");
+    const char* source = std::getenv("EPOCHFS_SOURCE");
+    if (!source) throw Failure("EPOCHFS_SOURCE does not name the source tree");
     for (const auto& file :
-         std::filesystem::recursive_directory_iterator(EPOCHFS_SOURCE "/journal")) {
+         std::filesystem::recursive_directory_iterator(std::string(source) + "/journal")) {
       // Commands only read; the one file that they write is none of a volume.
       if (file.path().extension() != ".cc" ||
           file.path().string().find("/commands/") != std::string::npos)
         continue;
-      const std::string text = read_all(file.path());
+      const std::string text = read_whole_file(file.path());
       for (std::sregex_iterator at(text.begin(), text.end(), call), end; at != end; ++at) {
         out.insert((*at)[2]);
       }

@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <cstring>
 
-#include "tests/e2e/files.h"
 #include "tests/e2e/replica.h"
+#include "tests/support/files.h"
+#include "tests/support/tree.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

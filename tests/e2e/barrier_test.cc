@@ -9,8 +9,8 @@
 #include <sstream>
 
 #include "schema/control.capnp.h"
-#include "tests/e2e/files.h"
 #include "tests/e2e/replica.h"
+#include "tests/support/files.h"
 
 namespace epochfs::testing {
 namespace {

@@ -5,8 +5,11 @@
 
 #include <ctime>
 
-#include "tests/e2e/files.h"
+#include "tests/e2e/odd_trees.h"
 #include "tests/e2e/replica.h"
+#include "tests/support/files.h"
+#include "tests/support/tree.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

@@ -14,6 +14,9 @@
 
 #include "journal/base/unix.h"
 #include "tests/e2e/host.h"
+#include "tests/support/failure.h"
+#include "tests/support/random.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

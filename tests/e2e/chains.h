@@ -22,7 +22,7 @@
 #include <vector>
 
 #include "tests/e2e/chain_ways.h"
-#include "tests/e2e/random.h"
+#include "tests/support/random.h"
 
 namespace epochfs::testing {
 

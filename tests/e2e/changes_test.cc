@@ -10,9 +10,12 @@
 #include <filesystem>
 #include <utility>
 
-#include "tests/e2e/files.h"
+#include "tests/e2e/odd_trees.h"
 #include "tests/e2e/operation.h"
 #include "tests/e2e/replica.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

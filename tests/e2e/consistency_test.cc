@@ -7,9 +7,12 @@
 
 #include "tests/e2e/chains.h"
 #include "tests/e2e/disk.h"
-#include "tests/e2e/files.h"
-#include "tests/e2e/random.h"
 #include "tests/e2e/replica.h"
+#include "tests/support/failure.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/tree.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

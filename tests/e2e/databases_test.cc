@@ -5,9 +5,11 @@
 #include <set>
 #include <thread>
 
-#include "tests/e2e/files.h"
-#include "tests/e2e/random.h"
 #include "tests/e2e/replica.h"
+#include "tests/support/failure.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

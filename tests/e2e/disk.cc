@@ -6,8 +6,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "tests/e2e/files.h"
 #include "tests/e2e/host.h"
+#include "tests/support/failure.h"
+#include "tests/support/files.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

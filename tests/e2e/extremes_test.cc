@@ -6,9 +6,11 @@
 
 #include <climits>
 
-#include "tests/e2e/files.h"
+#include "tests/e2e/odd_trees.h"
 #include "tests/e2e/operation.h"
 #include "tests/e2e/replica.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
 
 namespace epochfs::testing {
 namespace {

@@ -1,4 +1,9 @@
 #include "tests/e2e/host.h"
+#include "tests/support/expect.h"
+#include "tests/support/failure.h"
+#include "tests/support/files.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/waiting.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -40,10 +45,7 @@ std::string program() {
 }
 
 std::string temporary_folder(const std::string& name) {
-  const char* below = std::getenv("TMPDIR");
-  std::string path =
-      fmt::format("{}/epochfs-e2e-{}.XXXXXX", below && *below ? below : "/var/tmp", name);
-  if (!::mkdtemp(path.data())) throw_errno("make folder " + path);
+  const std::string path = make_temporary_directory("epochfs-e2e-" + name);
   // As others see it: parents of what they may use must let them pass.
   if (::chmod(path.c_str(), 0755) != 0) throw_errno("change mode of " + path);
   return path;
@@ -78,17 +80,6 @@ std::string unescape(const std::string& field) {
 }
 
 }  // namespace
-
-void eventually(const std::string& what, const std::function<bool()>& condition,
-                Milliseconds timeout) {
-  const auto deadline = std::chrono::steady_clock::now() + timeout;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() >= deadline) {
-      throw Failure(fmt::format("{}: not within {} ms", what, timeout.count()));
-    }
-    std::this_thread::sleep_for(kPoll);
-  }
-}
 
 std::vector<std::string> mountpoints_below(const std::string& folder) {
   std::vector<std::string> found;

@@ -17,14 +17,12 @@
 #include <vector>
 
 #include "tests/e2e/process.h"
+#include "tests/support/expect.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 
 using Arguments = std::vector<std::string>;
-
-// Polls where no event can be waited for. Throws when `what` has not come in time.
-void eventually(const std::string& what, const std::function<bool()>& condition,
-                Milliseconds timeout = Milliseconds(60'000));
 
 class Host {
  public:

@@ -13,10 +13,13 @@
 #include "journal/base/unix.h"
 #include "schema/control.capnp.h"
 #include "tests/e2e/disk.h"
-#include "tests/e2e/files.h"
 #include "tests/e2e/mutator.h"
-#include "tests/e2e/random.h"
+#include "tests/e2e/odd_trees.h"
 #include "tests/e2e/replica.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/tree.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

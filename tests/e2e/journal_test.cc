@@ -20,8 +20,9 @@
 #include <thread>
 
 #include "schema/control.capnp.h"
-#include "tests/e2e/files.h"
 #include "tests/e2e/replica.h"
+#include "tests/support/files.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

@@ -1,10 +1,13 @@
 // Does replication go on where it stopped when daemons are killed at any moment?
 #include <sys/stat.h>
 
-#include "tests/e2e/files.h"
 #include "tests/e2e/mutator.h"
-#include "tests/e2e/random.h"
+#include "tests/e2e/odd_trees.h"
 #include "tests/e2e/replica.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/tree.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

@@ -1,4 +1,6 @@
 #include "tests/e2e/model.h"
+#include "tests/support/random.h"
+#include "tests/support/tree.h"
 
 #include <fcntl.h>
 #include <linux/falloc.h>

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "tests/e2e/operation.h"
-#include "tests/e2e/tree.h"
+#include "tests/support/tree.h"
 
 namespace epochfs::testing {
 

@@ -10,8 +10,8 @@
 #include <sstream>
 
 #include "journal/base/unix.h"
-#include "tests/e2e/files.h"
 #include "tests/e2e/host.h"
+#include "tests/support/files.h"
 
 namespace epochfs::testing {
 namespace {

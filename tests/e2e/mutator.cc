@@ -12,6 +12,8 @@
 
 #include "journal/base/unix.h"
 #include "tests/e2e/process.h"
+#include "tests/support/failure.h"
+#include "tests/support/random.h"
 
 namespace epochfs::testing {
 namespace {

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "tests/e2e/model.h"
-#include "tests/e2e/random.h"
+#include "tests/support/random.h"
 
 namespace epochfs::testing {
 

@@ -13,6 +13,8 @@
 
 #include "journal/base/unix.h"
 #include "tests/e2e/process.h"
+#include "tests/support/failure.h"
+#include "tests/support/random.h"
 
 namespace epochfs::testing {
 namespace {
@@ -57,7 +59,7 @@ std::string parent_of(const std::string& path) {
   return slash == std::string::npos ? "." : path.substr(0, slash);
 }
 
-void write_all(int fd, const std::string& bytes, const Operation& o) {
+void write_file(int fd, const std::string& bytes, const Operation& o) {
   for (size_t done = 0; done < bytes.size();) {
     const ssize_t n =
         o.kind == Kind::kWrite
@@ -71,14 +73,14 @@ void write_all(int fd, const std::string& bytes, const Operation& o) {
 int create(int root, const Operation& o) {
   UniqueFd fd(::openat(root, o.path.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, o.mode));
   if (!fd) return errno;
-  write_all(fd.get(), bytes_of(o.seed, o.length), o);
+  write_file(fd.get(), bytes_of(o.seed, o.length), o);
   return 0;
 }
 
 int create_temporary(int root, const Operation& o) {
   UniqueFd fd(::openat(root, parent_of(o.path).c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, o.mode));
   if (!fd) return errno;
-  write_all(fd.get(), bytes_of(o.seed, o.length), o);
+  write_file(fd.get(), bytes_of(o.seed, o.length), o);
   return outcome_of(
       ::linkat(AT_FDCWD, proc_path(fd.get()).c_str(), root, o.path.c_str(), AT_SYMLINK_FOLLOW));
 }
@@ -86,7 +88,7 @@ int create_temporary(int root, const Operation& o) {
 int write_to(int root, const Operation& o, int flags) {
   UniqueFd fd(::openat(root, o.path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC | flags));
   if (!fd) return errno;
-  write_all(fd.get(), bytes_of(o.seed, o.length), o);
+  write_file(fd.get(), bytes_of(o.seed, o.length), o);
   return 0;
 }
 
@@ -150,22 +152,6 @@ std::string describe(const Operation& o) {
   }
   if (!o.name.empty()) text += ", " + o.name;
   return text;
-}
-
-std::string bytes_of(uint64_t seed, uint64_t length) {
-  std::string bytes(length, '\0');
-  if (seed % 16 == 0) return bytes;
-  const bool compressible = seed % 4 == 0;
-  uint64_t state = seed;
-  for (size_t i = 0; i < length; i += 8) {
-    state += 0x9e3779b97f4a7c15;  // splitmix64
-    uint64_t z = (state ^ state >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    z ^= z >> 31;
-    if (compressible) z = seed ^ (z & 0x0f);
-    std::memcpy(&bytes[i], &z, std::min<size_t>(8, length - i));
-  }
-  return bytes;
 }
 
 int perform(int root, const Operation& o) {

@@ -44,9 +44,6 @@ struct Operation {
 // One line, for messages.
 std::string describe(const Operation& operation);
 
-// What a write with this seed writes. Some seeds give zeros, some what compresses well.
-std::string bytes_of(uint64_t seed, uint64_t length);
-
 // Does it to a real tree. 0 or an errno, that of the system call that the kind is named
 // after; throws Failure where another fails.
 int perform(int root, const Operation& operation);

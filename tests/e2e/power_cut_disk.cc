@@ -10,6 +10,8 @@
 
 #include "journal/base/unix.h"
 #include "tests/e2e/disk.h"
+#include "tests/support/failure.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

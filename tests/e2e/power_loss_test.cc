@@ -20,11 +20,14 @@
 
 #include "journal/base/unix.h"
 #include "schema/control.capnp.h"
-#include "tests/e2e/files.h"
 #include "tests/e2e/operation.h"
 #include "tests/e2e/power_cut_disk.h"
-#include "tests/e2e/random.h"
 #include "tests/e2e/replica.h"
+#include "tests/support/failure.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/tree.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

@@ -12,6 +12,9 @@
 #include <array>
 #include <cstring>
 
+#include "tests/support/failure.h"
+#include "tests/support/waiting.h"
+
 namespace epochfs::testing {
 namespace {
 
@@ -115,8 +118,6 @@ int reap(pid_t child) {
 }
 
 }  // namespace
-
-void throw_errno(const std::string& what) { throw Failure(what + ": " + std::strerror(errno)); }
 
 std::string as_typed(const Command& command) {
   std::string text;

@@ -8,32 +8,20 @@
 
 #include <sys/types.h>
 
-#include <chrono>
 #include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "journal/base/unix.h"
+#include "tests/support/failure.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
-
-using Milliseconds = std::chrono::milliseconds;
-
-// The test cannot go on. GoogleTest reports it as a failure of the test, after every
-// destructor has tidied up.
-class Failure : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
-// errno of a call that must not fail.
-[[noreturn]] void throw_errno(const std::string& what);
 
 struct Command {
   std::vector<std::string> argv;

@@ -1,4 +1,7 @@
 #include "tests/e2e/replica.h"
+#include "tests/support/failure.h"
+#include "tests/support/tree.h"
+#include "tests/support/waiting.h"
 
 #include <capnp/compat/json.h>
 #include <capnp/message.h>

@@ -11,7 +11,7 @@
 #include <string>
 
 #include "tests/e2e/host.h"
-#include "tests/e2e/tree.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 

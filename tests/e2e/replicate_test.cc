@@ -6,10 +6,14 @@
 #include <atomic>
 #include <thread>
 
-#include "tests/e2e/files.h"
 #include "tests/e2e/mutator.h"
-#include "tests/e2e/random.h"
+#include "tests/e2e/odd_trees.h"
 #include "tests/e2e/replica.h"
+#include "tests/support/failure.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/tree.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

@@ -14,10 +14,12 @@
 
 #include "schema/control.capnp.h"
 #include "tests/e2e/chains.h"
-#include "tests/e2e/files.h"
 #include "tests/e2e/mutator.h"
 #include "tests/e2e/operation.h"
 #include "tests/e2e/replica.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

@@ -9,6 +9,8 @@
 #include <filesystem>
 
 #include "tests/e2e/disk.h"
+#include "tests/support/random.h"
+#include "tests/support/temporary_directory.h"
 #include "tests/unit/fs/recording/pins_support.h"
 
 namespace epochfs::testing {

@@ -3,9 +3,13 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
-#include "tests/e2e/files.h"
 #include "tests/e2e/host.h"
 #include "tests/e2e/mutator.h"
+#include "tests/e2e/odd_trees.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/tree.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

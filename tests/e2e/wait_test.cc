@@ -3,8 +3,9 @@
 
 #include "journal/control/unix_rpc.h"
 #include "schema/control.capnp.h"
-#include "tests/e2e/files.h"
 #include "tests/e2e/replica.h"
+#include "tests/support/files.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

@@ -1,11 +1,17 @@
 // Fuzz target: a checkpoint file. Whatever passes its checks is told in order, found by its
 // identity, and comes back the same when it is written anew; all else is named. The first
 // byte of an input says whether its checksums, and its length, are right.
+#include <xxhash.h>
+
 #include "journal/changes/checkpoint.h"
 
 #include "tests/fuzz/memory_folder.h"
 #include "tests/fuzz/sealing.h"
 #include "tests/fuzz/target.h"
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/temporary_directory.h"
 #include "tests/unit/journal/changes/checkpoint_support.h"
 
 namespace epochfs {
@@ -73,7 +79,7 @@ std::vector<std::string> seeds(testing::Random& random) {
     }
     testing::must(writer->finish());
     out.push_back(std::string(1, char(options)) +
-                  testing::read_all(dir / journal::checkpoint_name(info.first, info.last)));
+                  testing::read_whole_file(dir / journal::checkpoint_name(info.first, info.last)));
   }
   return out;
 }

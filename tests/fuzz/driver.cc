@@ -12,6 +12,8 @@
 #include <cstring>
 
 #include "tests/fuzz/target.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
 
 namespace epochfs::fuzz {
 namespace {
@@ -47,7 +49,7 @@ void damage(std::string& bytes, Random& random) {
 
 void run(const std::string& bytes) {
   static const char* keep = std::getenv("EPOCHFS_FUZZ_KEEP");
-  if (keep) testing::write_all(keep, bytes);
+  if (keep) testing::write_file(keep, bytes);
   ::alarm(kHangSeconds);
   LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
 }
@@ -76,7 +78,7 @@ int write_seeds(const std::string& dir) {
   size_t n = 0;
   for (int round = 0; round < 8; ++round) {
     for (const std::string& seed : seeds(random)) {
-      testing::write_all(dir + "/seed-" + std::to_string(n++), seed);
+      testing::write_file(dir + "/seed-" + std::to_string(n++), seed);
     }
   }
   std::printf("%zu seeds in %s\n", n, dir.c_str());
@@ -90,6 +92,6 @@ int main(int argc, char** argv) {
   using namespace epochfs;
   if (argc == 1) return fuzz::run_random();
   if (argc == 3 && std::strcmp(argv[1], "--seeds") == 0) return fuzz::write_seeds(argv[2]);
-  for (int i = 1; i < argc; ++i) fuzz::run(epochfs::testing::read_all(argv[i]));
+  for (int i = 1; i < argc; ++i) fuzz::run(epochfs::testing::read_whole_file(argv[i]));
   return 0;
 }

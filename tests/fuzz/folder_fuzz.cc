@@ -6,6 +6,8 @@
 //   u8 file  u8 options  u24 offset  u16 length  bytes
 // so a small input makes files that are large and mostly zeros. A valid `volume` file is
 // there to begin with.
+#include <xxhash.h>
+
 #include <algorithm>
 #include <map>
 
@@ -17,6 +19,12 @@
 #include "tests/fuzz/memory_folder.h"
 #include "tests/fuzz/sealing.h"
 #include "tests/fuzz/target.h"
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/records.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/volumes.h"
 
 namespace epochfs {
 namespace {
@@ -166,7 +174,7 @@ void write(Folder folder) {
   static const std::string valid_volume = [&] {
     const std::string aside = path + "/aside";
     testing::must(journal::Volume::create(Storage::system(), aside, info()));
-    return testing::read_all(aside + "/" + journal::kVolumeFile);
+    return testing::read_whole_file(aside + "/" + journal::kVolumeFile);
   }();
   if (!folder.count(kVolume)) folder[kVolume].bytes = valid_volume;
   static const std::string boot = this_boot();
@@ -175,7 +183,7 @@ void write(Folder folder) {
     if (file == kSlots && content.options & kThisBoot && content.bytes.size() >= 64) {
       content.bytes.replace(16, 36, boot);
     }
-    testing::write_all(path + "/volume/" + name_of(file), content.bytes);
+    testing::write_file(path + "/volume/" + name_of(file), content.bytes);
   }
 }
 
@@ -224,15 +232,15 @@ Result<Seen> read(const journal::Volume& volume) {
   uint64_t position = 0, index = UINT64_MAX;
   std::string segment;
   const uint64_t size = volume.info().segment_bytes;
-  EPOCHFS_TRY(Lsn end, journal::JournalReader(volume).read_all(
+  EPOCHFS_TRY(Lsn end, journal::JournalReader(volume).read_whole_file(
                            Lsn{0},
                            [&](const journal::Record& r) {
                              EPOCHFS_CHECK(value(r.lsn) >= position);
                              position = value(r.lsn) + journal::encoded_size(r);
                              if (index != value(r.lsn) / size) {
                                index = value(r.lsn) / size;
-                               segment = testing::read_all(volume.path() + "/segments/" +
-                                                           journal::segment_name(index));
+                               segment = testing::read_whole_file(volume.path() + "/segments/" +
+                                                                  journal::segment_name(index));
                              }
                              const auto at = value(r.lsn) % size;
                              EPOCHFS_CHECK(at < segment.size());
@@ -398,11 +406,12 @@ std::vector<std::string> seeds(testing::Random& random) {
     std::string packed;
     const std::string path = volume.path() + "/";
     if (random.one_in(2))
-      pack(kVolume, kSealed, testing::read_all(path + journal::kVolumeFile), packed);
-    pack(kManifest, kSealed, testing::read_all(path + journal::kEpochsFile), packed);
+      pack(kVolume, kSealed, testing::read_whole_file(path + journal::kVolumeFile), packed);
+    pack(kManifest, kSealed, testing::read_whole_file(path + journal::kEpochsFile), packed);
     const uint8_t boot = random.one_in(3) ? 0 : kThisBoot;
-    pack(kSlots, kSealed | boot, testing::read_all(path + journal::kInFlightFile), packed);
-    const std::string segment = testing::read_all(path + "segments/" + journal::segment_name(0));
+    pack(kSlots, kSealed | boot, testing::read_whole_file(path + journal::kInFlightFile), packed);
+    const std::string segment =
+        testing::read_whole_file(path + "segments/" + journal::segment_name(0));
     pack(kFirstSegment, kSealed | (kind > 2 ? kFilled : 0), segment, packed);
     // The same records once more, under another number.
     if (kind > 2) pack(uint8_t(kFirstSegment + 1 + random.below(3)), kSealed, segment, packed);

@@ -6,6 +6,10 @@
 #include "tests/fuzz/memory_folder.h"
 #include "tests/fuzz/sealing.h"
 #include "tests/fuzz/target.h"
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/temporary_directory.h"
 
 namespace epochfs {
 namespace {
@@ -87,7 +91,8 @@ std::vector<std::string> seeds(testing::Random& random) {
           {EpochId{n}, random.u64(), Lsn{random.u64()}, Lsn{random.u64()}, random.u64()});
     }
     testing::must(manifest.append(entries));
-    out.push_back(std::string(1, char(options)) + testing::read_all(dir / journal::kEpochsFile));
+    out.push_back(std::string(1, char(options)) +
+                  testing::read_whole_file(dir / journal::kEpochsFile));
   }
   return out;
 }
@@ -106,8 +111,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (data[0] & kNumberEntries) std::memcpy(entry.data(), &number, sizeof number);
     if (data[0] & kSealEntries) fuzz::seal_before(entry, kEntry - 8);
   }
-  epochfs::testing::write_all(fuzz::memory_folder() / journal::kEpochsFile,
-                              {reinterpret_cast<const char*>(in.data()), in.size()});
+  epochfs::testing::write_file(fuzz::memory_folder() / journal::kEpochsFile,
+                               {reinterpret_cast<const char*>(in.data()), in.size()});
   static const UniqueFd dir = epochfs::testing::must(open_directory(fuzz::memory_folder().path()));
   read(dir.get(), in.size());
   append(dir.get());

@@ -5,7 +5,7 @@
 
 #include <cstdlib>
 
-#include "tests/unit/support.h"
+#include "tests/support/temporary_directory.h"
 
 namespace epochfs::fuzz {
 

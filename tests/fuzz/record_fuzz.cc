@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include "tests/fuzz/target.h"
+#include "tests/support/random.h"
+#include "tests/support/records.h"
 
 namespace epochfs {
 namespace {

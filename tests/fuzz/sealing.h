@@ -2,8 +2,11 @@
 // checksum, so targets can ask for right ones, and what stands behind them is looked at.
 #pragma once
 
+#include <xxhash.h>
+
 #include "journal/log/reader.h"
-#include "tests/unit/support.h"
+
+#include "tests/support/records.h"
 
 namespace epochfs::fuzz {
 

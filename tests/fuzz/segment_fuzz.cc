@@ -7,6 +7,8 @@
 #include "journal/log/log_view.h"
 #include "tests/fuzz/sealing.h"
 #include "tests/fuzz/target.h"
+#include "tests/support/random.h"
+#include "tests/support/records.h"
 
 namespace epochfs {
 namespace {

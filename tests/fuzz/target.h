@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/unit/support.h"
+#include "tests/support/random.h"
 
 // Any bytes. Ends by itself, and aborts where something does not hold that must. Returns 0.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);

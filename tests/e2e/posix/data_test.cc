@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "tests/e2e/posix/posix.h"
+#include "tests/support/failure.h"
 
 namespace epochfs::testing {
 namespace {

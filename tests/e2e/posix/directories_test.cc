@@ -11,6 +11,7 @@
 #include <set>
 
 #include "tests/e2e/posix/posix.h"
+#include "tests/support/failure.h"
 
 namespace epochfs::testing {
 namespace {

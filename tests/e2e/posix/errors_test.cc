@@ -9,9 +9,11 @@
 #include <unistd.h>
 
 #include "tests/e2e/disk.h"
-#include "tests/e2e/files.h"
 #include "tests/e2e/posix/posix.h"
-#include "tests/e2e/tree.h"
+#include "tests/support/failure.h"
+#include "tests/support/files.h"
+#include "tests/support/tree.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

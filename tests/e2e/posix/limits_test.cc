@@ -15,8 +15,9 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "tests/e2e/files.h"
 #include "tests/e2e/posix/posix.h"
+#include "tests/support/failure.h"
+#include "tests/support/files.h"
 
 namespace epochfs::testing {
 namespace {

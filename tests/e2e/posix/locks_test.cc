@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "tests/e2e/posix/posix.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

@@ -6,9 +6,11 @@
 
 #include <map>
 
-#include "tests/e2e/files.h"
+#include "tests/e2e/odd_trees.h"
 #include "tests/e2e/posix/posix.h"
-#include "tests/e2e/tree.h"
+#include "tests/support/failure.h"
+#include "tests/support/files.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

@@ -6,6 +6,7 @@
 #include <climits>
 
 #include "tests/e2e/posix/posix.h"
+#include "tests/support/failure.h"
 
 namespace epochfs::testing {
 namespace {

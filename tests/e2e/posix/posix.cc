@@ -1,4 +1,6 @@
 #include "tests/e2e/posix/posix.h"
+#include "tests/support/failure.h"
+#include "tests/support/files.h"
 
 #include <dirent.h>
 #include <fmt/format.h>
@@ -14,8 +16,6 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
-
-#include "tests/e2e/files.h"
 
 namespace epochfs::testing {
 namespace {
@@ -376,7 +376,7 @@ Transcript PosixTest::run(Case body, const std::string& parent) {
   const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
   const std::string path = parent + "/" + test->name();
   const mode_t before = ::umask(022);
-  testing::make_directory(path);
+  make_directory(path);
   Place place(path);
   body(place);
   ::umask(before);

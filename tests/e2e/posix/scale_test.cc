@@ -8,8 +8,10 @@
 #include <filesystem>
 #include <fstream>
 
-#include "tests/e2e/files.h"
 #include "tests/e2e/posix/posix.h"
+#include "tests/support/failure.h"
+#include "tests/support/files.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

@@ -21,8 +21,9 @@
 #include <cstring>
 #include <filesystem>
 
-#include "tests/e2e/files.h"
 #include "tests/e2e/posix/posix.h"
+#include "tests/support/failure.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

@@ -7,8 +7,10 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include "tests/e2e/files.h"
 #include "tests/e2e/posix/posix.h"
+#include "tests/support/failure.h"
+#include "tests/support/files.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

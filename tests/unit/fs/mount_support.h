@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "fs/housekeeping/housekeeper.h"
+#include "tests/support/expect.h"
 #include "tests/unit/journal/log/journal_support.h"
 
 namespace epochfs::testing {

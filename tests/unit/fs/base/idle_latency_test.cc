@@ -7,7 +7,8 @@
 #include <functional>
 #include <vector>
 
-#include "tests/unit/support.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/waiting.h"
 
 namespace epochfs::testing {
 namespace {

@@ -5,7 +5,9 @@
 
 #include <thread>
 
-#include "tests/unit/support.h"
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/temporary_directory.h"
 
 namespace epochfs::fs {
 namespace {
@@ -24,7 +26,7 @@ class HookTest : public ::testing::Test {
                      .grace = grace},
                     signals_, end_early);
   }
-  std::string file(const std::string& name) const { return read_all(dir_ / name); }
+  std::string file(const std::string& name) const { return read_whole_file(dir_ / name); }
   // The process whose number is in the file.
   bool lives(const std::string& name) const {
     const int pid = std::atoi(file(name).c_str());

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "journal/changes/fold_epochs.h"
+#include "tests/support/expect.h"
 #include "tests/unit/fs/mount_support.h"
 
 namespace epochfs::fs {

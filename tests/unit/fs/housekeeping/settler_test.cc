@@ -7,6 +7,9 @@
 #include <sys/ioctl.h>
 
 #include "fs/housekeeping/suspects.h"
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/temporary_directory.h"
 #include "tests/unit/journal/log/journal_support.h"
 
 namespace epochfs::fs {
@@ -151,16 +154,16 @@ class SuspectsTest : public ::testing::Test {
 };
 
 TEST_F(SuspectsTest, OnlyCtimeMoves) {
-  write_all(dir_ / "plain", "bytes");
+  write_file(dir_ / "plain", "bytes");
   expect_only_ctime_moves("plain");
-  write_all(dir_ / "set-id", "bytes");
+  write_file(dir_ / "set-id", "bytes");
   ASSERT_EQ(::chown((dir_ / "set-id").c_str(), 1234, 4321), 0);
   ASSERT_EQ(::chmod((dir_ / "set-id").c_str(), 06711), 0);
   expect_only_ctime_moves("set-id");
 }
 
 TEST_F(SuspectsTest, ImmutableFileGetsOneToo) {
-  write_all(dir_ / "fixed", "bytes");
+  write_file(dir_ / "fixed", "bytes");
   UniqueFd fd(::open((dir_ / "fixed").c_str(), O_RDONLY | O_CLOEXEC));
   int flags = 0;
   if (::ioctl(fd.get(), FS_IOC_GETFLAGS, &flags) != 0) GTEST_SKIP() << "no flags here";
@@ -176,7 +179,7 @@ TEST_F(SuspectsTest, AllGetOneInEveryDirectory) {
   const std::vector<std::string> names = {"one", "a/two", "a/b/three"};
   std::vector<Seen> before;
   for (const std::string& name : names) {
-    write_all(dir_ / name, "bytes");
+    write_file(dir_ / name, "bytes");
     before.push_back(look(name));
   }
   ASSERT_EQ(::symlink("one", (dir_ / "link").c_str()), 0);
@@ -191,11 +194,11 @@ TEST_F(SuspectsTest, AllGetOneInEveryDirectory) {
 }
 
 TEST_F(SuspectsTest, WhatIsGoneOrAnotherOrNoRegularFileIsLeftAlone) {
-  write_all(dir_ / "gone", "bytes");
+  write_file(dir_ / "gone", "bytes");
   Seen gone = look("gone");
   ASSERT_EQ(::unlink((dir_ / "gone").c_str()), 0);
   EXPECT_FALSE(must(mark(gone)));
-  write_all(dir_ / "other", "bytes");
+  write_file(dir_ / "other", "bytes");
   Seen other = look("other");
   ++other.id.birth_ns;
   EXPECT_FALSE(must(mark(other)));

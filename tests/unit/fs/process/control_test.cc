@@ -13,6 +13,8 @@
 #include "journal/volume/cursors.h"
 #include "journal/volume/labels.h"
 #include "schema/control.capnp.h"
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
 #include "tests/unit/fs/mount_support.h"
 
 namespace epochfs::fs {
@@ -173,7 +175,7 @@ TEST_F(Control, ALabelIsOfAnEpochOfItsOwn) {
 
   // Sealed, but not labelled: both are told.
   std::filesystem::remove_all(volume_.path() + "/labels");
-  write_all(volume_.path() + "/labels", "in the way");
+  write_file(volume_.path() + "/labels", "in the way");
   auto partial = barrier_called("third");
   EXPECT_EQ(partial.getEpoch(), 3u);
   EXPECT_EQ(partial.getFailure().getStatus(), uint8_t(ExitStatus::kPartial));

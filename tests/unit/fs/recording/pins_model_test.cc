@@ -10,6 +10,7 @@
 
 #include "fs/recording/barrier.h"
 #include "replicator/source/reading/epoch_reader.h"
+#include "tests/support/random.h"
 #include "tests/unit/fs/recording/pins_support.h"
 
 namespace epochfs::fs {

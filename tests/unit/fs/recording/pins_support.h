@@ -13,7 +13,9 @@
 #include "fs/recording/pins.h"
 #include "journal/preimages/attributes.h"
 #include "journal/volume/volume.h"
-#include "tests/unit/support.h"
+#include "tests/support/expect.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/volumes.h"
 
 namespace epochfs::testing {
 

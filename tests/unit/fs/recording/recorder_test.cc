@@ -10,6 +10,7 @@
 
 #include "fs/recording/pins.h"
 #include "journal/preimages/attributes.h"
+#include "tests/support/expect.h"
 #include "tests/unit/journal/log/journal_support.h"
 
 namespace epochfs::fs {

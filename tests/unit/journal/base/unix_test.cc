@@ -10,9 +10,13 @@
 #include "journal/base/directory.h"
 #include "journal/base/storage.h"
 #include "journal/preimages/attributes.h"
-#include "tests/unit/support.h"
 
 #include <capnp/serialize.h>
+
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/temporary_directory.h"
 
 namespace epochfs::journal {
 namespace {
@@ -120,7 +124,7 @@ TEST_F(Files, DescriptorClosesItselfOnce) {
 }
 
 TEST_F(Files, SmallFileIsReadWholeAndALongerOneRefused) {
-  write_all(dir_ / "f", "12345");
+  write_file(dir_ / "f", "12345");
   EXPECT_EQ(must(read_file(fd_.get(), "f", 5)), "12345");
   EXPECT_EQ(must(read_file(fd_.get(), "f", 100)), "12345");
   EXPECT_EQ(read_file(fd_.get(), "f", 4).error().code, EFBIG);
@@ -128,20 +132,20 @@ TEST_F(Files, SmallFileIsReadWholeAndALongerOneRefused) {
 }
 
 TEST_F(Files, ReadingEndsAtTheEndOfTheFile) {
-  write_all(dir_ / "f", "12345");
+  write_file(dir_ / "f", "12345");
   UniqueFd f(::open((dir_ / "f").c_str(), O_RDWR | O_CLOEXEC));
   char buffer[10];
   EXPECT_EQ(must(pread_full(f.get(), buffer, 10, 2, "f")), 3u);
   EXPECT_EQ(must(pread_full(f.get(), buffer, 10, 99, "f")), 0u);
   ASSERT_OK(pwrite_full(f.get(), "abc", 3, 4, "f"));
-  EXPECT_EQ(read_all(dir_ / "f"), "1234abc");
+  EXPECT_EQ(read_whole_file(dir_ / "f"), "1234abc");
   EXPECT_EQ(pread_full(-1, buffer, 1, 0, "f").error().message(), "read f: Bad file descriptor");
   EXPECT_EQ(pwrite_full(-1, buffer, 1, 0, "f").error().message(), "write f: Bad file descriptor");
 }
 
 TEST_F(Files, DirectoryIsReadWholeAndMoreThanOnce) {
   const std::set<std::string> all = {"a", ".hidden", "b"};
-  for (const auto& name : all) write_all(dir_ / name, "");
+  for (const auto& name : all) write_file(dir_ / name, "");
   UniqueFd dir = must(open_directory(dir_.path()));
   for (int times = 0; times < 2; ++times) {
     std::multiset<std::string> seen;
@@ -151,7 +155,7 @@ TEST_F(Files, DirectoryIsReadWholeAndMoreThanOnce) {
 }
 
 TEST_F(Files, FirstErrorEndsTheReadingOfADirectory) {
-  for (const char* name : {"a", "b", "c"}) write_all(dir_ / name, "");
+  for (const char* name : {"a", "b", "c"}) write_file(dir_ / name, "");
   UniqueFd dir = must(open_directory(dir_.path()));
   int calls = 0;
   const auto outcome = for_each_entry(dir.get(), "it", [&](const char*) -> Result<void> {
@@ -164,7 +168,7 @@ TEST_F(Files, FirstErrorEndsTheReadingOfADirectory) {
 }
 
 TEST_F(Files, WhatIsNoDirectoryIsNamed) {
-  write_all(dir_ / "file", "");
+  write_file(dir_ / "file", "");
   UniqueFd dir = must(open_directory(dir_.path()));
   EXPECT_EQ(open_directory(dir.get(), "nowhere").error().code, ENOENT);
   EXPECT_EQ(open_directory(dir.get(), "file").error().code, ENOTDIR);
@@ -177,7 +181,7 @@ TEST_F(Files, WhatIsNoDirectoryIsNamed) {
 TEST_F(Files, ReplacementIsWholeAndPrivate) {
   ASSERT_OK(Storage::system().replace_file("test", fd_.get(), "f", "first"));
   ASSERT_OK(Storage::system().replace_file("test", fd_.get(), "f", "2"));
-  EXPECT_EQ(read_all(dir_ / "f"), "2");
+  EXPECT_EQ(read_whole_file(dir_ / "f"), "2");
   struct stat st;
   ASSERT_EQ(::stat((dir_ / "f").c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 0777, 0600u);
@@ -188,7 +192,7 @@ TEST_F(Files, ReplacementIsWholeAndPrivate) {
 }
 
 TEST_F(Files, IdentityAndHandleFollowTheFileNotTheName) {
-  write_all(dir_ / "a", "one");
+  write_file(dir_ / "a", "one");
   struct statx st;
   FileHandle handle, moved;
   ASSERT_EQ(identify(fd_.get(), "a", st, handle), 0);
@@ -211,7 +215,7 @@ TEST_F(Files, IdentityAndHandleFollowTheFileNotTheName) {
 }
 
 TEST_F(Files, HandleOpensUntilTheFileIsGone) {
-  write_all(dir_ / "a", "one");
+  write_file(dir_ / "a", "one");
   struct statx st;
   FileHandle handle;
   ASSERT_EQ(identify(fd_.get(), "a", st, handle), 0);
@@ -245,7 +249,7 @@ struct Captured {
 };
 
 TEST_F(Files, AttributesAreCapturedWithXattrs) {
-  write_all(dir_ / "f", "12345");
+  write_file(dir_ / "f", "12345");
   ASSERT_EQ(::chmod((dir_ / "f").c_str(), 02640), 0);
   if (::setxattr((dir_ / "f").c_str(), "user.one", "v\0w", 3, 0) != 0) GTEST_SKIP() << "no xattrs";
   ASSERT_EQ(::setxattr((dir_ / "f").c_str(), "user.empty", "", 0, 0), 0);

@@ -7,6 +7,7 @@
 #include <deque>
 #include <set>
 
+#include "tests/support/random.h"
 #include "tests/unit/journal/changes/tree_model.h"
 
 namespace epochfs::journal {

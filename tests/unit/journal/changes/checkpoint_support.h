@@ -5,7 +5,7 @@
 #include <map>
 
 #include "journal/changes/checkpoint.h"
-#include "tests/unit/support.h"
+#include "tests/support/random.h"
 
 namespace epochfs::testing {
 

@@ -2,6 +2,10 @@
 // else that it may hold refused by name?
 #include "journal/changes/checkpoint.h"
 
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/temporary_directory.h"
 #include "tests/unit/journal/changes/checkpoint_support.h"
 
 namespace epochfs::journal {
@@ -112,7 +116,7 @@ TEST_F(CheckpointTest, FlippedBitIsRefusedByName) {
   Random random;
   fill(random, 50, 20);
   written();
-  const std::string good = read_all(path());
+  const std::string good = read_whole_file(path());
   for (size_t at = 0; at < good.size(); ++at) {
     std::string bad = good;
     bad[at] = char(bad[at] ^ (1 << random.below(8)));
@@ -126,7 +130,7 @@ TEST_F(CheckpointTest, CutAtAnyByteIsRefused) {
   Random random;
   fill(random, 20, 10);
   written();
-  const std::string good = read_all(path());
+  const std::string good = read_whole_file(path());
   for (size_t size = 0; size < good.size(); ++size) {
     ASSERT_FALSE(Checkpoint::parse(std::as_bytes(std::span(good.data(), size)), name_));
   }

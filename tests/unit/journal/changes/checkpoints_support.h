@@ -8,6 +8,10 @@
 
 #include "journal/changes/checkpoints.h"
 #include "journal/changes/fold_epochs.h"
+#include "tests/support/expect.h"
+#include "tests/support/random.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/volumes.h"
 #include "tests/unit/journal/changes/tree_model.h"
 #include "tests/unit/journal/log/journal_support.h"
 

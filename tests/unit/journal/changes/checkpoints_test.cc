@@ -4,6 +4,9 @@
 
 #include <filesystem>
 
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
 #include "tests/unit/journal/changes/checkpoints_support.h"
 
 namespace epochfs::journal {
@@ -179,8 +182,8 @@ TEST_F(CheckpointsTest, RemnantsOfACrashAreRemoved) {
   storage_.failing_label = "checkpoint-remove";
   EXPECT_FALSE(checkpoints().compact({}));
   storage_.failing_label.clear();
-  write_all(volume_.path() + "/checkpoints/" + checkpoint_name(EpochId{4}, EpochId{4}) + ".new",
-            "x");
+  write_file(volume_.path() + "/checkpoints/" + checkpoint_name(EpochId{4}, EpochId{4}) + ".new",
+             "x");
   EXPECT_EQ(fold(0, 3).names.size(), 3u);
   checkpoints_.reset();
   checkpoints();

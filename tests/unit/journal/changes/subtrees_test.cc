@@ -4,6 +4,8 @@
 
 #include <cstring>
 
+#include "tests/support/expect.h"
+#include "tests/support/random.h"
 #include "tests/unit/journal/changes/checkpoints_support.h"
 
 namespace epochfs::journal {

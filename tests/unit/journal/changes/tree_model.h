@@ -10,7 +10,7 @@
 #include <set>
 
 #include "journal/changes/change_set.h"
-#include "tests/unit/support.h"
+#include "tests/support/random.h"
 
 namespace epochfs::testing {
 

@@ -1,6 +1,7 @@
 // Filter: which records do these options ask for, and which options are refused?
 #include "journal/commands/query/filter.h"
-#include "tests/unit/support.h"
+
+#include "tests/support/expect.h"
 
 namespace epochfs::testing {
 namespace {

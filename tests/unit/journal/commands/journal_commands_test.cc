@@ -1,6 +1,7 @@
 // `epochfs journal ...`: what does each subcommand print of a journal, and with which
 // exit status does it end? Run in this process, over journals made by hand.
 #include <fmt/format.h>
+#include <xxhash.h>
 
 #include <algorithm>
 #include <functional>
@@ -11,6 +12,9 @@
 #include "journal/commands/commands.h"
 #include "journal/volume/cursors.h"
 #include "journal/volume/labels.h"
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/records.h"
 #include "tests/unit/journal/log/journal_support.h"
 
 namespace epochfs::testing {
@@ -172,7 +176,7 @@ TEST_F(JournalCommands, AClockThatWasSetBackHidesNothing) {
   }
   kill();
   const std::string path = segment_file(0);
-  std::string bytes = read_all(path);
+  std::string bytes = read_whole_file(path);
   uint32_t length;
   for (size_t at = journal::kSegmentHeaderBytes; at + 8 < bytes.size(); at += length) {
     std::memcpy(&length, bytes.data() + at, sizeof length);
@@ -181,7 +185,7 @@ TEST_F(JournalCommands, AClockThatWasSetBackHidesNothing) {
     std::memcpy(bytes.data() + at + 24, &future, sizeof future);
     reseal({reinterpret_cast<std::byte*>(bytes.data()) + at, length});
   }
-  write_all(path, bytes);
+  write_file(path, bytes);
   EXPECT_EQ(list({"--until", "now", "--type", "write", "--file", "9"}), 0);
   const size_t until_now = lines();
   EXPECT_GT(until_now, 500u);
@@ -310,7 +314,7 @@ TEST_F(JournalCommands, EpochsAreShownWithTheirLabels) {
   EXPECT_EQ(on_journal("epochs", {"--no-net", "--epoch", "4"}), 0);
   EXPECT_FALSE(said("label")) << out_;
   // Damage in a label is a matter of verify.
-  write_all(volume_.path() + "/labels/4", "damage");
+  write_file(volume_.path() + "/labels/4", "damage");
   EXPECT_EQ(on_journal("epochs", {"--no-net", "--epoch", "4"}), 0);
   EXPECT_FALSE(said("label")) << out_;
 }
@@ -391,15 +395,15 @@ TEST_F(JournalCommands, FollowResolvesNamesThatCameMeanwhile) {
 
 TEST_F(JournalCommands, FollowRefusesACursorOfAnotherJournal) {
   const std::string cursor = dir_ / "cursor";
-  write_all(cursor, "epochfs journal cursor 1 " + Uuid::random().to_string() + " 64\n");
+  write_file(cursor, "epochfs journal cursor 1 " + Uuid::random().to_string() + " 64\n");
   EXPECT_EQ(on_journal("follow", {"--cursor", cursor}), 2);
   EXPECT_TRUE(complained("another journal")) << err_;
   for (const char* text : {"", "64\n", "epochfs journal cursor 1 x 64\n"}) {
-    write_all(cursor, text);
+    write_file(cursor, text);
     EXPECT_EQ(on_journal("follow", {"--cursor", cursor}), 2) << text;
     EXPECT_TRUE(complained("no cursor")) << err_;
   }
-  write_all(cursor, std::string(5000, 'x'));
+  write_file(cursor, std::string(5000, 'x'));
   EXPECT_EQ(on_journal("follow", {"--cursor", cursor}), 2);
 }
 
@@ -422,7 +426,7 @@ TEST_F(JournalCommands, VerifyKnowsPreImageLogsOfEveryVersionUpToItsOwn) {
     journal::kPreImageMagic.copy(log.data(), 8);
     std::memcpy(log.data() + 8, &version, sizeof version);
     std::memcpy(log.data() + 16, &tail, sizeof tail);
-    write_all(volume_.path() + "/pre-images/log", log);
+    write_file(volume_.path() + "/pre-images/log", log);
     EXPECT_EQ(on_journal("verify"), 0) << out_;
     const bool known = version >= 1 && version <= journal::kPreImageFormatVersion;
     EXPECT_EQ(said("no whole pre-image log"), !known) << version;
@@ -484,7 +488,7 @@ TEST_F(JournalCommands, VerifyNamesEveryFileThatIsDamaged) {
       {"in-flight size", [&] { std::filesystem::resize_file(at("in-flight"), 9000); },
        "9000 bytes"},
       {"what is settled", [&] { poke(at("settled"), 9, "x"); }, "the mark is damaged"},
-      {"a cursor", [&] { write_all(at("cursors/abc"), "x"); }, "not a number"},
+      {"a cursor", [&] { write_file(at("cursors/abc"), "x"); }, "not a number"},
       {"a checkpoint", [&] { poke(at("checkpoints/0000000000000001-0000000000000001"), 130, "x"); },
        "checkpoints/0000000000000001-0000000000000001"},
       {"a checkpoint of another epoch",
@@ -493,8 +497,8 @@ TEST_F(JournalCommands, VerifyNamesEveryFileThatIsDamaged) {
                                     at("checkpoints/0000000000000001-0000000000000002"));
        },
        "its epochs are not those of its name"},
-      {"a label", [&] { write_all(at("labels/1"), "x"); }, "the file holds none"},
-      {"a cursor ahead", [&] { write_all(at("cursors/abc"), "9\n"); }, "not sealed yet"},
+      {"a label", [&] { write_file(at("labels/1"), "x"); }, "the file holds none"},
+      {"a cursor ahead", [&] { write_file(at("cursors/abc"), "9\n"); }, "not sealed yet"},
       {"the volume file", [&] { poke(at("volume"), 30, "x"); }, "volume"}};
   for (const Row& row : rows) {
     row.damage();
@@ -512,11 +516,11 @@ TEST_F(JournalCommands, VerifyNamesEveryFileThatIsDamaged) {
 TEST_F(JournalCommands, VerifyHoldsTheManifestAgainstTheLog) {
   close();
   // Epoch 2 claims another number of records, with a checksum that is right.
-  std::string bytes = read_all(volume_.path() + "/epochs");
+  std::string bytes = read_whole_file(volume_.path() + "/epochs");
   bytes[64 + 32] = 9;
   const uint64_t sum = XXH3_64bits(bytes.data() + 64, 56);
   std::memcpy(bytes.data() + 64 + 56, &sum, sizeof sum);
-  write_all(volume_.path() + "/epochs", bytes);
+  write_file(volume_.path() + "/epochs", bytes);
   EXPECT_EQ(on_journal("verify"), 5);
   EXPECT_TRUE(said("epoch 2 should hold 9 records, and holds 2")) << out_;
 }

@@ -3,6 +3,8 @@
 
 #include "journal/commands/names/paths.h"
 #include "journal/commands/query/log_query.h"
+#include "tests/support/expect.h"
+#include "tests/support/random.h"
 #include "tests/unit/journal/log/journal_support.h"
 
 namespace epochfs::testing {

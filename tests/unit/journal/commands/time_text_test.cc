@@ -3,7 +3,7 @@
 #include <ctime>
 
 #include "journal/commands/query/time_text.h"
-#include "tests/unit/support.h"
+#include "tests/support/expect.h"
 
 namespace epochfs::testing {
 namespace {

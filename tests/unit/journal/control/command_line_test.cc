@@ -2,7 +2,7 @@
 // it?
 #include "journal/control/command_line.h"
 
-#include "tests/unit/support.h"
+#include "tests/support/expect.h"
 
 namespace epochfs::journal {
 namespace {

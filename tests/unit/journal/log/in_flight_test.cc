@@ -4,7 +4,12 @@
 
 #include <thread>
 
-#include "tests/unit/support.h"
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/records.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/volumes.h"
 
 namespace epochfs::journal {
 namespace {
@@ -278,7 +283,7 @@ TEST_F(Slots, NoVersionIsDamage) {
 }
 
 TEST_F(Slots, OtherFileIsRefused) {
-  write_all(file(), std::string(1 << 21, 'x'));
+  write_file(file(), std::string(1 << 21, 'x'));
   InFlight::Found found;
   auto slots = InFlight::open(Storage::system(), volume_.dir(), found);
   ASSERT_FALSE(slots);

@@ -1,6 +1,8 @@
 // Journal fixture: a volume with small segments, opened, killed and read again.
 #pragma once
 
+#include <xxhash.h>
+
 #include <atomic>
 #include <deque>
 #include <functional>
@@ -9,7 +11,11 @@
 #include "journal/log/journal.h"
 #include "journal/log/reader.h"
 #include "journal/volume/epochs.h"
-#include "tests/unit/support.h"
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/records.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/volumes.h"
 
 namespace epochfs::testing {
 
@@ -137,7 +143,7 @@ class JournalTest : public ::testing::Test {
     std::deque<Kept> out;
     damage_.clear();
     Lsn last{};
-    must(journal::JournalReader(volume_).read_all(
+    must(journal::JournalReader(volume_).read_whole_file(
         from,
         [&](const journal::Record& r) {
           EXPECT_GT(r.lsn, last) << "records come in the order of their LSN";
@@ -178,14 +184,14 @@ class JournalTest : public ::testing::Test {
   // Puts zeros in place of one record, as if it had not been written.
   void erase(Lsn at) {
     uint32_t length = 0;
-    const std::string file = read_all(segment_file(value(at) / kSegment));
+    const std::string file = read_whole_file(segment_file(value(at) / kSegment));
     std::memcpy(&length, file.data() + value(at) % kSegment, sizeof length);
     poke_log(at, std::string(length, '\0'));
   }
   // Gives every record another time, as if the clock had said so.
   void rewrite_times(const std::function<uint64_t(const journal::Record&)>& time) {
     for (const auto& [index, name] : must(journal::list_segments(volume_.dir()))) {
-      std::string bytes = read_all(segment_file(index));
+      std::string bytes = read_whole_file(segment_file(index));
       auto span = std::as_writable_bytes(std::span(bytes));
       for (size_t at = journal::kSegmentHeaderBytes; at < span.size();) {
         const journal::Decoded d = journal::decode(span.subspan(at), Lsn{index * kSegment + at});
@@ -195,7 +201,7 @@ class JournalTest : public ::testing::Test {
         reseal(span.subspan(at, d.size));
         at += d.size;
       }
-      write_all(segment_file(index), bytes);
+      write_file(segment_file(index), bytes);
     }
   }
   // Makes the volume one whose epochs up to this one were sealed and released, the last
@@ -210,7 +216,7 @@ class JournalTest : public ::testing::Test {
     std::string bytes(reinterpret_cast<const char*>(header.data()), header.size());
     auto record = encoded(r);
     bytes.append(reinterpret_cast<const char*>(record.data()), record.size());
-    write_all(segment_file(segment), bytes);
+    write_file(segment_file(segment), bytes);
     put_entry({epoch, 1, Lsn{0}, r.lsn, 0});
   }
   // An entry of the manifest, its checksum being right; those before it may be a hole.

@@ -9,6 +9,10 @@
 #include <shared_mutex>
 #include <thread>
 
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/records.h"
 #include "tests/unit/journal/log/journal_support.h"
 
 namespace epochfs::journal {
@@ -641,14 +645,14 @@ TEST_F(Appending, SegmentOfAnotherVolumeIsRefused) {
   Record r = write_of(1);
   journal_->append(r);
   close();
-  std::string bytes = read_all(segment_file(0));
+  std::string bytes = read_whole_file(segment_file(0));
   write_segment_header(std::as_writable_bytes(std::span(bytes)), Uuid::random(), 0, kSegment);
-  write_all(segment_file(0), bytes);
+  write_file(segment_file(0), bytes);
   auto result = try_open();
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().status, ExitStatus::kCorrupt);
   EXPECT_NE(result.error().message().find("belongs to another volume"), std::string::npos);
-  EXPECT_EQ(read_all(segment_file(0)), bytes) << "nothing was changed";
+  EXPECT_EQ(read_whole_file(segment_file(0)), bytes) << "nothing was changed";
 }
 
 }  // namespace

@@ -4,7 +4,8 @@
 #include <algorithm>
 #include <set>
 
-#include "tests/unit/support.h"
+#include "tests/support/random.h"
+#include "tests/support/records.h"
 
 namespace epochfs::journal {
 namespace {

@@ -1,6 +1,8 @@
 // Recovery at its edges: in-flight files that are damaged, clocks, counters.
 #include <algorithm>
 
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
 #include "tests/unit/journal/log/recovery_support.h"
 
 namespace epochfs::journal {
@@ -19,15 +21,15 @@ TEST_F(Recovery, InFlightFileCutAtAnyByteIsNamedOrLeavesAGap) {
   fill_slot(write_of(9));
   kill();
   const std::string file = volume_.path() + "/in-flight";
-  const std::string whole = read_all(file);
-  const std::string segment = read_all(segment_file(0));
+  const std::string whole = read_whole_file(file);
+  const std::string segment = read_whole_file(segment_file(0));
   std::vector<size_t> cuts;
   for (size_t n = 0; n < 64; ++n) cuts.push_back(n);
   for (size_t n = kSlotsAt - 2; n < kSlotsAt + 120; n += 5) cuts.push_back(n);
   cuts.insert(cuts.end(), {kSlotsAt + kInFlightSlotBytes, whole.size() / 2, whole.size() - 1});
   for (size_t cut : cuts) {
-    write_all(file, whole.substr(0, cut));
-    write_all(segment_file(0), segment);
+    write_file(file, whole.substr(0, cut));
+    write_file(segment_file(0), segment);
     if (auto result = try_open(); !result) {
       EXPECT_EQ(result.error().status, ExitStatus::kCorrupt) << cut;
       EXPECT_LT(cut, 12u);
@@ -46,8 +48,8 @@ TEST_F(Recovery, FlippedBitInTheInFlightFileIsNamedOrAccountedFor) {
   fill_slot(write_of(9));
   kill();
   const std::string file = volume_.path() + "/in-flight";
-  const std::string head = read_all(file).substr(0, kSlotsAt + kInFlightSlotBytes);
-  const std::string records = read_all(segment_file(0)).substr(0, 4096);
+  const std::string head = read_whole_file(file).substr(0, kSlotsAt + kInFlightSlotBytes);
+  const std::string records = read_whole_file(segment_file(0)).substr(0, 4096);
   auto flip = [&](size_t byte, int bit) {
     std::string flipped = head;
     flipped[byte] = char(flipped[byte] ^ 1 << bit);

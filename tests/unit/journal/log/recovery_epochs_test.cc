@@ -1,5 +1,8 @@
 // Recovery of epochs and segments: a manifest that lacks or damages entries, segments that
 // are cut, missing or in the wrong place. Rows of the decision table in journal/FORMAT.md.
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/records.h"
 #include "tests/unit/journal/log/recovery_support.h"
 
 namespace epochfs::journal {
@@ -34,7 +37,8 @@ TEST_F(Recovery, TornManifestEntryIsWrittenAgain) {
   const SealedEpoch second = seal_and_publish();
   kill();
   for (size_t size = 64; size < 128; size += 9) {
-    write_all(volume_.path() + "/epochs", read_all(volume_.path() + "/epochs").substr(0, size));
+    write_file(volume_.path() + "/epochs",
+               read_whole_file(volume_.path() + "/epochs").substr(0, size));
     open();
     EXPECT_EQ(must(read_epochs(volume_.dir())).size(), 2u);
     EXPECT_EQ(must(read_last_epoch(volume_.dir())), second);
@@ -150,7 +154,7 @@ TEST_F(Recovery, EntryThatEndsWhereNoRecordCanEndIsRefused) {
   append(1, 3);
   seal_and_publish();
   close();
-  const std::string before = read_all(segment_file(0));
+  const std::string before = read_whole_file(segment_file(0));
   for (uint64_t seal :
        {value(lsns_[2]) + 8, value(lsns_[2]) + 4, kSegment + 8, uint64_t{1} << 63,
         (uint64_t{1} << 63) + kSegment, uint64_t(INT64_MAX) - 7, UINT64_MAX - 7, UINT64_MAX}) {
@@ -166,7 +170,7 @@ TEST_F(Recovery, EntryThatEndsWhereNoRecordCanEndIsRefused) {
                 "recover journal " + volume_.path() +
                     ": its records and its epoch manifest do not belong together");
     }
-    EXPECT_EQ(read_all(segment_file(0)), before);
+    EXPECT_EQ(read_whole_file(segment_file(0)), before);
     EXPECT_EQ(segments(), 1u);
   }
 }
@@ -190,11 +194,11 @@ TEST_F(Recovery, SegmentNumberBeyondAllPositionsIsRefused) {
   open();
   append(1, 3);
   close();
-  const std::string segment = read_all(segment_file(0));
+  const std::string segment = read_whole_file(segment_file(0));
   for (uint64_t index :
        {uint64_t{1} << 47, uint64_t{1} << 48, (uint64_t{1} << 48) + 1, UINT64_MAX}) {
     for (const std::string& bytes : {segment, std::string()}) {
-      write_all(segment_file(index), bytes);
+      write_file(segment_file(index), bytes);
       auto result = try_open();
       ASSERT_FALSE(result);
       EXPECT_EQ(result.error().message(),
@@ -243,27 +247,28 @@ TEST_F(Recovery, NewerSegmentIsRefusedAndLeftAlone) {
   append(1, 1);
   close();
   poke(segment_file(0), 8, std::string("\2\0\0\0", 4));
-  const std::string before = read_all(segment_file(0));
+  const std::string before = read_whole_file(segment_file(0));
   auto result = try_open();
   ASSERT_FALSE(result);
   EXPECT_NE(result.error().message().find("use a newer epochfs"), std::string::npos);
-  EXPECT_EQ(read_all(segment_file(0)), before);
+  EXPECT_EQ(read_whole_file(segment_file(0)), before);
 }
 
 TEST_F(Recovery, SwappedSegmentsAreRefusedAndLeftAlone) {
   open();
   append_into(3);
   close();
-  const std::string first = read_all(segment_file(1)), second = read_all(segment_file(2));
-  write_all(segment_file(1), second);
-  write_all(segment_file(2), first);
+  const std::string first = read_whole_file(segment_file(1)),
+                    second = read_whole_file(segment_file(2));
+  write_file(segment_file(1), second);
+  write_file(segment_file(2), first);
   auto result = try_open();
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().message(),
             "read segment " + segment_name(1) + ": its number is not that of its name");
   EXPECT_EQ(result.error().status, ExitStatus::kCorrupt);
-  EXPECT_EQ(read_all(segment_file(1)), second);
-  EXPECT_EQ(read_all(segment_file(2)), first);
+  EXPECT_EQ(read_whole_file(segment_file(1)), second);
+  EXPECT_EQ(read_whole_file(segment_file(2)), first);
 }
 
 TEST_F(Recovery, CopyOfASegmentIsRefusedAndLeftAlone) {
@@ -278,7 +283,7 @@ TEST_F(Recovery, CopyOfASegmentIsRefusedAndLeftAlone) {
     ASSERT_FALSE(result);
     EXPECT_EQ(result.error().message(),
               "read segment " + segment_name(as) + ": its number is not that of its name");
-    EXPECT_EQ(read_all(segment_file(as)), read_all(segment_file(3)));
+    EXPECT_EQ(read_whole_file(segment_file(as)), read_whole_file(segment_file(3)));
     std::filesystem::remove(segment_file(as));
   }
   EXPECT_GE(before, segments());

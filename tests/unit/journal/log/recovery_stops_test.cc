@@ -9,6 +9,11 @@
 #include <shared_mutex>
 #include <thread>
 
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/volumes.h"
 #include "tests/unit/journal/log/recovery_support.h"
 
 namespace epochfs::journal {
@@ -50,7 +55,7 @@ TEST_F(Recovery, FailureAtEveryStorageCallIsRepeatable) {
 
     std::map<uint64_t, int> times;
     std::vector<Damage> damage;
-    must(JournalReader(volume).read_all(
+    must(JournalReader(volume).read_whole_file(
         Lsn{0},
         [&](const Record& r) {
           if (r.type == RecordType::kWrite) ++times[r.file.inode];
@@ -266,7 +271,7 @@ TEST_F(Recovery, PowerLossNeverInventsLosesNothingSyncedAndIsNoticed) {
       size_t gaps = 0;
       EpochId newest{};
       std::map<Lsn, uint64_t> found;
-      must(JournalReader(volume).read_all(
+      must(JournalReader(volume).read_whole_file(
           Lsn{0},
           [&](const Record& r) {
             if (r.type == RecordType::kPadding) return true;
@@ -295,7 +300,7 @@ TEST_F(Recovery, PowerLossNeverInventsLosesNothingSyncedAndIsNoticed) {
     std::erase_if(appended, [&](const auto& entry) { return entry.first >= synced; });
     std::vector<Lsn> lsns;
     std::set<Lsn> kept;
-    must(JournalReader(volume).read_all(
+    must(JournalReader(volume).read_whole_file(
         Lsn{0},
         [&](const Record& r) {
           if (r.type == RecordType::kWrite) kept.insert(r.lsn);

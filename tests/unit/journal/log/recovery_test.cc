@@ -1,5 +1,9 @@
 // Recovery: how the last mount ended, what was under way, where the log ends. Rows of the
 // decision table in journal/FORMAT.md; more in the other files of that name.
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/volumes.h"
 #include "tests/unit/journal/log/recovery_support.h"
 
 namespace epochfs::journal {
@@ -220,9 +224,9 @@ TEST_F(Recovery, LogCutAtEveryByteOfItsLastRecordsGoesOn) {
   open();
   append(1, 3);
   kill();
-  const std::string whole = read_all(segment_file(0));
+  const std::string whole = read_whole_file(segment_file(0));
   for (uint64_t cut = value(lsns_[2]); cut <= value(lsns_[3]) + 96; ++cut) {
-    write_all(segment_file(0), whole.substr(0, cut));
+    write_file(segment_file(0), whole.substr(0, cut));
     open();
     const uint64_t left = cut < value(lsns_[3]) ? 1 : cut < value(lsns_[3]) + 96 ? 2 : 3;
     append(10, 10);
@@ -237,8 +241,8 @@ TEST_F(Recovery, LogCutAtEveryByteOfItsLastRecordsGoesOn) {
 TEST_F(Recovery, SegmentPreparedAheadIsNotTheTail) {
   open();
   append_into(1);
-  write_all(segment_file(2), std::string(kSegment, '\0'));
-  write_all(segment_file(3), "");
+  write_file(segment_file(2), std::string(kSegment, '\0'));
+  write_file(segment_file(3), "");
   const uint64_t last = next_ - 1;
   reopen();
   append(next_, next_);
@@ -277,7 +281,7 @@ TEST_F(Recovery, TailAtEveryDistanceFromTheEndOfASegmentGoesOn) {
     ASSERT_NE(journal->append(large), Lsn{0});
     std::vector<Damage> damage;
     uint64_t found = 0;
-    must(JournalReader(volume).read_all(
+    must(JournalReader(volume).read_whole_file(
         Lsn{0},
         [&](const Record& r) {
           found += r.type != RecordType::kPadding;

@@ -1,11 +1,18 @@
 // Segments and their reader: is what a damaged or growing journal tells always a
 // part of what was written, with the damage named?
+#include <xxhash.h>
+
 #include <map>
 
 #include "journal/log/log_view.h"
 #include "journal/log/reader.h"
 #include "journal/volume/epochs.h"
-#include "tests/unit/support.h"
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/records.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/volumes.h"
 
 namespace epochfs::journal {
 namespace {
@@ -241,7 +248,7 @@ class Reader : public ::testing::Test {
     return volume_.path() + "/segments/" + segment_name(index);
   }
   void save() {
-    for (const auto& [index, bytes] : segments_) write_all(file_of(index), bytes->view());
+    for (const auto& [index, bytes] : segments_) write_file(file_of(index), bytes->view());
   }
   // Adds until the segment is full.
   void fill(uint64_t index) {
@@ -265,9 +272,9 @@ class Reader : public ::testing::Test {
     std::vector<Damage> damage;
     Lsn end{};
   };
-  Read read_all(Lsn from = Lsn{0}) {
+  Read read_whole_file(Lsn from = Lsn{0}) {
     Read out;
-    out.end = must(reader_.read_all(from, collect(out), &out.damage));
+    out.end = must(reader_.read_whole_file(from, collect(out), &out.damage));
     return out;
   }
   Read read(Lsn from = Lsn{0}) {
@@ -295,7 +302,7 @@ class Reader : public ::testing::Test {
 };
 
 TEST_F(Reader, EmptyJournalHasNothing) {
-  Read got = read_all();
+  Read got = read_whole_file();
   EXPECT_TRUE(got.numbers.empty());
   EXPECT_TRUE(got.damage.empty());
   EXPECT_EQ(must(reader_.oldest()), Lsn{kSegmentHeaderBytes});
@@ -306,7 +313,7 @@ TEST_F(Reader, RecordsComeInOrderAcrossSegments) {
   fill(1);
   segment(2).add(numbered(++count_));
   save();
-  Read got = read_all();
+  Read got = read_whole_file();
   EXPECT_EQ(got.numbers, up_to(count_));
   EXPECT_TRUE(got.damage.empty());
   EXPECT_EQ(value(got.end), 2 * kSegment + segment(2).used());
@@ -316,9 +323,9 @@ TEST_F(Reader, SegmentPreparedAheadIsNoDamage) {
   fill(0);
   segment(1);  // a header and no record
   save();
-  write_all(file_of(2), std::string(kSegment, '\0'));  // not even that
-  write_all(file_of(3), "");
-  Read got = read_all();
+  write_file(file_of(2), std::string(kSegment, '\0'));  // not even that
+  write_file(file_of(3), "");
+  Read got = read_whole_file();
   EXPECT_EQ(got.numbers, up_to(count_));
   EXPECT_TRUE(got.damage.empty());
 }
@@ -328,9 +335,9 @@ TEST_F(Reader, OtherFilesInTheFolderAreIgnored) {
   save();
   for (const char* name : {"0.seg", "00000000000000000.seg", "000000000000000A.seg",
                            "0000000000000001.seg.new", "notes"}) {
-    write_all(volume_.path() + "/segments/" + name, "anything");
+    write_file(volume_.path() + "/segments/" + name, "anything");
   }
-  EXPECT_EQ(read_all().numbers, up_to(count_));
+  EXPECT_EQ(read_whole_file().numbers, up_to(count_));
 }
 
 TEST_F(Reader, MissingSegmentIsDamage) {
@@ -339,7 +346,7 @@ TEST_F(Reader, MissingSegmentIsDamage) {
   fill(2);
   save();
   std::filesystem::remove(file_of(1));
-  Read got = read_all();
+  Read got = read_whole_file();
   ASSERT_EQ(got.damage.size(), 1u);
   EXPECT_EQ(got.damage[0].error, DecodeError::kMissing);
   EXPECT_EQ(value(got.damage[0].at), kSegment);
@@ -353,7 +360,7 @@ TEST_F(Reader, SegmentWithoutAHeaderBetweenOthersIsDamage) {
   fill(2);
   save();
   poke(file_of(1), 0, std::string(4096, '\0'));
-  Read got = read_all();
+  Read got = read_whole_file();
   ASSERT_EQ(got.damage.size(), 1u);
   EXPECT_EQ(got.damage[0].error, DecodeError::kMissing);
 }
@@ -364,7 +371,7 @@ TEST_F(Reader, RecordsLostAtTheEndOfAFullSegmentAreDamage) {
   segment(1).add(numbered(++count_));
   save();
   poke(file_of(0), kSegment - 4096, std::string(4096, '\0'));
-  Read got = read_all();
+  Read got = read_whole_file();
   ASSERT_EQ(got.damage.size(), 1u);
   EXPECT_EQ(got.damage[0].error, DecodeError::kMissing);
   EXPECT_EQ(value(got.damage[0].at) + got.damage[0].bytes, kSegment);
@@ -376,7 +383,7 @@ TEST_F(Reader, ShortFileIsReadAsFarAsItGoes) {
   fill(1);
   save();
   std::filesystem::resize_file(file_of(0), 1000);
-  Read got = read_all();
+  Read got = read_whole_file();
   ASSERT_EQ(got.damage.size(), 1u);
   EXPECT_EQ(value(got.damage[0].at) + got.damage[0].bytes, kSegment);
   EXPECT_EQ(got.numbers.front(), 1u);
@@ -388,9 +395,9 @@ TEST_F(Reader, MissingBeginningIsDamage) {
   fill(1);
   save();
   std::filesystem::remove(file_of(0));
-  EXPECT_EQ(read_all(Lsn{kSegmentHeaderBytes}).damage.size(), 1u);
+  EXPECT_EQ(read_whole_file(Lsn{kSegmentHeaderBytes}).damage.size(), 1u);
   // Unless the oldest record there is was asked for: earlier ones were released.
-  EXPECT_TRUE(read_all().damage.empty());
+  EXPECT_TRUE(read_whole_file().damage.empty());
   EXPECT_EQ(must(reader_.oldest()), Lsn{kSegment + kSegmentHeaderBytes});
 }
 
@@ -418,7 +425,7 @@ TEST_F(Reader, HoleBehindTheNewestSealMayBeARecordBeingWritten) {
   Read got = read();
   EXPECT_EQ(got.numbers, (std::vector<uint64_t>{1, 3}));
   EXPECT_TRUE(got.damage.empty());
-  EXPECT_EQ(read_all().damage.size(), 1u) << "where nobody writes it is a hole";
+  EXPECT_EQ(read_whole_file().damage.size(), 1u) << "where nobody writes it is a hole";
 }
 
 TEST_F(Reader, StopsWhenAsked) {
@@ -435,7 +442,7 @@ TEST_F(Reader, SegmentOfAnotherVolumeEndsReading) {
   save();
   SegmentBytes foreign(Uuid::random(), 1);
   foreign.add(numbered(1));
-  write_all(file_of(1), foreign.view());
+  write_file(file_of(1), foreign.view());
   auto result = reader_.read(Lsn{0}, [](const Record&) { return true; });
   ASSERT_FALSE(result);
   EXPECT_NE(result.error().message().find("belongs to another volume"), std::string::npos);

@@ -1,5 +1,7 @@
 // Suspects: which files does a stopped machine leave whose bytes may be missing, although
 // size and times vouch for them?
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
 #include "tests/unit/journal/log/recovery_support.h"
 
 namespace epochfs::journal {
@@ -122,12 +124,12 @@ TEST_F(Recovery, MissingOrDamagedMarkOfWhatIsSettledMakesAllSuspects) {
   append(1, 3);
   const std::string good = [&] {
     must(journal_->note_settled(journal_->tail()));
-    return read_all(mark);
+    return read_whole_file(mark);
   }();
   auto suspects_with = [&](const std::string& bytes) {
     stop_machine();
     std::filesystem::remove(mark);
-    if (!bytes.empty()) write_all(mark, bytes);
+    if (!bytes.empty()) write_file(mark, bytes);
     open();
     return report_.suspects;
   };
@@ -140,7 +142,7 @@ TEST_F(Recovery, MissingOrDamagedMarkOfWhatIsSettledMakesAllSuspects) {
     flipped[i] ^= 1;
     EXPECT_EQ(suspects_with(flipped), 3u) << "flipped at " << i;
   }
-  EXPECT_EQ(read_all(mark).size(), good.size()) << "made anew";
+  EXPECT_EQ(read_whole_file(mark).size(), good.size()) << "made anew";
 }
 
 // Records that were lost behind it leave their positions to others.

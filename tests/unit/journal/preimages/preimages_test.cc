@@ -5,7 +5,10 @@
 #include <atomic>
 #include <thread>
 
-#include "tests/unit/support.h"
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/temporary_directory.h"
 
 namespace epochfs::journal {
 namespace {
@@ -167,7 +170,7 @@ TEST_F(PreImages, AttributesAboveTheirMaximumGiveUp) {
 }
 
 TEST_F(PreImages, OtherFileIsNoLog) {
-  write_all(dir_ / "f", std::string(8192, 'x'));
+  write_file(dir_ / "f", std::string(8192, 'x'));
   auto reader = PreImageReader::open(UniqueFd(::open((dir_ / "f").c_str(), O_RDWR | O_CLOEXEC)));
   ASSERT_FALSE(reader);
   EXPECT_EQ(reader.error().status, ExitStatus::kCorrupt);
@@ -175,7 +178,7 @@ TEST_F(PreImages, OtherFileIsNoLog) {
 
 TEST_F(PreImages, OtherVersionIsNoLog) {
   for (char version : {'\0', '\3'}) {
-    write_all(dir_ / "f", std::string("EPOCHPRE") + version + std::string(8183, '\0'));
+    write_file(dir_ / "f", std::string("EPOCHPRE") + version + std::string(8183, '\0'));
     auto reader = PreImageReader::open(UniqueFd(::open((dir_ / "f").c_str(), O_RDWR | O_CLOEXEC)));
     ASSERT_FALSE(reader) << int(version);
     EXPECT_EQ(reader.error().status, ExitStatus::kCorrupt);
@@ -215,7 +218,7 @@ TEST_F(PreImages, ReadingWhileOthersOverwriteIsExact) {
   std::string at_seal(kSize, '\0');
   Random random;
   for (char& c : at_seal) c = static_cast<char>('a' + random.below(20));
-  write_all(dir_ / "backing", at_seal);
+  write_file(dir_ / "backing", at_seal);
   UniqueFd backing(::open((dir_ / "backing").c_str(), O_RDWR | O_CLOEXEC));
 
   std::atomic<size_t> next{0};

@@ -1,7 +1,10 @@
 // Epoch manifest: does it name the sealed epochs, or its own damage?
 #include "journal/volume/epochs.h"
 
-#include "tests/unit/support.h"
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/volumes.h"
 
 namespace epochfs::journal {
 namespace {
@@ -66,10 +69,10 @@ TEST_F(Epochs, NewestAtOrBeforeIsFound) {
 
 TEST_F(Epochs, ManifestCutAtEveryByteLosesTheTornEntryOnly) {
   append(1, 3);
-  const std::string whole = read_all(file());
+  const std::string whole = read_whole_file(file());
   ASSERT_EQ(whole.size(), 3 * kEntry);
   for (size_t size = 0; size <= whole.size(); ++size) {
-    write_all(file(), whole.substr(0, size));
+    write_file(file(), whole.substr(0, size));
     auto all = must(read());
     ASSERT_EQ(all.size(), size / kEntry) << "cut at " << size;
     for (uint64_t n = 1; n <= all.size(); ++n) EXPECT_EQ(all[n - 1], epoch(n));
@@ -82,7 +85,7 @@ TEST_F(Epochs, TornNewestEntryIsLeftOut) {
   EXPECT_EQ(must(read()).size(), 2u);
   EXPECT_EQ(must(read_last_epoch(volume_.dir())), epoch(2));
   // As power loss leaves it: longer, and zeros.
-  write_all(file(), read_all(file()).substr(0, 2 * kEntry) + std::string(kEntry, '\0'));
+  write_file(file(), read_whole_file(file()).substr(0, 2 * kEntry) + std::string(kEntry, '\0'));
   EXPECT_EQ(must(read()).size(), 2u);
 }
 
@@ -99,20 +102,20 @@ TEST_F(Epochs, DamagedEntryBeforeTheNewestIsNamed) {
 
 TEST_F(Epochs, EveryFlippedBitIsNoticed) {
   append(1, 2);
-  std::string bytes = read_all(file());
+  std::string bytes = read_whole_file(file());
   for (size_t bit = 0; bit < kEntry * 8; ++bit) {
     std::string flipped = bytes;
     flipped[bit / 8] = char(flipped[bit / 8] ^ 1 << (bit % 8));
-    write_all(file(), flipped);
+    write_file(file(), flipped);
     EXPECT_FALSE(at(1)) << "bit " << bit;
   }
 }
 
 TEST_F(Epochs, EntryAtAnotherPlaceIsDamage) {
   append(1, 3);
-  const std::string bytes = read_all(file());
-  write_all(file(),
-            bytes.substr(kEntry, kEntry) + bytes.substr(0, kEntry) + bytes.substr(2 * kEntry));
+  const std::string bytes = read_whole_file(file());
+  write_file(file(),
+             bytes.substr(kEntry, kEntry) + bytes.substr(0, kEntry) + bytes.substr(2 * kEntry));
   EXPECT_FALSE(at(1));
   EXPECT_FALSE(at(2));
 }
@@ -138,7 +141,7 @@ TEST_F(Epochs, TruncationLetsAppendingGoOn) {
 
 TEST_F(Epochs, EntryCutOffWhileAppendingIsReplaced) {
   append(1, 2);
-  write_all(file(), read_all(file()) + "half an entry");
+  write_file(file(), read_whole_file(file()) + "half an entry");
   append(3, 3);
   EXPECT_EQ(must(read()).size(), 3u);
 }

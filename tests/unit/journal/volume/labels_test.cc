@@ -4,7 +4,10 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "tests/unit/support.h"
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/volumes.h"
 
 namespace epochfs::journal {
 namespace {
@@ -84,7 +87,7 @@ TEST_F(Labels, ThoseOfEpochsThatNeverCameToBeGoWithTheNext) {
 
 TEST_F(Labels, TheNewestAreKept) {
   write(1, "x");
-  for (uint64_t n = 2; n <= kMaxLabels; ++n) write_all(file(std::to_string(n)), "1 x\n");
+  for (uint64_t n = 2; n <= kMaxLabels; ++n) write_file(file(std::to_string(n)), "1 x\n");
   EXPECT_EQ(listed().size(), kMaxLabels);
   write(kMaxLabels + 1, "one too many");
   write(kMaxLabels + 2, "and another");
@@ -97,26 +100,26 @@ TEST_F(Labels, TheNewestAreKept) {
 TEST_F(Labels, OtherNamesAreIgnored) {
   write(1, "x");
   for (const char* name : {"2.new", "03", "+4", "x", "-1", "18446744073709551616"}) {
-    write_all(file(name), "1 x\n");
+    write_file(file(name), "1 x\n");
   }
   EXPECT_EQ(listed(), (std::vector<uint64_t>{1}));
 }
 
 TEST_F(Labels, AFileCutAtEveryByteIsDamageAndNeverAnotherText) {
   write(1, "before the upgrade");
-  const std::string whole = read_all(file("1"));
+  const std::string whole = read_whole_file(file("1"));
   for (size_t size = 0; size < whole.size(); ++size) {
-    write_all(file("1"), whole.substr(0, size));
+    write_file(file("1"), whole.substr(0, size));
     auto label = read(1);
     ASSERT_FALSE(label) << size;
     EXPECT_EQ(label.error().status, ExitStatus::kCorrupt);
   }
-  write_all(file("1"), std::string(300, '1'));
+  write_file(file("1"), std::string(300, '1'));
   EXPECT_EQ(read(1).error().status, ExitStatus::kCorrupt);
 }
 
 TEST_F(Labels, AFailureIsTold) {
-  write_all(volume_.path() + "/labels", "in the way");
+  write_file(volume_.path() + "/labels", "in the way");
   auto written = write_label(Storage::system(), volume_.dir(), epoch(1), "x");
   ASSERT_FALSE(written);
   EXPECT_EQ(written.error().code, ENOTDIR);

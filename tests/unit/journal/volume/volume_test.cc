@@ -7,7 +7,10 @@
 #include <sys/wait.h>
 
 #include "journal/volume/cursors.h"
-#include "tests/unit/support.h"
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/volumes.h"
 
 namespace epochfs::journal {
 namespace {
@@ -53,23 +56,23 @@ TEST_F(VolumeTest, ParentsAreMade) {
 
 TEST_F(VolumeTest, ExistingJournalIsNotOverwritten) {
   must(create("v"));
-  const std::string before = read_all(file());
+  const std::string before = read_whole_file(file());
   auto again = create("v");
   ASSERT_FALSE(again);
   EXPECT_NE(again.error().message().find("not empty"), std::string::npos);
-  EXPECT_EQ(read_all(file()), before);
+  EXPECT_EQ(read_whole_file(file()), before);
 }
 
 TEST_F(VolumeTest, FolderThatHoldsSomethingElseIsRefused) {
   std::filesystem::create_directories(dir_ / "home");
-  write_all(dir_ / "home/letters", "");
+  write_file(dir_ / "home/letters", "");
   ASSERT_FALSE(create("home"));
   EXPECT_FALSE(std::filesystem::exists(dir_ / "home/segments"));
 }
 
 TEST_F(VolumeTest, MakingThatWasCutShortIsDoneAgain) {
   std::filesystem::create_directories(dir_ / "v/segments");
-  write_all(dir_ / "v/volume.new", "half");
+  write_file(dir_ / "v/volume.new", "half");
   EXPECT_OK(create("v"));
 }
 
@@ -91,25 +94,25 @@ TEST_F(VolumeTest, NewerVersionIsRefusedWithTheRemedy) {
 
 TEST_F(VolumeTest, EveryFlippedBitIsRefused) {
   must(create("v"));
-  const std::string bytes = read_all(file());
+  const std::string bytes = read_whole_file(file());
   for (size_t bit = 0; bit < bytes.size() * 8; ++bit) {
     std::string flipped = bytes;
     flipped[bit / 8] = char(flipped[bit / 8] ^ 1 << (bit % 8));
-    write_all(file(), flipped);
+    write_file(file(), flipped);
     EXPECT_FALSE(Volume::open(dir_ / "v")) << "bit " << bit;
   }
 }
 
 TEST_F(VolumeTest, EveryCutIsCorrupt) {
   must(create("v"));
-  const std::string bytes = read_all(file());
+  const std::string bytes = read_whole_file(file());
   for (size_t size = 0; size < bytes.size(); ++size) {
-    write_all(file(), bytes.substr(0, size));
+    write_file(file(), bytes.substr(0, size));
     auto result = Volume::open(dir_ / "v");
     ASSERT_FALSE(result);
     EXPECT_EQ(result.error().status, ExitStatus::kCorrupt) << size;
   }
-  write_all(file(), bytes + "x");
+  write_file(file(), bytes + "x");
   EXPECT_FALSE(Volume::open(dir_ / "v"));
 }
 
@@ -206,7 +209,7 @@ TEST_F(VolumeTest, AskingDoesNotTakeTheLock) {
 TEST_F(VolumeTest, HolderOfAFileWithoutANumberIsUnknown) {
   Volume v = must(create("v"));
   for (const char* text : {"", "nobody", "-1", "0"}) {
-    write_all(dir_ / "v/lock", text);
+    write_file(dir_ / "v/lock", text);
     EXPECT_EQ(must(v.holder()), 0) << text;
   }
 }
@@ -215,7 +218,7 @@ TEST_F(VolumeTest, HolderOfAFileWithoutANumberIsUnknown) {
 
 TEST_F(VolumeTest, StateDirectoryIsMadeAndRecognized) {
   ASSERT_OK(prepare_state_dir(Storage::system(), dir_ / "state"));
-  EXPECT_EQ(read_all(dir_ / "state/format"), "epochfs state 1\n");
+  EXPECT_EQ(read_whole_file(dir_ / "state/format"), "epochfs state 1\n");
   struct stat st;
   ASSERT_EQ(::stat((dir_ / "state").c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 0777, 0700u);
@@ -224,7 +227,7 @@ TEST_F(VolumeTest, StateDirectoryIsMadeAndRecognized) {
 
 TEST_F(VolumeTest, NewerStateIsRefusedAndLeftAlone) {
   std::filesystem::create_directories(dir_ / "state");
-  write_all(dir_ / "state/format", "epochfs state 2\n");
+  write_file(dir_ / "state/format", "epochfs state 2\n");
   auto result = prepare_state_dir(Storage::system(), dir_ / "state");
   ASSERT_FALSE(result);
   EXPECT_NE(result.error().message().find("format version 2"), std::string::npos);
@@ -235,15 +238,15 @@ TEST_F(VolumeTest, NewerStateIsRefusedAndLeftAlone) {
 TEST_F(VolumeTest, ForeignStateDirectoryIsRefused) {
   std::filesystem::create_directories(dir_ / "state");
   for (const char* text : {"", "something else", "epochfs state x", "epochfs state 0\n"}) {
-    write_all(dir_ / "state/format", text);
+    write_file(dir_ / "state/format", text);
     EXPECT_FALSE(prepare_state_dir(Storage::system(), dir_ / "state")) << text;
   }
-  write_all(dir_ / "state/format", std::string(1000, ' '));
+  write_file(dir_ / "state/format", std::string(1000, ' '));
   EXPECT_FALSE(prepare_state_dir(Storage::system(), dir_ / "state"));
 }
 
 TEST_F(VolumeTest, FileInPlaceOfTheStateDirectoryIsNamed) {
-  write_all(dir_ / "state", "");
+  write_file(dir_ / "state", "");
   auto result = prepare_state_dir(Storage::system(), dir_ / "state");
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code, ENOTDIR);
@@ -342,15 +345,15 @@ TEST_F(Cursors, RemovedOneIsGoneAndRemovingAgainIsNoError) {
 }
 
 TEST_F(Cursors, TemporaryFilesAreNone) {
-  write_all(dir_ / "v/cursors/ab.new", "5\n");
-  write_all(dir_ / "v/cursors/Upper", "5\n");
+  write_file(dir_ / "v/cursors/ab.new", "5\n");
+  write_file(dir_ / "v/cursors/Upper", "5\n");
   EXPECT_TRUE(must(read_cursors(volume_.dir())).empty());
 }
 
 TEST_F(Cursors, DamagedOneIsNamed) {
   for (const char* text : {"", "x\n", "12", "12x\n", "-1\n", "99999999999999999999\n", "1\n2\n",
                            "1 walk", "1 walks\n"}) {
-    write_all(dir_ / "v/cursors/ab", text);
+    write_file(dir_ / "v/cursors/ab", text);
     auto result = read_cursor(volume_.dir(), "ab");
     ASSERT_FALSE(result) << text;
     EXPECT_EQ(result.error().status, ExitStatus::kCorrupt);
@@ -362,14 +365,14 @@ TEST_F(Cursors, DamagedOneIsNamed) {
 TEST_F(Cursors, LargestEpochComesBackAndALargerOneIsRefused) {
   must(write_cursor(Storage::system(), volume_.dir(), "ab", {EpochId{UINT64_MAX}}));
   EXPECT_EQ(must(read_cursor(volume_.dir(), "ab")), Cursor{EpochId{UINT64_MAX}});
-  write_all(dir_ / "v/cursors/ab", "18446744073709551616\n");
+  write_file(dir_ / "v/cursors/ab", "18446744073709551616\n");
   EXPECT_FALSE(read_cursor(volume_.dir(), "ab"));
 }
 
 TEST_F(Cursors, EveryCutIsCorrupt) {
   must(write_cursor(Storage::system(), volume_.dir(), "ab", {EpochId{123456}}));
   for (size_t size = 0; size <= 6; ++size) {
-    write_all(dir_ / "v/cursors/ab", std::string("123456\n").substr(0, size));
+    write_file(dir_ / "v/cursors/ab", std::string("123456\n").substr(0, size));
     auto result = read_cursor(volume_.dir(), "ab");
     ASSERT_FALSE(result) << size;
     EXPECT_EQ(result.error().status, ExitStatus::kCorrupt);
@@ -382,7 +385,7 @@ TEST_F(Cursors, FlippedBitIsANumberOrCorrupt) {
   for (size_t bit = 0; bit < whole.size() * 8; ++bit) {
     std::string flipped = whole;
     flipped[bit / 8] = char(flipped[bit / 8] ^ 1 << (bit % 8));
-    write_all(dir_ / "v/cursors/ab", flipped);
+    write_file(dir_ / "v/cursors/ab", flipped);
     auto result = read_cursor(volume_.dir(), "ab");
     const bool number = flipped.find_first_not_of("0123456789") == 6 && flipped[6] == '\n';
     EXPECT_EQ(result.has_value(), number) << flipped;

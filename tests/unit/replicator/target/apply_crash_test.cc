@@ -1,5 +1,7 @@
 // The target stopped at every call that it can be stopped at: it holds exactly one epoch
 // in the end.
+#include "tests/support/files.h"
+#include "tests/support/random.h"
 #include "tests/unit/replicator/target/apply_support.h"
 
 namespace epochfs::testing {
@@ -157,7 +159,7 @@ TEST_F(CrashTest, EveryStopOfReplacingContents) {
     std::filesystem::remove_all(path());
     std::filesystem::remove_all(stage());
     std::filesystem::create_directories(path() + "/dir/old");
-    write_all(path() + "/same", "old");
+    write_file(path() + "/same", "old");
     options_.established = false;
     crasher_.crash_at = SIZE_MAX;
     ASSERT_DONE(open(&crasher_));

@@ -1,4 +1,6 @@
 // What does a target refuse, and does it leave everything as it was then?
+#include "tests/support/files.h"
+#include "tests/support/random.h"
 #include "tests/unit/replicator/target/apply_support.h"
 
 namespace epochfs::testing {
@@ -32,7 +34,7 @@ TEST_F(ApplyTest, WhatAnotherHandChangedIsNotBuiltUpon) {
     std::function<void()> meddle, change;
   };
   const std::vector<Case> cases = {
-      {[&] { write_all(path() + "/f", "other bytes"); }, [&] { now_.write(f, 10, "x"); }},
+      {[&] { write_file(path() + "/f", "other bytes"); }, [&] { now_.write(f, 10, "x"); }},
       {[&] { std::filesystem::remove(path() + "/f"); }, [&] { now_.write(f, 10, "x"); }},
       {[&] { std::filesystem::remove(path() + "/d/g"); },
        [&] { now_.rename(d, "g", now_.root, "g"); }},
@@ -79,7 +81,7 @@ TEST_F(ApplyTest, NothingIsWrittenThroughALink) {
     now_ = start;
     ship_everything();
     meddle();
-    const auto before = read_all(outside + "/f");
+    const auto before = read_whole_file(outside + "/f");
     change();
     TransferSpec spec = changes(shipped_, now_);
     plan(spec, epoch_, epoch_ + 1);
@@ -88,7 +90,7 @@ TEST_F(ApplyTest, NothingIsWrittenThroughALink) {
     EXPECT_EQ(done.error().kind, replicator::Refusal::Kind::kUnknownState) << reason(done);
     EXPECT_EQ(target_->state().cursor, epoch_);
     EXPECT_EQ(entries(outside), 1u);
-    EXPECT_EQ(read_all(outside + "/f"), before);
+    EXPECT_EQ(read_whole_file(outside + "/f"), before);
     ship_everything();
     EXPECT_EQ(entries(outside), 1u);
     std::filesystem::remove_all(outside);
@@ -161,7 +163,7 @@ TEST_F(ApplyTest, MadeUpTransfersNeitherEscapeNorWedge) {
   Random random;
   options_.replace_contents = true;
   ASSERT_DONE(open());
-  write_all(folder_ / "sentinel", "untouched");
+  write_file(folder_ / "sentinel", "untouched");
   const size_t outside = entries(folder_.path());
   auto any = [&] { return FileId{random.below(12), 1}; };
   size_t committed = 0;
@@ -200,7 +202,7 @@ TEST_F(ApplyTest, MadeUpTransfersNeitherEscapeNorWedge) {
       committed += done.has_value();
     }
     epoch_ = target_->state().cursor;
-    EXPECT_EQ(read_all(folder_ / "sentinel"), "untouched");
+    EXPECT_EQ(read_whole_file(folder_ / "sentinel"), "untouched");
     EXPECT_EQ(entries(folder_.path()), outside);
     if (random.one_in(10)) ASSERT_DONE(open());
     if (!random.one_in(8)) continue;

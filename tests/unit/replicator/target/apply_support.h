@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "tests/support/temporary_directory.h"
 #include "tests/unit/replicator/target/target_support.h"
 
 namespace epochfs::testing {

@@ -4,6 +4,9 @@
 #include <kj/async.h>
 
 #include "replicator/target/receiver.h"
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
 #include "tests/unit/replicator/target/apply_support.h"
 
 namespace epochfs::testing {
@@ -453,14 +456,14 @@ TEST_F(ApplyTest, AFullTransferMendsWhatAnotherHandDid) {
   now_.write(now_.create(now_.create(now_.root, "gone", 0040755), "in-gone", 0100644), 0, "g");
   ASSERT_DONE(open());
   ship_everything();
-  write_all(path() + "/d/edited", "by another hand");
+  write_file(path() + "/d/edited", "by another hand");
   std::filesystem::remove(path() + "/d/removed");
   std::filesystem::remove(path() + "/d/replaced");
   std::filesystem::create_directories(path() + "/d/replaced/by/directories");
   std::filesystem::rename(path() + "/e", path() + "/moved away");
   std::filesystem::create_symlink("/etc", path() + "/e");
   std::filesystem::remove(path() + "/d/link");
-  write_all(path() + "/d/link", "a file now");
+  write_file(path() + "/d/link", "a file now");
   std::filesystem::remove_all(path() + "/gone");
   std::filesystem::create_directories(path() + "/foreign/tree");
   ship_everything();
@@ -521,8 +524,8 @@ TEST_F(ApplyTest, AnInterruptedDeltaGoesOnInsideALaterOne) {
 
 TEST_F(ApplyTest, ReplaceContentsRemovesWhatWasThereAtTheFirstCommit) {
   std::filesystem::create_directories(path() + "/old/tree");
-  write_all(path() + "/old/tree/file", "precious");
-  write_all(path() + "/same", "precious");
+  write_file(path() + "/old/tree/file", "precious");
+  write_file(path() + "/same", "precious");
   std::filesystem::create_directories(path() + "/dir/old");
   auto refused = open();
   ASSERT_FALSE(refused.has_value());

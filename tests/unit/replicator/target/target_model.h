@@ -16,7 +16,9 @@
 
 #include "journal/changes/byte_ranges.h"
 #include "journal/preimages/attributes.h"
-#include "tests/unit/support.h"
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
 
 namespace epochfs::testing {
 

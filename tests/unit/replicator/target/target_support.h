@@ -6,6 +6,8 @@
 #include <lz4.h>
 
 #include "replicator/target/target.h"
+#include "tests/support/random.h"
+#include "tests/support/temporary_directory.h"
 #include "tests/unit/replicator/target/target_model.h"
 
 namespace epochfs::testing {

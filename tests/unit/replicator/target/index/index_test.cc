@@ -1,6 +1,9 @@
 #include "replicator/target/index/index.h"
 
-#include "tests/unit/support.h"
+#include "journal/base/unix.h"
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/temporary_directory.h"
 
 namespace epochfs::testing {
 namespace {
@@ -178,7 +181,7 @@ TEST_F(IndexTest, DamageIsAnErrorAndNoCrash) {
     must(index->put_name({kDir, "a"}, kFile));
     must(index->commit());
   }
-  write_all(folder_ / "data.mdb", std::string(40'000, 'x'));
+  write_file(folder_ / "data.mdb", std::string(40'000, 'x'));
   auto index = replicator::Index::open(dir_.get(), 16 << 20);
   ASSERT_FALSE(index.has_value());
   EXPECT_EQ(index.error().status, ExitStatus::kCorrupt);

@@ -1,5 +1,9 @@
 #include "replicator/target/receive/stage.h"
 
+#include "tests/support/expect.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
+#include "tests/support/temporary_directory.h"
 #include "tests/unit/replicator/target/target_support.h"
 
 namespace epochfs::testing {
@@ -63,7 +67,7 @@ class StageTest : public ::testing::Test {
   }
   Result<void> send(const BlockSpec& b) { return send_blocks(*stage_, {b}); }
   std::string incoming(FileId id) {
-    return read_all(stage_path() + "/incoming/" + replicator::stage_name(id));
+    return read_whole_file(stage_path() + "/incoming/" + replicator::stage_name(id));
   }
   std::string stage_path() const { return folder_ / ".epochfs-" + kRelationship; }
   size_t entries(const std::string& folder) {
@@ -130,8 +134,8 @@ TEST_F(StageTest, WhatWasNeverAccountedForIsSweptAway) {
   announce(n);
   ASSERT_OK(send(block(n, 0, 1000)));
   EXPECT_EQ(entries("/incoming"), 1u);
-  write_all(stage_path() + "/incoming/odd", "x");
-  write_all(stage_path() + "/extents/1-2", "x");
+  write_file(stage_path() + "/incoming/odd", "x");
+  write_file(stage_path() + "/extents/1-2", "x");
   open();
   EXPECT_EQ(entries("/incoming"), 0u);
   EXPECT_EQ(entries("/extents"), 0u);

@@ -1,4 +1,4 @@
-#include "tests/e2e/files.h"
+#include "tests/e2e/odd_trees.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -13,26 +13,15 @@
 
 #include "tests/e2e/operation.h"
 #include "tests/e2e/process.h"
+#include "tests/support/failure.h"
+#include "tests/support/files.h"
+#include "tests/support/random.h"
 
 namespace epochfs::testing {
 namespace {
 
 void must_be_done(int returned, const std::string& what) {
   if (returned != 0) throw_errno(what);
-}
-
-void write_to(int fd, std::string_view bytes, const std::string& path) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::write(fd, bytes.data(), bytes.size());
-    if (n <= 0) throw_errno("write " + escape(path));
-    bytes.remove_prefix(size_t(n));
-  }
-}
-
-void open_and_write(int directory, const std::string& path, int flags, std::string_view bytes) {
-  UniqueFd fd(::openat(directory, path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0644));
-  if (!fd) throw_errno("open " + escape(path));
-  write_to(fd.get(), bytes, path);
 }
 
 // The value of system.posix_acl_access and system.posix_acl_default, as the kernel has it.
@@ -49,11 +38,6 @@ std::string acl(std::initializer_list<AclEntry> entries) {
   std::string value(reinterpret_cast<const char*>(&version), sizeof version);
   for (const AclEntry& e : entries) value.append(reinterpret_cast<const char*>(&e), sizeof e);
   return value;
-}
-
-void set_xattr(const std::string& path, const char* name, const std::string& value) {
-  must_be_done(::lsetxattr(path.c_str(), name, value.data(), value.size(), 0),
-               fmt::format("set xattr {} of {}", name, escape(path)));
 }
 
 void set_mtime(const std::string& path, int64_t seconds, int64_t nanoseconds) {
@@ -147,43 +131,6 @@ void make_sparse_files(const std::string& in) {
 }
 
 }  // namespace
-
-void write_file(const std::string& path, std::string_view bytes) {
-  open_and_write(AT_FDCWD, path, O_TRUNC, bytes);
-}
-
-void append_file(const std::string& path, std::string_view bytes) {
-  open_and_write(AT_FDCWD, path, O_APPEND, bytes);
-}
-
-void write_file_at(int directory, const std::string& name, std::string_view bytes) {
-  open_and_write(directory, name, O_TRUNC, bytes);
-}
-
-std::string read_whole_file(const std::string& path) {
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) throw_errno("open " + escape(path));
-  std::string out;
-  char buffer[1 << 16];
-  ssize_t n;
-  while ((n = ::read(fd.get(), buffer, sizeof buffer)) > 0) out.append(buffer, size_t(n));
-  if (n < 0) throw_errno("read " + escape(path));
-  return out;
-}
-
-void write_large_file(const std::string& path, uint64_t bytes, uint64_t seed) {
-  constexpr uint64_t kPiece = 1 << 20;
-  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (!fd) throw_errno("open " + escape(path));
-  for (uint64_t done = 0; done < bytes; done += kPiece) {
-    // An odd seed, or it would compress.
-    write_to(fd.get(), bytes_of((seed + done) | 1, std::min(kPiece, bytes - done)), path);
-  }
-}
-
-void make_directory(const std::string& path) {
-  must_be_done(::mkdir(path.c_str(), 0755), "make directory " + escape(path));
-}
 
 UniqueFd make_deep_directory(const std::string& root, const std::string& name, size_t levels) {
   UniqueFd fd(::open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));

@@ -1,11 +1,10 @@
-#include "tests/e2e/tree.h"
+#include "tests/support/tree.h"
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -14,7 +13,9 @@
 #include <cstring>
 #include <memory>
 
-#include "tests/e2e/process.h"
+#include "journal/base/unix.h"
+#include "tests/support/failure.h"
+#include "tests/support/files.h"
 
 namespace epochfs::testing {
 namespace {
@@ -74,7 +75,7 @@ class Reader {
     entry.uid = st.st_uid;
     entry.gid = st.st_gid;
     entry.mtime_ns = st.st_mtim.tv_sec * 1'000'000'000 + st.st_mtim.tv_nsec;
-    entry.xattrs = xattrs_of(parent, name, path);
+    entry.xattrs = xattrs_of(proc_path(parent) + "/" + name, path);
     if (S_ISDIR(st.st_mode)) return;
     entry.links = uint64_t(st.st_nlink);
     if (st.st_nlink > 1) links_[{st.st_dev, st.st_ino}].push_back(path);
@@ -90,23 +91,6 @@ class Reader {
     if (size < 0) throw_errno("read symbolic link " + escape(path));
     entry.symlink_target.assign(target, size_t(size));
     entry.size = uint64_t(size);
-  }
-
-  static std::map<std::string, std::string> xattrs_of(int parent, const std::string& name,
-                                                      const std::string& path) {
-    const std::string at = proc_path(parent) + "/" + name;
-    std::string names(XATTR_LIST_MAX, '\0');
-    const ssize_t size = ::llistxattr(at.c_str(), names.data(), names.size());
-    if (size < 0) throw_errno("list xattrs of " + escape(path));
-    names.resize(size_t(size));
-    std::map<std::string, std::string> out;
-    for (size_t begin = 0; begin < names.size(); begin += std::strlen(&names[begin]) + 1) {
-      std::string value(XATTR_SIZE_MAX, '\0');
-      const ssize_t length = ::lgetxattr(at.c_str(), &names[begin], value.data(), value.size());
-      if (length < 0) throw_errno(fmt::format("read xattr {} of {}", &names[begin], escape(path)));
-      out[&names[begin]] = value.substr(0, size_t(length));
-    }
-    return out;
   }
 
   void read_content(int parent, const std::string& name, const std::string& path,
