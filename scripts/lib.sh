@@ -5,6 +5,9 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Outside the repository, so that a fresh clone finds it, and outside /usr, so that the system's own stays as it is.
 deps=$(realpath -m -- "${EPOCHFS_DEPS:-/opt/epochfs-deps}")
 
+# Without the first, ccache passes by what uses precompiled headers. The second lets build folders share.
+export CCACHE_SLOPPINESS=${CCACHE_SLOPPINESS:-pch_defines,time_macros} CCACHE_NOHASHDIR=1
+
 # Progress and complaints go to stderr: stdout is for results.
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 warn() { say "warning: $*"; }
@@ -23,9 +26,15 @@ quietly() {
   return "$status"
 }
 
-# configure_and_build DIR [meson options]: builds into DIR, from the repository's root. What the caller gives wins over
-# the defaults. Meson takes ccache by itself where it is installed.
+# configure_and_build DIR [meson options]: configures DIR, then builds everything in it.
 configure_and_build() {
+  configure "$@"
+  build "$1"
+}
+
+# configure DIR [meson options]: sets DIR up for the repository's root. What the caller gives wins over the defaults.
+# Meson takes ccache by itself where it is installed.
+configure() {
   local dir=$1 werror=false fuse_path='' wanted
   shift
   [[ ${CI:-} == true ]] && werror=true
@@ -43,7 +52,12 @@ configure_and_build() {
       die "meson could not configure $dir again; remove it and try once more"
   fi
   printf '%s\n' "$wanted" >"$dir/configured-with"
+}
 
-  say "building $dir"
-  ninja -C "$dir" --quiet >&2 || die "building in $dir failed; the compiler's messages are above"
+# build DIR [TARGET...]: builds the targets, or everything.
+build() {
+  local dir=$1
+  shift
+  say "building ${*:-everything} in $dir"
+  ninja -C "$dir" --quiet "$@" >&2 || die "building in $dir failed; the compiler's messages are above"
 }
