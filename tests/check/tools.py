@@ -96,6 +96,11 @@ class Commands:
                                                                      entry['file'])), root)
                 self.arguments.setdefault(path, self._for_clang(entry))
 
+    @property
+    def sources(self):
+        """Without precompiled headers, which are listed as well."""
+        return {path for path in self.arguments if path.endswith('.cc')}
+
     @staticmethod
     def _for_clang(entry):
         words = shlex.split(entry['command']) if 'command' in entry else entry['arguments']
@@ -134,7 +139,7 @@ def _once(results, tree, folder, say):
 def check_thread_safety(tree, build):
     clang = _need('clang++')
     commands = Commands(tree, build)
-    paths = [path for path in tree.production if path in commands.arguments]
+    paths = [path for path in tree.production if path in commands.sources]
 
     def run(path):
         return _run([clang, '-fsyntax-only', '-Wno-everything', '-Wthread-safety',
@@ -166,7 +171,7 @@ def changed_files(tree):
 
 def sources_to_tidy(tree, commands, changed):
     """Files that show clang-tidy all that changed: for a header one file that includes it."""
-    sources = [path for path in tree.cpp if path in commands.arguments]
+    sources = [path for path in tree.cpp if path in commands.sources]
     if changed is None or changed & {'.clang-tidy', 'meson.build'}:
         return sources
     chosen = {path for path in sources if path in changed}
