@@ -1,4 +1,5 @@
-// What nearly every test includes of others, compiled once. Only for speed: each file still includes what it uses.
+// What nearly every test includes of others, compiled once. Only for speed: each file still
+// includes what it uses.
 #include <gtest/gtest.h>
 
 #include <filesystem>

@@ -1,5 +1,5 @@
-// What nearly every file of the program includes of others, compiled once. Only for speed: each file still includes
-// what it uses.
+// What nearly every file of the program includes of others, compiled once. Only for speed: each
+// file still includes what it uses.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
