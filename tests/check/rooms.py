@@ -29,7 +29,7 @@ MAY_INCLUDE = {
     'journal/commands': [*_JOURNAL_AND_RPC, 'journal/commands/names', 'journal/commands/query',
                          'journal/commands/checks'],
 
-    'fs/base': ['journal/base', 'journal/volume'],
+    'fs/base': _LOG,
     'fs/nodes': ['fs/base', 'journal/base'],
     'fs/recording': ['fs/base', 'fs/nodes', *_JOURNAL],
     'fs/housekeeping': ['fs/base', 'fs/nodes', 'fs/recording', *_JOURNAL],
@@ -41,7 +41,8 @@ MAY_INCLUDE = {
     'replicator/pch': ['journal/base/pch'],
     'replicator/relationship': ['journal/base', 'journal/control', 'schema'],
     'replicator/target/index': ['journal/base'],
-    'replicator/target/directory': ['replicator/target/index', *_JOURNAL],
+    'replicator/target/directory': ['replicator/relationship', 'replicator/target/index',
+                                    *_JOURNAL],
     'replicator/target/receive': ['replicator/target/index', 'replicator/target/directory',
                                   *_JOURNAL, 'schema'],
     'replicator/target/apply': ['replicator/target/index', 'replicator/target/directory',
@@ -60,18 +61,16 @@ MAY_INCLUDE = {
                           'replicator/peer', *_JOURNAL_AND_RPC],
     'replicator/daemon': ['replicator/relationship', 'replicator/target', 'replicator/peer',
                           'replicator/source', *_JOURNAL_AND_RPC],
-    'replicator/commands': ['replicator/relationship', 'replicator/peer', *_JOURNAL_AND_RPC],
+    'replicator/commands': ['replicator/relationship', 'replicator/peer', 'replicator/daemon',
+                            *_JOURNAL_AND_RPC],
 
-    '': ['journal/base', 'journal/control', 'journal/commands', 'fs/commands', 'replicator/daemon',
+    '': ['journal/base', 'journal/control', 'journal/commands', 'fs/commands',
          'replicator/commands'],  # main.cc
 }
 
 # Includes that break the rule for now: (file, folder) and why. The list only shrinks: one that is
 # not needed any more is a failure as well.
-EXCEPTIONS = {
-    ('fs/base/mount_options.h', 'fs/housekeeping'): 'options of the housekeeper',
-    ('replicator/daemon/daemon.cc', 'replicator/commands'): 'the path of the control socket',
-}
+EXCEPTIONS = {}
 
 # Libraries that only these folders may include, below them too. `journal/log` cannot see RPC or the
 # command line, since it is not listed.
@@ -79,7 +78,7 @@ _RPC = ['journal/control', 'journal/commands', 'fs/process', 'fs/commands', 'rep
 LIBRARIES = {
     'capnp/': [*_RPC, 'journal/preimages'],
     'kj/': [*_RPC, 'journal/preimages'],
-    'boost/program_options': ['journal/control', 'replicator/commands'],
+    'boost/program_options': ['journal/control'],
     'fuse_lowlevel.h': ['fs/base'],
     'lmdb.h': ['replicator/target/index'],
     'liburing.h': ['replicator/source/sending'],
@@ -90,14 +89,16 @@ LIBRARIES = {
 # exceptions, and this list only shrinks as well.
 HEADERS_WITH_HEAVY_INCLUDES = {
     'fs/commands/mount_client.h': 'a client of RPC',
-    'journal/changes/byte_ranges.h': 'a thin layer over boost::icl',
+    'fs/process/jobs.h': 'jobs that can only be moved, which std::function cannot hold',
     'journal/commands/json_line.h': 'prints any message',
-    'journal/control/command_line.h': 'a thin layer over boost::program_options',
+    'journal/control/failure.h': 'turns an error into a message, and back',
     'journal/control/space_text.h': 'prints a message',
     'journal/control/unix_rpc.h': 'RPC itself',
     'journal/preimages/attributes.h': 'attributes are a message on disk',
     'replicator/commands/client.h': 'a client of RPC',
     'replicator/daemon/control_server.h': 'a server of RPC',
+    'replicator/peer/dial.h': 'RPC itself',
+    'replicator/peer/proposal.h': 'turns a proposal into a message, and back',
     'replicator/peer/transport.h': 'RPC itself',
     'replicator/relationship/loop_signal.h': 'wakes an event loop of kj',
     'replicator/relationship/relationship.h': 'its state is a message',
@@ -105,6 +106,7 @@ HEADERS_WITH_HEAVY_INCLUDES = {
     'replicator/source/reading/volume_link.h': 'a client of RPC',
     'replicator/source/sending/block_pump.h': 'sends messages',
     'replicator/source/sending/sender.h': 'sends messages',
+    'replicator/source/transfer/context.h': 'lends a client of RPC',
     'replicator/source/sending/window.h': 'promises of kj',
     'replicator/target/receive/messages.h': 'reads messages',
     'replicator/target/receiver.h': 'a server of RPC',

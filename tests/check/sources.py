@@ -44,7 +44,7 @@ def check_log_lines(tree):
 
 
 _TYPE = re.compile(r'(?:class|struct|union|enum(?: class| struct)?)\s+(?:\[\[\w+\]\]\s*)?'
-                   r'(?:EPOCHFS_\w+(?:\("[^"]*"\))?\s+)?(\w+)\b(?!::)(?![^{]*;)')
+                   r'(?:EPOCHFS_\w+(?:\([^{]*\))?\s+)?(\w+)\b(?!::)(?![^{]*;)')
 
 
 def check_names(tree):
@@ -73,7 +73,7 @@ def _cells(line):
 
 
 def _mentioned_tests(tree, page):
-    """Yields (line, suite or None, name). In a table's column of tests a bare name is one as well."""
+    """Yields (line, suite or None, name). In a table's column of tests a bare name is one, too."""
     column, default = None, None
     for number, line in tree.lines(page):
         cells = _cells(line) if line.startswith('|') else []

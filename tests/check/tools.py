@@ -153,7 +153,7 @@ def check_thread_safety(tree, build):
 
 
 def changed_files(tree):
-    """Since the fork from origin/main, or else since the commit before; what is not committed, too."""
+    """Since the fork from origin/main, or else since the commit before; uncommitted ones, too."""
     def git(*words):
         result = subprocess.run(['git', *words], cwd=tree.root, text=True, check=False,
                                 capture_output=True)
