@@ -164,8 +164,8 @@ Result<std::unique_ptr<PreImageReader>> PreImageReader::open(UniqueFd fd) {
   self->header_ = static_cast<Header*>(map);
   self->fd_ = std::move(fd);
   self->consumed_ = kPreImageHeaderBytes;
-  if (!has_magic(self->header_->magic, kPreImageMagic) ||
-      self->header_->version == 0 || self->header_->version > kPreImageFormatVersion) {
+  if (!has_magic(self->header_->magic, kPreImageMagic) || self->header_->version == 0 ||
+      self->header_->version > kPreImageFormatVersion) {
     return fail("read pre-image log: unknown format", 0, ExitStatus::kCorrupt);
   }
   return self;
