@@ -4,7 +4,7 @@
 
 #include <regex>
 
-#include "tests/unit/support.h"
+#include "tests/support/expect.h"
 
 namespace epochfs {
 namespace {
