@@ -16,11 +16,16 @@
 #pragma once
 
 #include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <mutex>
 #include <set>
+#include <tuple>
 
 #include "journal/base/storage.h"
 #include "tests/support/files.h"

@@ -4,8 +4,13 @@
 //
 // A call site of Storage in journal/ that this life does not reach fails the test by its
 // label: extend live().
+
+#include <gtest/gtest.h>
+
 #include <condition_variable>
+#include <cstdlib>
 #include <deque>
+#include <filesystem>
 #include <regex>
 #include <thread>
 

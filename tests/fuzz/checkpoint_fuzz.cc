@@ -1,7 +1,13 @@
 // Fuzz target: a checkpoint file. Whatever passes its checks is told in order, found by its
 // identity, and comes back the same when it is written anew; all else is named. The first
 // byte of an input says whether its checksums, and its length, are right.
+
+#include <fcntl.h>
+#include <unistd.h>
 #include <xxhash.h>
+
+#include <cstdio>
+#include <cstring>
 
 #include "journal/changes/checkpoint.h"
 

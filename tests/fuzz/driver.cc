@@ -7,9 +7,14 @@
 //                              EPOCHFS_FUZZ_KEEP names a file for the input that runs
 //   NAME_fuzz FILE...          these inputs
 //   NAME_fuzz --seeds DIR      writes the seeds there: a corpus to begin with
+
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 #include "tests/fuzz/target.h"
 #include "tests/support/files.h"

@@ -6,10 +6,18 @@
 //   u8 file  u8 options  u24 offset  u16 length  bytes
 // so a small input makes files that are large and mostly zeros. A valid `volume` file is
 // there to begin with.
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
+#include <array>
+#include <cstring>
+#include <filesystem>
 #include <map>
+#include <span>
 
 #include "journal/log/in_flight.h"
 #include "journal/log/journal.h"

@@ -2,6 +2,12 @@
 // without gaps, or names the damage; and appending goes on behind them. The first byte of an
 // input says whether its entries get checksums, and numbers, that are right.
 
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cstring>
+#include <span>
+
 #include "journal/volume/epochs.h"
 #include "tests/fuzz/memory_folder.h"
 #include "tests/fuzz/sealing.h"

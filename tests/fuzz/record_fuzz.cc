@@ -1,8 +1,11 @@
 // Fuzz target: the record codec over any bytes. Whatever decodes encodes to a record
 // that decodes to the same.
+
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cstring>
+#include <span>
 
 #include "tests/fuzz/target.h"
 #include "tests/support/random.h"

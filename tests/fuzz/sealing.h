@@ -4,6 +4,9 @@
 
 #include <xxhash.h>
 
+#include <cstring>
+#include <span>
+
 #include "journal/log/reader.h"
 
 #include "tests/support/records.h"

@@ -1,8 +1,12 @@
 // Fuzz target: the bytes of one segment. The readers never go back nor past the end, tell
 // of the same records, and of none that does not stand there. The first byte of an input
 // says whether the rest gets a header and checksums that are right.
+
 #include <algorithm>
+#include <array>
+#include <cstring>
 #include <map>
+#include <span>
 
 #include "journal/log/log_view.h"
 #include "tests/fuzz/sealing.h"

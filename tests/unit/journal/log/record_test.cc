@@ -1,6 +1,8 @@
 // Record: does every type survive its encoding, and nothing else pass for one?
 #include "journal/log/record.h"
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <set>
 
