@@ -316,7 +316,7 @@ void Mutator::allocate() {
 void Mutator::copy_range() {
   const Listed* from = any(S_IFREG);
   const Listed* to = any(S_IFREG);
-  if (!from || !to || from->node == to->node) return;
+  if (!from || !to || from->file == to->file) return;
   plan({.kind = Kind::kCopyRange,
         .path = from->path,
         .path2 = to->path,

@@ -6,7 +6,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include <algorithm>
 #include <climits>
@@ -14,6 +13,7 @@
 #include <memory>
 
 #include "journal/base/unix.h"
+#include "tests/support/content.h"
 #include "tests/support/failure.h"
 #include "tests/support/files.h"
 
@@ -276,14 +276,6 @@ class Comparison {
 };
 
 }  // namespace
-
-void ContentHash::add(uint64_t offset, std::string_view block) {
-  // A block that the end of the file cuts short is the same with zeros behind it.
-  const size_t used = block.find_last_not_of('\0') + 1;
-  if (used == 0) return;
-  hash_ = XXH3_64bits_withSeed(&offset, sizeof offset, hash_);
-  hash_ = XXH3_64bits_withSeed(block.data(), used, hash_);
-}
 
 TreeSnapshot snapshot(const std::string& root) {
   // A descriptor for each level of a tree that may be thousands deep.

@@ -1,5 +1,5 @@
-// Tree: what does a directory tree look like to an application, and do two look the
-// same? Everything that can be told apart but atime, ctime and inode numbers, which
+// Tree: what does a directory tree look like to an application, and do two look the same?
+// Everything that can be told apart is compared, except atime, ctime and inode numbers, which
 // no copy can keep. Shares no code with what makes the copies.
 #pragma once
 
@@ -15,38 +15,26 @@
 
 namespace epochfs::testing {
 
-// Hash of a file's bytes, wherever its holes are. Bytes are added in blocks at
-// multiples of kBlock, in order; what is not added is zeros.
-class ContentHash {
- public:
-  static constexpr size_t kBlock = 4096;
-  void add(uint64_t offset, std::string_view block);  // at most kBlock bytes
-  uint64_t value() const { return hash_; }
-
- private:
-  uint64_t hash_ = 0;
-};
-
 struct TreeEntry {
   uint32_t mode = 0;  // with the type
   uint32_t uid = 0, gid = 0;
   uint64_t size = 0;  // of regular files and symbolic links
   int64_t mtime_ns = 0;
   uint64_t rdev = 0;
-  uint64_t links = 0;     // not of directories, whose count is the file system's affair
+  uint64_t links = 0;     // not of directories: file systems count those as they like
   std::string link_name;  // the first path of the same inode
   std::string symlink_target;
   std::map<std::string, std::string> xattrs;  // ACLs are among them
   uint64_t content_hash = 0;
-  std::vector<ByteRange> data;  // what is not holes
+  std::vector<ByteRange> data;  // all but the holes
   uint64_t allocated_bytes = 0;
 };
 
 // By path below the root, as bytes; the root itself is ".".
 using TreeSnapshot = std::map<std::string, TreeEntry>;
 
-// Reads a whole tree, which nobody changes meanwhile. Paths may be longer than
-// PATH_MAX. Does not leave the file system. Throws Failure.
+// Reads a whole tree, which must not change meanwhile. Paths may be longer than PATH_MAX. Does
+// not leave the file system. Throws Failure.
 TreeSnapshot snapshot(const std::string& root);
 
 struct Strictness {

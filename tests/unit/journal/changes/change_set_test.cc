@@ -2,13 +2,14 @@
 // name, and random histories against a tree in memory.
 #include "journal/changes/change_set.h"
 
+#include <gtest/gtest.h>
 #include <linux/fs.h>
 
 #include <deque>
 #include <set>
 
 #include "tests/support/random.h"
-#include "tests/unit/journal/changes/tree_model.h"
+#include "tests/unit/journal/changes/recorded_tree.h"
 
 namespace epochfs::journal {
 namespace {
@@ -331,8 +332,7 @@ TEST(FoldModel, RandomHistoriesFoldToTheirNetEffect) {
   const uint64_t first = Random().seed();
   for (uint64_t history = first; history < first + 4000; ++history) {
     Random random(history);
-    TreeModel model;
-    model.finish_setup();
+    RecordedTree model;
     for (int range = 0; range < 8; ++range) {
       const auto before = model.snapshot();
       std::deque<Record> records;
@@ -356,8 +356,7 @@ TEST(FoldModel, LongRangeTellsTheSameAsItsParts) {
   const uint64_t first = Random().seed();
   for (uint64_t history = first; history < first + 2000; ++history) {
     Random random(history);
-    TreeModel model;
-    model.finish_setup();
+    RecordedTree model;
     std::deque<Record> records;
     for (int i = 0; i < 30; ++i) model.step(random, records);
     records.clear();

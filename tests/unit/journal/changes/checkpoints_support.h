@@ -1,4 +1,5 @@
-// CheckpointsTest: the fixture of a journal whose records go, and checkpoints stand in.
+// CheckpointsTest: the fixture of a journal whose records go, and whose checkpoints take their
+// place.
 #pragma once
 
 #include <fmt/format.h>
@@ -12,7 +13,7 @@
 #include "tests/support/random.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/volumes.h"
-#include "tests/unit/journal/changes/tree_model.h"
+#include "tests/unit/journal/changes/recorded_tree.h"
 #include "tests/unit/journal/log/journal_support.h"
 
 namespace epochfs::testing {
@@ -50,11 +51,11 @@ class CheckpointsTest : public JournalTest {
   // What a random life does besides: all may be left out but `check`.
   struct Life {
     std::function<void(const journal::Record&)> append;
-    std::function<void(const TreeModel::Snapshot& now, const std::vector<EpochId>& cursors)>
+    std::function<void(const RecordedTree::Snapshot& now, const std::vector<EpochId>& cursors)>
         before_a_seal;
     std::function<void()> after_checkpoints;
     // Two states, and the epochs that they are of.
-    std::function<void(const TreeModel::Snapshot& before, const TreeModel::Snapshot& after,
+    std::function<void(const RecordedTree::Snapshot& before, const RecordedTree::Snapshot& after,
                        uint64_t since, uint64_t until)>
         check;
   };
@@ -65,9 +66,8 @@ class CheckpointsTest : public JournalTest {
     volume_ = make_volume(dir, kSegment);
     checkpoints_.reset();
     open();
-    TreeModel model;
-    model.finish_setup();
-    std::map<uint64_t, TreeModel::Snapshot> at_epoch{{0, model.snapshot()}};
+    RecordedTree model;
+    std::map<uint64_t, RecordedTree::Snapshot> at_epoch{{0, model.snapshot()}};
     std::vector<EpochId> cursors{EpochId{0}};
     for (int range = 0; range < 25; ++range) {
       std::deque<journal::Record> records;

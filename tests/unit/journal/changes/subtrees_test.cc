@@ -167,7 +167,7 @@ TEST_F(SubtreesTest, MarkGoesWithItsDirectory) {
 
 // Files that a look at the tree finds below the marks, and below what the set has moved and
 // does not tell as new.
-std::set<FileId> looked_at(const TreeModel::Snapshot& tree, const ChangeSet& set) {
+std::set<FileId> looked_at(const RecordedTree::Snapshot& tree, const ChangeSet& set) {
   std::multimap<FileId, FileId> below;
   std::map<FileId, bool> there;  // and whether it is a directory
   there[kRoot] = true;
@@ -199,7 +199,7 @@ std::set<FileId> looked_at(const TreeModel::Snapshot& tree, const ChangeSet& set
   return out;
 }
 
-void check_marked(const TreeModel::Snapshot& before, const TreeModel::Snapshot& after,
+void check_marked(const RecordedTree::Snapshot& before, const RecordedTree::Snapshot& after,
                   const ChangeSet& set) {
   ASSERT_FALSE(set.gap);
   const std::set<FileId> looked = looked_at(after, set);
@@ -207,7 +207,7 @@ void check_marked(const TreeModel::Snapshot& before, const TreeModel::Snapshot& 
   for (const auto& [life, node] : after.lives) {
     if (node.directory) directories.insert(node.id);
   }
-  auto life_of = [](const TreeModel::Snapshot& s, const NameKey& key) {
+  auto life_of = [](const RecordedTree::Snapshot& s, const NameKey& key) {
     auto at = s.names.find(key);
     return at == s.names.end() ? 0 : at->second.life;
   };
@@ -231,7 +231,7 @@ void check_marked(const TreeModel::Snapshot& before, const TreeModel::Snapshot& 
       ASSERT_TRUE(told->second.fresh) << "new inode " << now.id.inode;
       continue;
     }
-    const bool same = was->second.attributes == now.attributes && was->second.data == now.data;
+    const bool same = was->second.changed == now.changed && was->second.data == now.data;
     ASSERT_TRUE(same || told != set.files.end()) << "inode " << now.id.inode;
     for (size_t i = 0; i < now.data.size(); ++i) {
       const char old = i < was->second.data.size() ? was->second.data[i] : '\0';
@@ -251,7 +251,7 @@ TEST_F(SubtreesTest, RandomHistoriesWithMarksMissNothing) {
          {
              .append = [&](const Record& r) { record(r); },
              .before_a_seal =
-                 [&](const TreeModel::Snapshot& now, const std::vector<EpochId>& cursors) {
+                 [&](const RecordedTree::Snapshot& now, const std::vector<EpochId>& cursors) {
                    if (!random.one_in(3)) return;
                    parents_.clear();
                    for (const auto& [key, node] : now.names) {

@@ -3,6 +3,7 @@
 #include "tests/support/files.h"
 #include "tests/support/random.h"
 #include "tests/unit/replicator/target/apply_support.h"
+#include "tests/unit/replicator/target/operations.h"
 
 namespace epochfs::testing {
 namespace {
@@ -127,7 +128,7 @@ TEST_F(CrashTest, EveryStopOfAFullTransferEndsInOneEpoch) {
 
 TEST_F(CrashTest, EveryStopOfSwapsAndReuseEndsInOneEpoch) {
   Random random;
-  Model& m = shipped_;
+  TreeOracle& m = shipped_;
   FileId a = m.create(m.root, "a", 0040755), b = m.create(m.root, "b", 0040755);
   FileId f = m.create(a, "f", 0100644);
   m.write(f, 0, "in a");

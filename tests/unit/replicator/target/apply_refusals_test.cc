@@ -1,7 +1,9 @@
 // What does a target refuse, and does it leave everything as it was then?
+#include "journal/preimages/attributes.h"
 #include "tests/support/files.h"
 #include "tests/support/random.h"
 #include "tests/unit/replicator/target/apply_support.h"
+#include "tests/unit/replicator/target/operations.h"
 
 namespace epochfs::testing {
 namespace {
@@ -42,7 +44,7 @@ TEST_F(ApplyTest, WhatAnotherHandChangedIsNotBuiltUpon) {
        [&] { now_.rename(now_.root, "d", now_.root, "x"); }},
   };
   for (const Case& c : cases) {
-    now_ = Model();
+    now_ = TreeOracle();
     f = now_.create(now_.root, "f", 0100644), d = now_.create(now_.root, "d", 0040755);
     now_.write(f, 0, std::string(100, 'f'));
     g = now_.create(d, "g", 0100644);
@@ -76,7 +78,7 @@ TEST_F(ApplyTest, NothingIsWrittenThroughALink) {
       [&] { now_.unlink(d, "f"); },
       [&] { now_.at(f).attributes.mode = 0100600; },
   };
-  const Model start = now_;
+  const TreeOracle start = now_;
   for (const auto& change : changes_to_make) {
     now_ = start;
     ship_everything();
@@ -206,7 +208,7 @@ TEST_F(ApplyTest, MadeUpTransfersNeitherEscapeNorWedge) {
     EXPECT_EQ(entries(folder_.path()), outside);
     if (random.one_in(10)) ASSERT_DONE(open());
     if (!random.one_in(8)) continue;
-    now_ = Model();
+    now_ = TreeOracle();
     now_.lsn = uint64_t(round) * 1000;  // times tell its files from earlier ones
     Operations(now_, random, 2000).run(30);
     ship_everything();

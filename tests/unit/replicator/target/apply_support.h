@@ -1,4 +1,4 @@
-// ApplyTest: the fixture of a target directory whose source is a model.
+// ApplyTest: the fixture of a target directory whose source is a TreeOracle.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -48,7 +48,7 @@ class ApplyTest : public ::testing::Test {
   void ship_changes(const SendOptions& options = {}) { ship(changes(shipped_, now_), options); }
   void ship_everything(const SendOptions& options = {}) { ship(everything(now_), options); }
 
-  void expect_epoch(const Model& model, uint64_t epoch) {
+  void expect_epoch(const TreeOracle& model, uint64_t epoch) {
     EXPECT_EQ(target_->state().cursor, epoch);
     EXPECT_EQ(target_->state().state_hash, epoch * 31);
     EXPECT_EQ(target_->state().barrier_ns, epoch * 1'000'000'007);
@@ -73,7 +73,7 @@ class ApplyTest : public ::testing::Test {
   LazyStorage storage_;
   replicator::TargetOptions options_ = target_options(folder_);
   std::unique_ptr<replicator::Target> target_;
-  Model now_, shipped_;
+  TreeOracle now_, shipped_;
   uint64_t epoch_ = 0;
 };
 

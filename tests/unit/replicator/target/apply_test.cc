@@ -8,6 +8,7 @@
 #include "tests/support/files.h"
 #include "tests/support/random.h"
 #include "tests/unit/replicator/target/apply_support.h"
+#include "tests/unit/replicator/target/operations.h"
 
 namespace epochfs::testing {
 namespace {
@@ -54,7 +55,7 @@ TEST_F(ApplyTest, AWalkOfAChangingTreeAndThenItsChanges) {
   for (int round = 0; round < 40 && !HasFailure(); ++round) {
     Operations operations(now_, random, 3000);
     operations.run(random.below(60));
-    Model before = now_;
+    TreeOracle before = now_;
     TransferSpec walk = everything(now_);
     operations.run(random.below(30));
     TransferSpec after = changes(before, now_);
@@ -286,7 +287,7 @@ TEST_F(ApplyTest, VeryDeepTreesComeAndGo) {
   TransferSpec spec = everything(now_);
   plan(spec, 0, 1);
   ASSERT_DONE(transfer(*target_, spec, {.batch = 1000}));
-  Model before = std::exchange(now_, Model());
+  TreeOracle before = std::exchange(now_, TreeOracle());
   now_.lsn = before.lsn;
   now_.touch(now_.root);
   TransferSpec gone;
@@ -431,11 +432,12 @@ TEST_F(ApplyTest, AFullTransferRemovesExtrasAndKeepsWhatIsRight) {
     plan(spec, epoch_, epoch_ + 1);
     uint64_t changed = 0;
     for (const NodeSpec& n : spec.nodes) {
+      const OracleFile& file = now_.at(n.id);
       auto old = shipped_.files.find(n.id);
-      bool same = old != shipped_.files.end() && old->second.data == n.file.data &&
-                  old->second.attributes.ctime == n.file.attributes.ctime &&
-                  old->second.attributes.mtime == n.file.attributes.mtime;
-      if (!same) changed += n.file.data.size();
+      bool same = old != shipped_.files.end() && old->second.data == file.data &&
+                  old->second.attributes.ctime == file.attributes.ctime &&
+                  old->second.attributes.mtime == file.attributes.mtime;
+      if (!same) changed += file.data.size();
     }
     auto sent = transfer(*target_, spec);
     ASSERT_DONE(sent);

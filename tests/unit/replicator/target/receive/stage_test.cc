@@ -438,17 +438,17 @@ TEST_F(MalformedTest, CompressedBlocks) {
   };
   refused(with([](rpc::Block::Builder b) { b.setLength(999); }), "LZ4");
   refused(with([](rpc::Block::Builder b) { b.setLength(1001); }), "LZ4");
-  refused(with([](rpc::Block::Builder b) { b.getPayload().setLz4(bytes_of("")); }), "LZ4");
+  refused(with([](rpc::Block::Builder b) { b.getPayload().setLz4(data_of("")); }), "LZ4");
   refused(
-      with([](rpc::Block::Builder b) { b.getPayload().setLz4(bytes_of("\xff\xff\xff\xff\xff")); }),
+      with([](rpc::Block::Builder b) { b.getPayload().setLz4(data_of("\xff\xff\xff\xff\xff")); }),
       "LZ4");
-  refused(with([](rpc::Block::Builder b) { b.getPayload().setRaw(bytes_of("short")); }),
+  refused(with([](rpc::Block::Builder b) { b.getPayload().setRaw(data_of("short")); }),
           "as many as it says");
   Random random;
   for (int i = 0; i < 2000; ++i) {  // whatever comes: no more than a refusal
     std::string junk(random.below(300), '\0');
     for (char& c : junk) c = char(random.u64());
-    auto done = with([&](rpc::Block::Builder b) { b.getPayload().setLz4(bytes_of(junk)); });
+    auto done = with([&](rpc::Block::Builder b) { b.getPayload().setLz4(data_of(junk)); });
     if (!done) refused(done, "LZ4");
   }
   EXPECT_OK(with([](rpc::Block::Builder) {}));
