@@ -2,10 +2,10 @@
 //
 //   change_set FOLDER [--files N]
 //
-// Folds records of N distinct files (a million, unless told otherwise) as the daemon does
-// before it ships them: writes, creates, renames; and the writes and creates once more out of a
-// checkpoint in FOLDER. Prints a line for each: the peak of the process's memory, a process
-// each, what that is for one file, and the time.
+// Folds records of N distinct files (by default a million) as the daemon does before it ships
+// them: writes, creates, renames; then the writes and creates out of a checkpoint in FOLDER.
+// Each runs in a process of its own. Prints a line for each: peak memory of the process, memory
+// for one file, and time.
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>

@@ -3,9 +3,9 @@
 //   file_ops DIR WORKLOAD [--threads N] [--seconds S]
 //   file_ops --list
 //
-// Prints one number: operations a second, of all threads together. Preparation is not
-// timed. Each thread works on files of its own, in a folder of its own that is removed at
-// the end. tests/bench/mount runs it on several file systems and compares.
+// Prints one number: operations a second of all threads together. Preparation is not timed.
+// Each thread works on its own files in its own folder, which is removed at the end.
+// tests/bench/mount runs this on several file systems and compares.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>

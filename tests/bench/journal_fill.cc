@@ -2,10 +2,10 @@
 //
 //   journal_fill FOLDER [--records N] [--threads T] [--files F] [--recovery-bytes B]
 //
-// Makes the journal FOLDER/filled with N records, as a busy file server would leave them
-// (FORMAT.md's types, mixed; ten sealed epochs), and prints figures as NAME VALUE lines.
-// Then kills a journal with B bytes in its open epoch, and opens it. tests/bench/journal
-// runs it and asks the journal questions.
+// Makes the journal FOLDER/filled with N records, as a busy file server would leave them: all
+// types of FORMAT.md, mixed, in ten sealed epochs. Then kills a journal that has B bytes in
+// its open epoch, and opens it. Prints figures as NAME VALUE lines. tests/bench/journal runs
+// this and then asks the journal questions.
 #include <atomic>
 #include <chrono>
 #include <cstdio>

@@ -1,4 +1,5 @@
-// mount_control: what tests/bench/pauses asks of a mount, without a process for each call.
+// mount_control: how does tests/bench/pauses talk to a mount? By this, which needs no process
+// for each call.
 //
 //   mount_control DIR cuts COUNT INTERVAL_MS   cuts epochs; for each, the pause in ns
 //   mount_control DIR pin SINCE                cuts an epoch, prints its number, and keeps what

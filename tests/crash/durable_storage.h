@@ -1,14 +1,15 @@
 // DurableStorage: what would the disk hold if the machine, or the process, stopped at this
-// call? Storage that does everything but sync, and keeps account instead of what a sync, or
-// the lack of one, has made of every file and name below a folder.
+// call? It does everything that Storage does except to sync. Instead it keeps track of which
+// bytes and names below a folder a sync has made durable.
 //
-// What may be lost, and no more than that:
-//   bytes of a file      since its last sync_data(): each sector for itself, or torn within
-//                        the last one that was written, or all; its size, too. Disks write a
-//                        sector as a whole. Records and manifest entries stand more than that,
-//                        so only the first sector of other files, their header, is left whole
-//   names in a folder    since the folder's last sync: the new one, or the old one
-//   nothing              of what replace_file(), publish_file() or remove_file() returned from
+// The fault budget. A stop may lose these, and nothing else:
+//   bytes of a file      written since its last sync_data(), and its size: each sector by
+//                        itself, or part of the last one that was written, or all. Disks
+//                        write a sector as a whole. Records and manifest entries survive a
+//                        torn one, so only the first sector of other files, their header, is
+//                        left whole
+//   names in a folder    changed since the folder's last sync: the new one or the old one
+//   nothing              of replace_file(), publish_file() and remove_file() that returned
 //
 // Any call can be made to fail: without any effect, or after all of it.
 //

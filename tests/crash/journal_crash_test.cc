@@ -1,9 +1,9 @@
-// The journal at every call that its durability rests on: one life of a volume, in which
-// each of these calls fails once, and the process or the machine stops before and after each.
-// What recovery makes of that is compared with what the life had been told.
+// Does the journal survive a stop at every call that its durability rests on? One life of a
+// volume is run again and again: each of these calls fails once, and the process or the machine
+// stops before and after each. What recovery finds is compared with what the life was told.
 //
-// A call site of Storage in journal/ that this life does not reach fails the test by its
-// label: extend live().
+// If this life does not reach a call site of Storage in journal/, the test fails and prints
+// the label: extend live().
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-// Does bad input get one clear line that names the thing, the right exit status, and
+// Does bad input give one clear line that names the thing, the right exit status, and
 // nothing else?
 #include <fcntl.h>
 #include <fmt/format.h>

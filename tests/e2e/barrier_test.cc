@@ -1,5 +1,5 @@
-// `epochfs barrier` in a script: is an epoch sealed when it says so, is it called what it was
-// to be called, and do the commands before and after run as they should?
+// `epochfs barrier` in a script: is the epoch sealed when the command says so, does it get
+// its label, and do the commands before and after run as they should?
 #include <capnp/compat/json.h>
 #include <capnp/message.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
-// Ways of a chain: by which changes can a number be counted up in a directory, so that
-// whoever reads the directory later can tell what the number was?
+// Ways of a chain: by which changes can a writer count a number up in a directory, so that
+// a later reader can tell what the number was?
 #pragma once
 
 #include <cstdint>

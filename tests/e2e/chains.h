@@ -1,16 +1,16 @@
 // Chains: is a tree a state that its writers could have crashed in?
 //
 // A chain is something in the tree that one writer counts up: the length of a log, the
-// number in a file's name, an xattr, a stamp in a mapped page (tests/e2e/chain_ways.h). So
-// whatever a tree holds of it says how many of its steps the tree has seen. Each step notes
-// when it began and when it had returned.
+// number in a file's name, an xattr, a stamp in a mapped page (tests/e2e/chain_ways.h). A
+// tree therefore shows how many steps of the chain it has seen. Each step notes when it
+// began and when it had returned.
 //
-// A tree is a cut in the order of the steps if no step that it lacks had returned before
-// one that it has began. That needs no knowledge of when the cut was made; where that is
-// known, every step is on the right side of it.
+// A tree is a cut in the order of the steps if this never happens: a step that the tree
+// lacks had returned before a step that the tree has began. This check does not need the
+// time of the cut. Where the time is known, every step must be on the right side of it.
 //
-// Writers are processes, as applications are; what they note is in memory that they share
-// with the test, which can look while they go on.
+// Writers are processes, as applications are. Their notes are in memory that they share
+// with the test, so the test can look while they go on.
 #pragma once
 
 #include <sys/types.h>

@@ -1,5 +1,5 @@
-// Does every kind of change arrive when it is the only one of its epoch, and does it cost no
-// more on the wire than its net effect?
+// Does every kind of change arrive when it is the only one of its epoch? Does it cost no more
+// on the wire than its net effect?
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <stdio.h>

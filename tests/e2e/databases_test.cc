@@ -1,4 +1,4 @@
-// Is whatever epoch a target holds a state that a database could have crashed in?
+// Could a database have crashed in the state of every epoch that a target holds?
 #include <cstring>
 #include <filesystem>
 #include <functional>

@@ -1,5 +1,5 @@
-// Disk: a small file system of its own, in a file, for what an application's own disk
-// must not suffer: being full, over quota or read-only.
+// Disk: how does a test fill a disk, use up a quota or make a file system read-only? On a
+// small file system of its own, in an image file.
 #pragma once
 
 #include <optional>

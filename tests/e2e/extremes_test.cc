@@ -1,4 +1,4 @@
-// Does what is very large, very many, very deep or very oddly named arrive too?
+// Do very large files, very many, very deep directories and very odd names arrive, too?
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>

@@ -2,9 +2,9 @@
 // with its own state, control socket and directories, a loopback address of its own
 // on which its daemon listens, and mounts. Knows nothing of relationships.
 //
-// Whatever happens to a test, nothing stays mounted or running and no folder is left:
-// the destructor sees to it, and where the whole test program is killed, a small
-// process that outlives it. EPOCHFS_PROGRAM in the environment names what is tested.
+// Whatever happens to a test, nothing stays mounted or running, and no folder is left. The
+// destructor sees to that. If the whole test program is killed, a small process that
+// outlives it does. EPOCHFS_PROGRAM in the environment names the program under test.
 //
 // Not for several threads at once.
 #pragma once

@@ -1,5 +1,5 @@
-// Does the journal's space follow what changed, and do applications and the target come
-// off well whatever it has to do without?
+// Does the journal's space follow what changed? Do applications and the target fare well when
+// it has less than it needs?
 #include <capnp/compat/json.h>
 #include <capnp/message.h>
 #include <fcntl.h>

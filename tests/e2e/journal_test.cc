@@ -1,5 +1,5 @@
-// Does the journal say what was done in a mounted directory: what, where, by whom and
-// when, while it is mounted and when it is a copy somewhere else?
+// Does the journal tell what was done in a mounted directory, where, by whom and when? While
+// it is mounted, and from a copy of the journal somewhere else?
 #include <capnp/compat/json.h>
 #include <capnp/message.h>
 #include <fcntl.h>

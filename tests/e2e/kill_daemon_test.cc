@@ -1,4 +1,4 @@
-// Does replication go on where it stopped when daemons are killed at any moment?
+// When a daemon is killed at any moment, does replication go on where it stopped?
 #include <sys/stat.h>
 
 #include "tests/e2e/mutator.h"

@@ -1,5 +1,5 @@
-// Is what an application saw succeed in the journal, when the mount's process is killed
-// the next moment?
+// The mount's process is killed right after an application saw a call succeed: is the call in
+// the journal?
 #include <capnp/compat/json.h>
 #include <capnp/message.h>
 #include <fcntl.h>

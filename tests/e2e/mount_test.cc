@@ -1,4 +1,4 @@
-// What does an application find out through the mount that it would not without?
+// What can an application see through the mount that it could not see without it?
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <stdio.h>

@@ -1,10 +1,10 @@
-// Mutator: what will applications do to a tree next? Random operations, few names for
-// many files, so that names change hands all the time, and now and then the patterns
-// that replication gets wrong: replaced files, swapped directories, names that were
+// Mutator: what will applications do to a tree next? Random operations, with few names for
+// many files, so that names change hands all the time. Now and then it plays one of the
+// patterns that replication gets wrong: replaced files, swapped directories, names that are
 // used for a moment.
 //
-// It keeps a model of the tree. Whatever it does to the directory it does to the model
-// too, and both must give the same errno.
+// It keeps a model of the tree. It does each operation to the directory and to the model, and
+// both must give the same errno.
 #pragma once
 
 #include <deque>

@@ -1,5 +1,5 @@
-// Operation: one thing that an application does to a tree, as a value, so that the
-// same can be done to a directory and to a model of it.
+// Operation: what does an application do to a tree? One thing, as a value, so that a test can
+// do the same to a directory and to a model of it.
 #pragma once
 
 #include <cstdint>

@@ -1,9 +1,8 @@
-// PowerCutDisk: what would a power cut leave? A file system in an image that a loop device makes
-// a disk of. The image lies on an XFS of its own, where a copy by reflink is taken in one
-// moment: what it holds then is what had reached the disk, and nothing that the kernel
-// still keeps in memory.
+// PowerCutDisk: what would a power cut leave? The disk is a loop device over an image. The image
+// lies on an XFS of its own, where a copy by reflink is taken in one moment: the copy holds
+// what had reached the disk, and nothing that the kernel still keeps in memory.
 //
-// Nothing outlives the test: images have no name outside of the XFS, loop devices go with
+// Nothing outlives the test. Images have no name outside the XFS, loop devices go with
 // their last mount, and mounts lie in the host's folder, which its guard clears.
 #pragma once
 

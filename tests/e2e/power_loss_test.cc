@@ -1,6 +1,6 @@
-// Does a power cut lose nothing that was fsynced, and does no difference between source
-// and target go unnoticed? Data, journal and daemon's state of the source lie on a disk
-// (power_cut_disk.h) whose power is cut; the target goes on.
+// Does everything that was fsynced survive a power cut, and is every difference between source
+// and target noticed? The source's data, journal and daemon state lie on a disk
+// (power_cut_disk.h) whose power is cut. The target goes on.
 #include <capnp/compat/json.h>
 #include <capnp/message.h>
 #include <fcntl.h>

@@ -1,9 +1,9 @@
-// Process: how do tests run programs as somebody at a shell would, without ever
-// hanging on one or leaving one behind? Knows nothing of epochfs.
+// Process: how do tests run programs as a user at a shell would, without hanging on one or
+// leaving one behind? Knows nothing of epochfs.
 //
-// What is started here dies with the thread that started it, even when the test
-// program is killed; what it puts into the background does not. A process is only
-// ever ended by its id.
+// A process that is started here dies with the thread that started it, even when the test
+// program is killed. A process that it puts into the background does not. Processes are
+// ended by their ids only.
 #pragma once
 
 #include <sys/types.h>

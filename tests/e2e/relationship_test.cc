@@ -1,5 +1,5 @@
-// What do relationships do as administrators of either side create, accept, refuse,
-// stop and end them?
+// What happens to a relationship as administrators of either side create, accept, refuse, stop
+// and end it?
 #include <fmt/format.h>
 #include <sys/stat.h>
 

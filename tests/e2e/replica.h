@@ -1,6 +1,6 @@
-// Replica: what does a user do to have one directory replicated, and when is the target
-// there? One relationship from a mounted directory of one Host to a directory of
-// another, driven by commands alone. TwoHosts is the fixture of most tests.
+// Replica: what does a user do to replicate a directory, and when has the target caught up?
+// One relationship from a mounted directory of one Host to a directory of another, driven by
+// commands alone. TwoHosts is the fixture of most tests.
 #pragma once
 
 #include <gtest/gtest.h>

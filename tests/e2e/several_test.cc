@@ -1,6 +1,6 @@
 // Do several relationships of one volume, each at its own speed, keep out of each other's
-// way, and is every target at one epoch whenever somebody looks? And where the room for
-// pre-images runs out: is the epoch that needs them given up for a newer one, quietly?
+// way? Is every target at one epoch whenever a test looks? When the room for pre-images runs
+// out, is the epoch that needs them given up for a newer one, without an error?
 #include <capnp/compat/json.h>
 #include <capnp/message.h>
 #include <fcntl.h>

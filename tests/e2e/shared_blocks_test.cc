@@ -1,5 +1,5 @@
-// Pre-images that share blocks with the file, where the file system can: is what a sealed
-// epoch held still exact, and does a long one cost no copy?
+// Pre-images that share blocks with the file, on file systems that can: is a sealed epoch still
+// exact, and is a long pre-image made without a copy?
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>

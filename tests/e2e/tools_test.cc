@@ -1,4 +1,4 @@
-// Do the tests' own tools see what they are there to see? No mount, no daemon.
+// Do the tests' own tools notice what they are meant to notice? No mount, no daemon.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>

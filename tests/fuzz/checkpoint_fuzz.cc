@@ -1,6 +1,7 @@
-// Fuzz target: a checkpoint file. Whatever passes its checks is told in order, found by its
-// identity, and comes back the same when it is written anew; all else is named. The first
-// byte of an input says whether its checksums, and its length, are right.
+// Fuzz target: a checkpoint file. Changes that pass the checks are told in order, are found
+// by identity, and come back the same when they are written anew. Everything else is an error
+// that names the damage. The first byte of an input says whether the checksums and the length
+// are right.
 
 #include <fcntl.h>
 #include <unistd.h>

@@ -1,5 +1,5 @@
 // Fuzz target: a whole volume folder. Whatever its files hold, reading and recovery end with
-// a value or with an error that says what is wrong; no record is invented, and recovery loses
+// a value or with an error that says what is wrong. They invent no record, and recovery loses
 // none that could be read before.
 //
 // An input is a list of patches, each of which puts bytes into one file of the folder:

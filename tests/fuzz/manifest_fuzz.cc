@@ -1,6 +1,6 @@
 // Fuzz target: the epoch manifest. Every way to read it tells of the same epochs, numbered
-// without gaps, or names the damage; and appending goes on behind them. The first byte of an
-// input says whether its entries get checksums, and numbers, that are right.
+// without gaps, or names the damage. Appending goes on behind them. The first byte of an
+// input says whether the entries get the right checksums and numbers.
 
 #include <fcntl.h>
 

@@ -1,6 +1,6 @@
-// Fuzz target: the bytes of one segment. The readers never go back nor past the end, tell
-// of the same records, and of none that does not stand there. The first byte of an input
-// says whether the rest gets a header and checksums that are right.
+// Fuzz target: the bytes of one segment. The readers go neither back nor past the end, and
+// both tell of the same records, all of which stand there. The first byte of an input says
+// whether the rest gets the right header and checksums.
 
 #include <algorithm>
 #include <array>

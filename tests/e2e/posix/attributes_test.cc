@@ -1,5 +1,5 @@
-// What is a file besides bytes and names: times, birth, extended attributes, sizes of the
-// file system.
+// What does a file have besides bytes and names? Times, birth, extended attributes; and the
+// sizes of the file system.
 #include <fmt/format.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>

@@ -1,5 +1,5 @@
-// What do applications see when the disk beneath is full, their quota used up, or the file
-// system read-only? And does the mount go on, with a journal that agrees with the tree?
+// What do applications see when the disk beneath is full, their quota is used up, or the file
+// system is read-only? Does the mount go on, with a journal that agrees with the tree?
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/mount.h>

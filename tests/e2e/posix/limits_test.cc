@@ -1,6 +1,6 @@
-// What can FUSE itself not do as the directory beneath does it? One table says it all,
-// each with its reason and with what the mount does instead. A case here asserts what is
-// seen in the mount, so that a change is noticed; fs/DESIGN.md has the same list.
+// Where does FUSE itself keep the mount from behaving like the directory beneath? One table has
+// every such case, with the reason and with what the mount does instead. Each case asserts
+// what the mount shows, so that a change is noticed. fs/DESIGN.md has the same list.
 #include <fmt/format.h>
 #include <linux/falloc.h>
 #include <linux/fiemap.h>

@@ -1,4 +1,4 @@
-// Who holds a lock on what?
+// Do locks exclude each other, and go away, as they do in the directory beneath?
 #include <fmt/format.h>
 #include <sys/file.h>
 #include <unistd.h>

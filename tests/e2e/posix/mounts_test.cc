@@ -1,4 +1,4 @@
-// What stays the same when the mount comes and goes, and what other mounts are to it?
+// What stays the same when the mount comes and goes? How does it get on with other mounts?
 #include <fmt/format.h>
 #include <sys/mount.h>
 #include <sys/xattr.h>

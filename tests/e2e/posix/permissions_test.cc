@@ -1,4 +1,4 @@
-// Who may do what, and whose is what is made?
+// Who may do what, and who owns what is made?
 #include <linux/falloc.h>
 #include <sys/xattr.h>
 #include <unistd.h>

@@ -1,5 +1,5 @@
-// How many files can applications have open or know at a time, and what does it cost the
-// mount's process in descriptors?
+// How many files can applications have open, or known to the kernel, at a time? How many
+// descriptors does that cost the mount's process?
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/resource.h>

@@ -1,5 +1,5 @@
-// What is not a plain file, and what is done to plain files by other than reading and
-// writing: FIFOs, sockets, devices, programs, watches, controls.
+// FIFOs, sockets and devices; and uses of plain files other than reading and writing: running
+// them, watching them, ioctls.
 #include <fmt/format.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>

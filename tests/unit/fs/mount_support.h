@@ -1,4 +1,4 @@
-// MountedJournalTest: what a mount's process wires around a journal, but for FUSE: pins,
+// MountedJournalTest: what a mount's process wires around a journal, except FUSE: pins,
 // recorder, checkpoints, settler, housekeeper, and one worker. The backing directory is an
 // empty folder.
 #pragma once

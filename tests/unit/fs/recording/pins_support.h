@@ -1,4 +1,4 @@
-// PinsTest: the fixture of the tests of pins, which runs operations as the mount does.
+// PinsTest: the fixture of tests of pins. It runs operations as the mount does.
 #pragma once
 
 #include <capnp/serialize.h>

@@ -1,5 +1,5 @@
-// What tests of checkpoints have in common: changes that no record need have made, and a
-// checkpoint's content at once.
+// What do tests of checkpoints share? Random changes, which need not come from records, and the
+// whole content of a checkpoint.
 #pragma once
 
 #include <map>

@@ -1,4 +1,5 @@
-// Journal fixture: a volume with small segments, opened, killed and read again.
+// JournalTest: the fixture of a volume with small segments, whose journal is opened, killed
+// and read again.
 #pragma once
 
 #include <xxhash.h>

@@ -1,4 +1,5 @@
-// Recovery: the fixture of the tests of what a mount makes of a journal that it finds.
+// Recovery: the fixture of tests of recovery. What does a mount make of the journal that it
+// finds?
 #pragma once
 
 #include <gtest/gtest.h>
