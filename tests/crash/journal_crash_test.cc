@@ -95,7 +95,7 @@ Content read(const journal::Volume& volume, const std::string& where) {
   Content out;
   std::vector<journal::Damage> damage;
   EpochId newest{};
-  must(journal::JournalReader(volume).read_whole_file(
+  must(journal::JournalReader(volume).read_all(
       Lsn{0},
       [&](const journal::Record& r) {
         if (r.type == journal::RecordType::kPadding) return true;

@@ -59,7 +59,7 @@ std::string parent_of(const std::string& path) {
   return slash == std::string::npos ? "." : path.substr(0, slash);
 }
 
-void write_file(int fd, const std::string& bytes, const Operation& o) {
+void write_all(int fd, const std::string& bytes, const Operation& o) {
   for (size_t done = 0; done < bytes.size();) {
     const ssize_t n =
         o.kind == Kind::kWrite
@@ -73,14 +73,14 @@ void write_file(int fd, const std::string& bytes, const Operation& o) {
 int create(int root, const Operation& o) {
   UniqueFd fd(::openat(root, o.path.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, o.mode));
   if (!fd) return errno;
-  write_file(fd.get(), bytes_of(o.seed, o.length), o);
+  write_all(fd.get(), bytes_of(o.seed, o.length), o);
   return 0;
 }
 
 int create_temporary(int root, const Operation& o) {
   UniqueFd fd(::openat(root, parent_of(o.path).c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, o.mode));
   if (!fd) return errno;
-  write_file(fd.get(), bytes_of(o.seed, o.length), o);
+  write_all(fd.get(), bytes_of(o.seed, o.length), o);
   return outcome_of(
       ::linkat(AT_FDCWD, proc_path(fd.get()).c_str(), root, o.path.c_str(), AT_SYMLINK_FOLLOW));
 }
@@ -88,7 +88,7 @@ int create_temporary(int root, const Operation& o) {
 int write_to(int root, const Operation& o, int flags) {
   UniqueFd fd(::openat(root, o.path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC | flags));
   if (!fd) return errno;
-  write_file(fd.get(), bytes_of(o.seed, o.length), o);
+  write_all(fd.get(), bytes_of(o.seed, o.length), o);
   return 0;
 }
 

@@ -240,7 +240,7 @@ Result<Seen> read(const journal::Volume& volume) {
   uint64_t position = 0, index = UINT64_MAX;
   std::string segment;
   const uint64_t size = volume.info().segment_bytes;
-  EPOCHFS_TRY(Lsn end, journal::JournalReader(volume).read_whole_file(
+  EPOCHFS_TRY(Lsn end, journal::JournalReader(volume).read_all(
                            Lsn{0},
                            [&](const journal::Record& r) {
                              EPOCHFS_CHECK(value(r.lsn) >= position);

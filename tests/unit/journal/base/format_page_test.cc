@@ -75,7 +75,9 @@ const std::map<std::string, Value> kConstants = {
 };
 
 std::string read_source(const std::string& path) {
-  std::ifstream in(std::string(EPOCHFS_SOURCE "/") + path);
+  const char* source = std::getenv("EPOCHFS_SOURCE");
+  EXPECT_TRUE(source) << "EPOCHFS_SOURCE does not name the source tree";
+  std::ifstream in(std::string(source ? source : ".") + "/" + path);
   std::stringstream text;
   text << in.rdbuf();
   EXPECT_FALSE(text.str().empty()) << path;

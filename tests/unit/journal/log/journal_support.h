@@ -144,7 +144,7 @@ class JournalTest : public ::testing::Test {
     std::deque<Kept> out;
     damage_.clear();
     Lsn last{};
-    must(journal::JournalReader(volume_).read_whole_file(
+    must(journal::JournalReader(volume_).read_all(
         from,
         [&](const journal::Record& r) {
           EXPECT_GT(r.lsn, last) << "records come in the order of their LSN";

@@ -55,7 +55,7 @@ TEST_F(Recovery, FailureAtEveryStorageCallIsRepeatable) {
 
     std::map<uint64_t, int> times;
     std::vector<Damage> damage;
-    must(JournalReader(volume).read_whole_file(
+    must(JournalReader(volume).read_all(
         Lsn{0},
         [&](const Record& r) {
           if (r.type == RecordType::kWrite) ++times[r.file.inode];
@@ -271,7 +271,7 @@ TEST_F(Recovery, PowerLossNeverInventsLosesNothingSyncedAndIsNoticed) {
       size_t gaps = 0;
       EpochId newest{};
       std::map<Lsn, uint64_t> found;
-      must(JournalReader(volume).read_whole_file(
+      must(JournalReader(volume).read_all(
           Lsn{0},
           [&](const Record& r) {
             if (r.type == RecordType::kPadding) return true;
@@ -300,7 +300,7 @@ TEST_F(Recovery, PowerLossNeverInventsLosesNothingSyncedAndIsNoticed) {
     std::erase_if(appended, [&](const auto& entry) { return entry.first >= synced; });
     std::vector<Lsn> lsns;
     std::set<Lsn> kept;
-    must(JournalReader(volume).read_whole_file(
+    must(JournalReader(volume).read_all(
         Lsn{0},
         [&](const Record& r) {
           if (r.type == RecordType::kWrite) kept.insert(r.lsn);

@@ -281,7 +281,7 @@ TEST_F(Recovery, TailAtEveryDistanceFromTheEndOfASegmentGoesOn) {
     ASSERT_NE(journal->append(large), Lsn{0});
     std::vector<Damage> damage;
     uint64_t found = 0;
-    must(JournalReader(volume).read_whole_file(
+    must(JournalReader(volume).read_all(
         Lsn{0},
         [&](const Record& r) {
           found += r.type != RecordType::kPadding;

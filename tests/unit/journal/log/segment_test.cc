@@ -272,9 +272,9 @@ class Reader : public ::testing::Test {
     std::vector<Damage> damage;
     Lsn end{};
   };
-  Read read_whole_file(Lsn from = Lsn{0}) {
+  Read read_all(Lsn from = Lsn{0}) {
     Read out;
-    out.end = must(reader_.read_whole_file(from, collect(out), &out.damage));
+    out.end = must(reader_.read_all(from, collect(out), &out.damage));
     return out;
   }
   Read read(Lsn from = Lsn{0}) {
@@ -302,7 +302,7 @@ class Reader : public ::testing::Test {
 };
 
 TEST_F(Reader, EmptyJournalHasNothing) {
-  Read got = read_whole_file();
+  Read got = read_all();
   EXPECT_TRUE(got.numbers.empty());
   EXPECT_TRUE(got.damage.empty());
   EXPECT_EQ(must(reader_.oldest()), Lsn{kSegmentHeaderBytes});
@@ -313,7 +313,7 @@ TEST_F(Reader, RecordsComeInOrderAcrossSegments) {
   fill(1);
   segment(2).add(numbered(++count_));
   save();
-  Read got = read_whole_file();
+  Read got = read_all();
   EXPECT_EQ(got.numbers, up_to(count_));
   EXPECT_TRUE(got.damage.empty());
   EXPECT_EQ(value(got.end), 2 * kSegment + segment(2).used());
@@ -325,7 +325,7 @@ TEST_F(Reader, SegmentPreparedAheadIsNoDamage) {
   save();
   write_file(file_of(2), std::string(kSegment, '\0'));  // not even that
   write_file(file_of(3), "");
-  Read got = read_whole_file();
+  Read got = read_all();
   EXPECT_EQ(got.numbers, up_to(count_));
   EXPECT_TRUE(got.damage.empty());
 }
@@ -337,7 +337,7 @@ TEST_F(Reader, OtherFilesInTheFolderAreIgnored) {
                            "0000000000000001.seg.new", "notes"}) {
     write_file(volume_.path() + "/segments/" + name, "anything");
   }
-  EXPECT_EQ(read_whole_file().numbers, up_to(count_));
+  EXPECT_EQ(read_all().numbers, up_to(count_));
 }
 
 TEST_F(Reader, MissingSegmentIsDamage) {
@@ -346,7 +346,7 @@ TEST_F(Reader, MissingSegmentIsDamage) {
   fill(2);
   save();
   std::filesystem::remove(file_of(1));
-  Read got = read_whole_file();
+  Read got = read_all();
   ASSERT_EQ(got.damage.size(), 1u);
   EXPECT_EQ(got.damage[0].error, DecodeError::kMissing);
   EXPECT_EQ(value(got.damage[0].at), kSegment);
@@ -360,7 +360,7 @@ TEST_F(Reader, SegmentWithoutAHeaderBetweenOthersIsDamage) {
   fill(2);
   save();
   poke(file_of(1), 0, std::string(4096, '\0'));
-  Read got = read_whole_file();
+  Read got = read_all();
   ASSERT_EQ(got.damage.size(), 1u);
   EXPECT_EQ(got.damage[0].error, DecodeError::kMissing);
 }
@@ -371,7 +371,7 @@ TEST_F(Reader, RecordsLostAtTheEndOfAFullSegmentAreDamage) {
   segment(1).add(numbered(++count_));
   save();
   poke(file_of(0), kSegment - 4096, std::string(4096, '\0'));
-  Read got = read_whole_file();
+  Read got = read_all();
   ASSERT_EQ(got.damage.size(), 1u);
   EXPECT_EQ(got.damage[0].error, DecodeError::kMissing);
   EXPECT_EQ(value(got.damage[0].at) + got.damage[0].bytes, kSegment);
@@ -383,7 +383,7 @@ TEST_F(Reader, ShortFileIsReadAsFarAsItGoes) {
   fill(1);
   save();
   std::filesystem::resize_file(file_of(0), 1000);
-  Read got = read_whole_file();
+  Read got = read_all();
   ASSERT_EQ(got.damage.size(), 1u);
   EXPECT_EQ(value(got.damage[0].at) + got.damage[0].bytes, kSegment);
   EXPECT_EQ(got.numbers.front(), 1u);
@@ -395,9 +395,9 @@ TEST_F(Reader, MissingBeginningIsDamage) {
   fill(1);
   save();
   std::filesystem::remove(file_of(0));
-  EXPECT_EQ(read_whole_file(Lsn{kSegmentHeaderBytes}).damage.size(), 1u);
+  EXPECT_EQ(read_all(Lsn{kSegmentHeaderBytes}).damage.size(), 1u);
   // Unless the oldest record there is was asked for: earlier ones were released.
-  EXPECT_TRUE(read_whole_file().damage.empty());
+  EXPECT_TRUE(read_all().damage.empty());
   EXPECT_EQ(must(reader_.oldest()), Lsn{kSegment + kSegmentHeaderBytes});
 }
 
@@ -425,7 +425,7 @@ TEST_F(Reader, HoleBehindTheNewestSealMayBeARecordBeingWritten) {
   Read got = read();
   EXPECT_EQ(got.numbers, (std::vector<uint64_t>{1, 3}));
   EXPECT_TRUE(got.damage.empty());
-  EXPECT_EQ(read_whole_file().damage.size(), 1u) << "where nobody writes it is a hole";
+  EXPECT_EQ(read_all().damage.size(), 1u) << "where nobody writes it is a hole";
 }
 
 TEST_F(Reader, StopsWhenAsked) {

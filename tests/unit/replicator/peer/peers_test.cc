@@ -56,10 +56,8 @@ class PeersTest : public testing::Test {
     peers_ = std::make_unique<Peers>(*table_, *board_, Storage::system(), Clock::system(),
                                      std::move(listener));
   }
-  ~PeersTest() override {
-    peers_.reset();
-    std::filesystem::remove_all(dir_);
-  }
+  ~PeersTest() noexcept override { std::filesystem::remove_all(dir_); }
+  void TearDown() override { peers_.reset(); }
 
   Relationship make(const std::string& id) {
     Relationship r;
