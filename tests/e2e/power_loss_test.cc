@@ -416,7 +416,7 @@ TEST_F(PowerLossTest, BytesThatAreLostWhileTheirTimesAreNotAreNoticed) {
   EXPECT_GE(status.files_differed, 1u);
   EXPECT_LE(status.files_differed, 2u) << "the bystander was settled";
   eventually("the daemon says so", [&] {
-    return a_->daemon_said().find("since the machine stopped: 3 files in ") != std::string::npos;
+    return a_->daemon_said().find("reason=\"the machine stopped\" files=3 ") != std::string::npos;
   });
   const std::string shown = a_->must({"status", replica_->id()});
   EXPECT_NE(shown.find("(the machine stopped): 3 files, "), std::string::npos) << shown;

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+#include <filesystem>
 
 #include <algorithm>
 #include <climits>
@@ -71,6 +72,10 @@ std::string read_whole_file(const std::string& path) {
   while ((n = ::read(fd.get(), buffer, sizeof buffer)) > 0) out.append(buffer, size_t(n));
   if (n < 0) throw_errno("read " + escape(path));
   return out;
+}
+
+std::string read_file_if_there(const std::string& path) {
+  return std::filesystem::exists(path) ? read_whole_file(path) : "";
 }
 
 void make_directory(const std::string& path) {

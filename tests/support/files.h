@@ -17,6 +17,8 @@ void poke(const std::string& path, uint64_t offset, std::string_view bytes);
 // Dense and incompressible, from the seed, written in pieces of 1 MiB.
 void write_large_file(const std::string& path, uint64_t bytes, uint64_t seed);
 std::string read_whole_file(const std::string& path);
+// The same; empty where there is no such file.
+std::string read_file_if_there(const std::string& path);
 
 void make_directory(const std::string& path);
 

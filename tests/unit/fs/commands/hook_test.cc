@@ -26,7 +26,7 @@ class HookTest : public ::testing::Test {
                      .grace = grace},
                     signals_, end_early);
   }
-  std::string file(const std::string& name) const { return read_whole_file(dir_ / name); }
+  std::string file(const std::string& name) const { return read_file_if_there(dir_ / name); }
   // The process whose number is in the file.
   bool lives(const std::string& name) const {
     const int pid = std::atoi(file(name).c_str());
