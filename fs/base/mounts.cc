@@ -1,6 +1,5 @@
 #include "fs/base/mounts.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <libmount/libmount.h>
@@ -16,6 +15,7 @@
 #include <memory>
 #include <sstream>
 
+#include "journal/base/directory.h"
 #include "journal/base/unix.h"
 
 namespace epochfs::fs {
@@ -56,15 +56,18 @@ class Process {
   }
 
   std::string open_file() const {
-    std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(path("fd").c_str()), ::closedir);
-    while (dirent* entry = dir ? ::readdir(dir.get()) : nullptr) {
-      const std::string link = std::string("fd/") + entry->d_name;
-      if (entry->d_name[0] == '.' || !is_on_device(link)) continue;
-      char target[PATH_MAX];
-      ssize_t size = ::readlink(path(link).c_str(), target, sizeof target);
-      return size > 0 ? std::string(target, size_t(size)) : std::string("?");
+    std::string found;
+    // A process that ends meanwhile holds nothing.
+    if (auto dir = open_directory(path("fd"))) {
+      [[maybe_unused]] auto read = for_each_entry(dir->get(), path("fd"), [&](const char* name) {
+        const std::string link = std::string("fd/") + name;
+        if (!found.empty() || !is_on_device(link)) return;
+        char target[PATH_MAX];
+        const ssize_t size = ::readlink(path(link).c_str(), target, sizeof target);
+        found = size > 0 ? std::string(target, size_t(size)) : std::string("?");
+      });
     }
-    return "";
+    return found;
   }
 
   bool maps_device() const {
@@ -132,17 +135,17 @@ Result<std::string> canonical_path(const std::string& path) {
 
 std::vector<std::string> holders_of(dev_t device, size_t limit) {
   std::vector<std::string> holders;
-  std::unique_ptr<DIR, int (*)(DIR*)> proc(::opendir("/proc"), ::closedir);
-  while (dirent* entry = proc ? ::readdir(proc.get()) : nullptr) {
-    const std::string pid = entry->d_name;
-    if (!std::all_of(pid.begin(), pid.end(), [](char c) { return c >= '0' && c <= '9'; })) continue;
-    if (pid == std::to_string(::getpid())) continue;  // inherited from the caller
+  auto proc = open_directory("/proc");
+  if (!proc) return holders;
+  const std::string own = std::to_string(::getpid());  // inherited from the caller
+  [[maybe_unused]] auto read = for_each_entry(proc->get(), "/proc", [&](const std::string& pid) {
+    if (holders.size() == limit || pid == own) return;
+    if (!std::all_of(pid.begin(), pid.end(), [](char c) { return c >= '0' && c <= '9'; })) return;
     Process process(pid, device);
-    std::string how = process.hold();
-    if (how.empty()) continue;
+    const std::string how = process.hold();
+    if (how.empty()) return;
     holders.push_back(fmt::format("{} (process {}): {}", process.name(), pid, how));
-    if (holders.size() == limit) break;
-  }
+  });
   return holders;
 }
 

@@ -1,6 +1,5 @@
 #include "fs/housekeeping/suspects.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/fs.h>
@@ -10,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "journal/base/directory.h"
 #include "journal/base/unix.h"
 
 namespace epochfs::fs {
@@ -42,19 +42,16 @@ int move_ctime_of(int dir, const char* name, const struct statx& root,
   return fd && move_ctime(fd.get(), a.stx_mode) == 0 ? 0 : -errno;
 }
 
-Result<void> move_ctimes_in(UniqueFd fd, const struct statx& root,
+Result<void> move_ctimes_in(const UniqueFd& dir, const struct statx& root,
                             std::vector<FileHandle>& pending) {
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(fd.get()), ::closedir);
-  if (!dir) return fail_errno("read a directory");
-  fd.release();
+  // One file that cannot be changed does not keep the others from it.
   Result<void> outcome;
-  while (dirent* entry = ::readdir(dir.get())) {
-    if (std::strcmp(entry->d_name, ".") == 0 || std::strcmp(entry->d_name, "..") == 0) continue;
-    const int error = move_ctime_of(::dirfd(dir.get()), entry->d_name, root, pending);
+  EPOCHFS_DO(for_each_entry(dir.get(), "below the backing directory", [&](const char* name) {
+    const int error = move_ctime_of(dir.get(), name, root, pending);
     if (error != 0 && outcome) {
-      outcome = fail(fmt::format("give {} a new ctime", escape(entry->d_name)), -error);
+      outcome = fail(fmt::format("give {} a new ctime", escape(name)), -error);
     }
-  }
+  }));
   return outcome;
 }
 
@@ -71,7 +68,7 @@ Result<bool> give_all_new_ctimes(int backing_dir) {
   while (!pending.empty()) {
     UniqueFd dir(open_handle(backing_dir, pending.back(), O_RDONLY | O_DIRECTORY));
     pending.pop_back();
-    auto done = dir ? move_ctimes_in(std::move(dir), root, pending)
+    auto done = dir ? move_ctimes_in(dir, root, pending)
                     : Result<void>(fail("open a directory", -dir.get()));
     if (outcome) outcome = std::move(done);
   }

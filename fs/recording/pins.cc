@@ -1,6 +1,5 @@
 #include "fs/recording/pins.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -9,6 +8,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "journal/base/directory.h"
 #include "journal/preimages/attributes.h"
 
 namespace epochfs::fs {
@@ -22,18 +22,10 @@ constexpr uint64_t kWorthWritingBack = 16 << 20;
 constexpr int kReadFlags = O_RDONLY | O_NOATIME | O_NONBLOCK | O_CLOEXEC;
 
 Result<void> empty_directory(int dir) {
-  UniqueFd fd(::openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd) return fail_errno("open directory pre-images");
-  std::unique_ptr<DIR, int (*)(DIR*)> entries(::fdopendir(fd.get()), ::closedir);
-  if (!entries) return fail_errno("read directory pre-images");
-  fd.release();
-  while (dirent* entry = ::readdir(entries.get())) {
-    if (entry->d_name[0] == '.') continue;
-    if (::unlinkat(dir, entry->d_name, 0) != 0) {
-      return fail_errno(fmt::format("remove pre-image log {}", entry->d_name));
-    }
-  }
-  return {};
+  return for_each_entry(dir, "pre-images", [&](const char* name) -> Result<void> {
+    if (name[0] == '.' || ::unlinkat(dir, name, 0) == 0) return {};
+    return fail_errno(fmt::format("remove pre-image log {}", name));
+  });
 }
 
 // Dirty bytes in the page cache, from cachestat(2). Older kernels do not have it: then all may be.

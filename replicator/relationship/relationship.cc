@@ -2,13 +2,14 @@
 
 #include <capnp/compat/json.h>
 #include <capnp/message.h>
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <kj/exception.h>
 #include <xxhash.h>
 
 #include <memory>
+
+#include "journal/base/directory.h"
 
 namespace epochfs::replicator {
 namespace {
@@ -116,14 +117,9 @@ Result<RelationshipStore> RelationshipStore::open(Storage& storage, const std::s
 }
 
 Result<std::vector<Relationship>> RelationshipStore::load() const {
-  UniqueFd fd(::openat(dir_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(fd ? ::fdopendir(fd.get()) : nullptr, ::closedir);
-  if (!dir) return fail_errno("read directory relationships");
-  fd.release();
   std::vector<Relationship> out;
-  while (dirent* entry = ::readdir(dir.get())) {
-    std::string name = entry->d_name;
-    if (name.size() != 17 || !name.ends_with(".json")) continue;
+  EPOCHFS_DO(for_each_entry(dir_.get(), kDirectory, [&](std::string name) -> Result<void> {
+    if (name.size() != 17 || !name.ends_with(".json")) return {};
     EPOCHFS_TRY(std::string text, read_file(dir_.get(), name, kMaxFileBytes));
     capnp::MallocMessageBuilder message;
     auto builder = message.initRoot<rpc::Relationship>();
@@ -135,7 +131,8 @@ Result<std::vector<Relationship>> RelationshipStore::load() const {
     }
     EPOCHFS_TRY(auto relationship, read_relationship(builder.asReader()));
     out.push_back(std::move(relationship));
-  }
+    return {};
+  }));
   return out;
 }
 

@@ -1,10 +1,11 @@
 #include "replicator/target/directories.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 
 #include <cstring>
 #include <memory>
+
+#include "journal/base/directory.h"
 
 namespace epochfs::replicator {
 
@@ -53,18 +54,13 @@ Result<void> check_target_directory(const std::string& path, bool replace_conten
     return fail(code == ENOENT ? what + " does not exist; make it first: mkdir " + path : what,
                 code == ENOENT ? 0 : code);
   }
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(fd.get()), ::closedir);
-  if (!dir) return fail_errno("read " + what);
-  fd.release();
-  while (dirent* e = ::readdir(dir.get())) {
-    if (std::strcmp(e->d_name, ".") == 0 || std::strcmp(e->d_name, "..") == 0) continue;
+  return for_each_entry(fd.get(), path, [&](const char*) -> Result<void> {
     if (replace_contents) return {};
     return fail(what +
                     " is not empty; empty it, or accept that its contents are DELETED with "
                     "--replace-contents",
                 ENOTEMPTY);
-  }
-  return {};
+  });
 }
 
 }  // namespace epochfs::replicator

@@ -1,30 +1,18 @@
 #include "replicator/source/transfer/walk.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 
 #include <cstring>
 #include <utility>
 
+#include "journal/base/directory.h"
+
 namespace epochfs::replicator {
 namespace {
 
-using OpenDirectory = std::unique_ptr<DIR, int (*)(DIR*)>;
-
 uint64_t device_of(const struct statx& a) {
   return uint64_t(a.stx_dev_major) << 32 | a.stx_dev_minor;
-}
-
-bool is_dot(const char* name) {
-  return std::strcmp(name, ".") == 0 || std::strcmp(name, "..") == 0;
-}
-
-// Takes over the descriptor.
-OpenDirectory read_directory(int fd) {
-  OpenDirectory dir(fd >= 0 ? ::fdopendir(fd) : nullptr, ::closedir);
-  if (!dir && fd >= 0) ::close(fd);
-  return dir;
 }
 
 }  // namespace
@@ -69,18 +57,18 @@ Result<void> Walk::directory(const Directory& d) {
   change.handle = d.handle;
   EPOCHFS_TRY(bool there, sender_.file(d.id, change));
   if (!there) return {};
-  int fd = open_handle(reader_.backing_dir(), d.handle, O_RDONLY | O_DIRECTORY);
-  if (fd == -ESTALE || fd == -ENOENT) return {};
-  if (fd < 0) return fail(fmt::format("open directory inode {}", d.id.inode), -fd);
-  OpenDirectory dir = read_directory(fd);
-  if (!dir) return fail_errno("read directory");
-  for (;;) {
-    errno = 0;
-    dirent* e = ::readdir(dir.get());
-    if (!e && errno != 0) return fail_errno(fmt::format("read directory inode {}", d.id.inode));
-    if (!e) break;
-    if (!is_dot(e->d_name)) EPOCHFS_DO(entry(d.id, ::dirfd(dir.get()), e->d_name));
-  }
+  const int opened = open_handle(reader_.backing_dir(), d.handle, O_RDONLY | O_DIRECTORY);
+  if (opened == -ESTALE || opened == -ENOENT) return {};
+  if (opened < 0) return fail(fmt::format("open directory inode {}", d.id.inode), -opened);
+  const UniqueFd dir(opened);
+  bool has_entries = false;
+  auto read = for_each_entry(dir.get(), fmt::format("inode {}", d.id.inode), [&](const char* name) {
+    has_entries = true;
+    return entry(d.id, dir.get(), name);
+  });
+  // A directory that was removed meanwhile is empty.
+  const bool removed = !read && !has_entries && read.error().code == ENOENT;
+  if (!read && !removed) return read;
   sender_.listed(d.id);
   return {};
 }
@@ -118,16 +106,16 @@ uint64_t Walk::measure(int directory) {
   while (!pending.empty()) {
     std::string path = std::move(pending.back());
     pending.pop_back();
-    OpenDirectory dir = read_directory(
+    const UniqueFd dir(
         ::openat(directory, path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!dir) continue;
-    while (dirent* e = ::readdir(dir.get())) {
-      if (is_dot(e->d_name)) continue;
-      if (::fstatat(::dirfd(dir.get()), e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0) continue;
-      if (st.st_dev != root.st_dev) continue;
+    // An estimate: what cannot be read counts for nothing.
+    [[maybe_unused]] auto read = for_each_entry(dir.get(), path, [&](const char* name) {
+      if (::fstatat(dir.get(), name, &st, AT_SYMLINK_NOFOLLOW) != 0) return;
+      if (st.st_dev != root.st_dev) return;
       work += Sender::work_of(S_ISREG(st.st_mode) ? uint64_t(st.st_size) : 0);
-      if (S_ISDIR(st.st_mode)) pending.push_back(path + "/" + e->d_name);
-    }
+      if (S_ISDIR(st.st_mode)) pending.push_back(path + "/" + name);
+    });
   }
   return work;
 }
