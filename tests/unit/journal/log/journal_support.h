@@ -2,6 +2,8 @@
 // and read again.
 #pragma once
 
+#include <fcntl.h>
+
 #include <xxhash.h>
 
 #include <atomic>
