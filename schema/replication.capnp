@@ -149,7 +149,8 @@ struct Outcome {
 
 struct TargetState {
   cursor @0 :UInt64;        # the newest epoch that is applied and durable; 0: none
-  stateHash @1 :UInt64;     # of the chain of epochs that led there; 0 if cursor is 0
+  stateHash @1 :UInt64;
+  # Plan.stateHash of the last commit; 0 if cursor is 0. Only the source knows how it is made.
   barrierTimeNs @2 :UInt64; # the recovery point, on the source's clock
   stagedBase @3 :UInt64;
   # Plan.walkSince of an interrupted full transfer that can be resumed. 0: none is staged.
@@ -179,7 +180,8 @@ struct Plan {
   epoch @0 :UInt64;          # the epoch that the target will hold
   base @1 :UInt64;           # the epoch that it holds now; must be TargetState.cursor, unless full
   barrierTimeNs @2 :UInt64;  # of `epoch`
-  stateHash @3 :UInt64;      # the target's state hash afterwards
+  stateHash @3 :UInt64;
+  # Names the state afterwards, and the chain of epochs that leads there. The target keeps it.
   full @4 :Bool;
   # true (the baseline and every reconciliation): names() and listed() list whole directories, and
   # what is not listed goes. false: names() says what has changed.

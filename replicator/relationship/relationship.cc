@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <kj/exception.h>
-#include <xxhash.h>
 
 #include <memory>
 
@@ -149,13 +148,6 @@ Result<void> RelationshipStore::save(const Relationship& r) const {
 
 Result<void> RelationshipStore::remove(const std::string& id) const {
   return storage_->remove_file("relationship-remove", dir_.get(), id + ".json");
-}
-
-uint64_t chain_state_hash(uint64_t before, const std::string& relationship, EpochId epoch) {
-  uint64_t h = XXH3_64bits_withSeed(relationship.data(), relationship.size(), before);
-  uint64_t number = value(epoch);
-  h = XXH3_64bits_withSeed(&number, sizeof number, h);
-  return h == 0 ? 1 : h;  // 0 is "nothing yet"
 }
 
 }  // namespace epochfs::replicator

@@ -39,7 +39,7 @@ struct Relationship {
   std::string ended;  // why it is over; empty: it is not
 
   EpochId cursor{};
-  uint64_t state_hash = 0;
+  uint64_t state_hash = 0;  // source/transfer/history.h
   uint64_t barrier_time_ns = 0;
   EpochId walk_since{};  // where a full transfer began that is not committed yet; 0: none
   bool replace_contents = false;
@@ -70,9 +70,5 @@ class RelationshipStore {
   Storage* storage_ = nullptr;
   UniqueFd dir_;
 };
-
-// The state hash after `epoch` was applied to the state `before`. Both sides compute it, and so
-// notice a target that was restored from a backup or written by somebody else.
-uint64_t chain_state_hash(uint64_t before, const std::string& relationship, EpochId epoch);
 
 }  // namespace epochfs::replicator

@@ -7,6 +7,7 @@
 
 #include "replicator/peer/dial.h"
 #include "replicator/peer/proposal.h"
+#include "replicator/source/transfer/history.h"
 #include "replicator/source/transfer/transfer_calls.h"
 #include "replicator/source/transfer/transfers.h"
 
@@ -160,18 +161,24 @@ struct SourceSession::Impl {
     });
   }
 
-  // Whether the target holds what this side believes. Adopts a commit whose
-  // acknowledgement was lost.
-  Result<bool> reconcile(TransferContext& context, rpc::TargetState::Reader state) {
+  // Why everything has to be compared; nullopt: the target holds what this side believes. Adopts a
+  // commit whose acknowledgement was lost.
+  Result<std::optional<std::string>> reconcile(TransferContext& context,
+                                               rpc::TargetState::Reader state) {
     auto r = table.get(id);
     if (!r) return fail("relationship is gone");
-    EpochId held{state.getCursor()};
-    if (held == r->cursor && state.getStateHash() == r->state_hash) return true;
-    if (held > r->cursor && chain_state_hash(r->state_hash, id, held) == state.getStateHash()) {
-      EPOCHFS_DO(advance_cursor(context, held, state.getStateHash(), state.getBarrierTimeNs()));
-      return true;
+    const TargetHolds target{EpochId{state.getCursor()}, state.getStateHash()};
+    // A manifest that cannot be read knows no epoch.
+    auto read = sealed_epoch(context.volume.volume(), target.cursor);
+    if (!read && read.error().status != ExitStatus::kCorrupt) return tl::unexpected(read.error());
+    const auto sealed = read ? *read : std::nullopt;
+    const Conclusion conclusion = conclude(*r, target, sealed);
+    if (conclusion == Conclusion::kSame) return std::optional<std::string>();
+    if (conclusion == Conclusion::kAcknowledgementLost) {
+      EPOCHFS_DO(advance_cursor(context, target.cursor, target.state_hash, sealed->barrier_ns));
+      return std::optional<std::string>();
     }
-    return false;
+    return std::optional(reason_of(conclusion, target));
   }
 
   // Runs until something breaks (kj::Exception or an error) or the session must stop.
@@ -204,11 +211,11 @@ struct SourceSession::Impl {
 
     TransferContext context{
         table, board, storage, loop, io->provider->getTimer(), **volume, opened.getSession(), id};
-    EPOCHFS_TRY(bool same, reconcile(context, opened.getState()));
+    EPOCHFS_TRY(auto differs, reconcile(context, opened.getState()));
     auto broken = broken_when((*volume)->on_disconnect(), "the mount has ended")
                       .exclusiveJoin(broken_when(connection->on_disconnect(),
                                                  "the target ended the connection"));
-    return replicate(context, same ? EpochId{0} : EpochId{opened.getState().getCursor()}, !same,
+    return replicate(context, EpochId{opened.getState().getCursor()}, std::move(differs),
                      kj::mv(broken));
   }
 
@@ -217,7 +224,8 @@ struct SourceSession::Impl {
     return gone.then([text]() -> kj::Promise<void> { return KJ_EXCEPTION(DISCONNECTED, text); });
   }
 
-  Result<void> replicate(TransferContext& context, EpochId unknown_base, bool full_due,
+  // `differs`: why the target, which holds `held`, has to be compared first.
+  Result<void> replicate(TransferContext& context, EpochId held, std::optional<std::string> differs,
                          kj::Promise<void> connections) {
     auto broken = connections.fork();
     for (;;) {
@@ -227,16 +235,16 @@ struct SourceSession::Impl {
       std::optional<std::string> everything;  // has to be compared: why
       if (r->cursor == EpochId{0}) {
         everything = "it is the first copy";
-      } else if (full_due) {
-        everything = "the target holds another state than was known";
+      } else if (differs) {
+        everything = differs;
       } else if (r->walk_since != EpochId{0}) {
         everything = "a comparison was broken off";
       } else {
         EPOCHFS_TRY(everything, replicate_changes(context));
       }
       if (everything) {
-        EPOCHFS_DO(replicate_everything(context, full_due ? unknown_base : r->cursor, *everything));
-        full_due = false;
+        EPOCHFS_DO(replicate_everything(context, differs ? held : r->cursor, *everything));
+        differs.reset();
       }
       board.update(id, [&](Progress& p) {
         p.error.clear();

@@ -348,6 +348,112 @@ INSTANTIATE_TEST_SUITE_P(By, AddressTest,
                                            Way{"Name", "127.0.0.1", "localhost"}),
                          [](const auto& info) { return std::string(info.param.name); });
 
+// The source's host is put back to a snapshot: its state, and its directory in which there are only
+// files. Nothing of it runs meanwhile.
+class PutBackTest : public RelationshipTest {
+ protected:
+  void stop_source() {
+    a().stop_daemon();
+    a().unmount(data());
+  }
+  void take_snapshot() {
+    copy_all(a().state(), a() / "state-then");
+    copy_all(data(), a() / "data-then");
+  }
+  void put_back() {
+    std::filesystem::remove_all(a().state());
+    copy_all(a() / "state-then", a().state());
+    // In place, since the files of a snapshot have the same identities.
+    for (const auto& file : std::filesystem::directory_iterator(data())) {
+      const std::string name = file.path().filename();
+      if (!std::filesystem::exists(a() / "data-then/" + name)) std::filesystem::remove(file);
+    }
+    for (const auto& file : std::filesystem::directory_iterator(a() / "data-then")) {
+      copy_all(file.path(), data() + "/" + file.path().filename().string());
+    }
+  }
+
+ private:
+  static void copy_all(const std::string& from, const std::string& to) {
+    const Outcome copied = run({{"cp", "-aT", from, to}, {}, {}}, Host::kPatience);
+    if (copied.status != 0) throw Failure("copy " + from + ": " + copied.err);
+  }
+};
+
+struct PutBack {
+  const char* name;
+  int commits;        // by how many it is put back
+  bool writes_first;  // before its daemon speaks to the target again
+};
+
+void PrintTo(const PutBack& put_back, std::ostream* out) { *out << put_back.name; }
+
+class PutBackByTest : public PutBackTest, public ::testing::WithParamInterface<PutBack> {};
+
+TEST_P(PutBackByTest, TheTargetFollows) {
+  write_file(data() + "/file", "first");
+  establish({"--interval", "86400"});
+  ASSERT_TRUE(replica().becomes_equal());
+  stop_source();
+  take_snapshot();
+
+  a().mount(data());
+  write_file(data() + "/file", "overwritten");
+  write_file(data() + "/ransom", "pay");
+  const uint64_t epoch = replica().barrier();
+  a().start_daemon();
+  replica().wait_for_epoch(epoch);
+  for (int more = 1; more < GetParam().commits; ++more) {
+    write_file(data() + "/ransom", std::to_string(more));
+    ASSERT_TRUE(replica().becomes_equal());
+  }
+  ASSERT_EQ(read_whole_file(copy() + "/file"), "overwritten");
+  stop_source();
+  put_back();
+
+  a().mount(data());
+  if (GetParam().writes_first) {
+    write_file(data() + "/new", "new");
+    replica().barrier();
+  }
+  a().start_daemon();
+  replica().wait_until_idle();
+  replica().await_state("Up to Date");
+  EXPECT_TRUE(replica().is_equal());
+  EXPECT_NE(replica().status().compared_reason.find("the target holds"), std::string::npos)
+      << replica().status().compared_reason;
+  write_file(data() + "/file", "later");
+  EXPECT_TRUE(replica().becomes_equal());
+}
+
+INSTANTIATE_TEST_SUITE_P(By, PutBackByTest,
+                         ::testing::Values(PutBack{"OneCommit", 1, false},
+                                           PutBack{"OneCommitAndThenWritten", 1, true},
+                                           PutBack{"ThreeCommits", 3, false},
+                                           PutBack{"ThreeCommitsAndThenWritten", 3, true}),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+// The file of the relationship is as it would be if the daemon had been killed between the target's
+// commit and its own note of it.
+TEST_F(PutBackTest, ALostAcknowledgementIsNoReasonToCompare) {
+  write_file(data() + "/file", "first");
+  establish({"--interval", "86400"});
+  ASSERT_TRUE(replica().becomes_equal());
+  a().stop_daemon();
+  const std::string file = a().state() + "/relationships/" + replica().id() + ".json";
+  const std::string before = read_whole_file(file);
+  write_file(data() + "/file", "second");
+  const uint64_t epoch = replica().barrier();
+  a().start_daemon();  // one commit is due, not more
+  replica().wait_for_epoch(epoch);
+  a().kill_daemon();
+  write_file(file, before);
+  write_file(data() + "/other", "third");
+  a().start_daemon();
+  EXPECT_TRUE(replica().becomes_equal());
+  EXPECT_EQ(replica().status().compared_reason, "");
+}
+
 TEST_F(RelationshipTest, TheDaemonEndsWhileSomebodyWaits) {
   establish();
   replica().wait_until_idle();

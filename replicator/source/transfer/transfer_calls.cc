@@ -1,5 +1,7 @@
 #include "replicator/source/transfer/transfer_calls.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "journal/volume/cursors.h"
@@ -62,6 +64,21 @@ Result<void> commit(TransferContext& c, rpc::Transfer::Client& transfer, const P
   auto reply = c.loop.wait(request.send());
   EPOCHFS_DO(outcome_of(c, reply.getOutcome()));
   return advance_cursor(c, plan.epoch, plan.state_hash, plan.barrier_time_ns);
+}
+
+Result<void> end_with(TransferContext& c, Plan& plan, EpochId epoch) {
+  auto relationship = c.table.get(c.relationship);
+  if (!relationship) return fail("relationship is gone");
+  EPOCHFS_TRY(auto sealed, sealed_epoch(c.volume.volume(), epoch));
+  if (!sealed) {
+    return fail(fmt::format("ship epoch {}: the manifest of journal {} does not have it",
+                            value(epoch), c.volume.volume().path()));
+  }
+  plan.epoch = epoch;
+  plan.barrier_time_ns = sealed->barrier_ns;
+  plan.state_hash =
+      state_hash_after(relationship->state_hash, relationship->id, relationship->lineage, *sealed);
+  return {};
 }
 
 // Files come before names, so that the target never has a name without its file. They are sent

@@ -5,6 +5,7 @@
 #include "journal/changes/change_set.h"
 #include "replicator/source/sending/sender.h"
 #include "replicator/source/transfer/context.h"
+#include "replicator/source/transfer/history.h"
 
 namespace epochfs::replicator {
 
@@ -23,6 +24,9 @@ Result<void> commit(TransferContext& c, rpc::Transfer::Client& transfer, const P
 
 // Makes the next transfer a full one, whose walk begins now. Returns the newest sealed epoch.
 Result<EpochId> begin_new_walk(TransferContext& c);
+
+// Fills in the epoch that the plan ends with: its number, time and state hash.
+Result<void> end_with(TransferContext& c, Plan& plan, EpochId epoch);
 
 // Sends the files and names of a change set. Returns when the target has answered every call.
 Result<void> send_change_set(Sender& sender, const journal::ChangeSet& set);

@@ -42,10 +42,8 @@ Result<Shipped> ship_changes(TransferContext& c) {
   if (set.subtrees) return Shipped{Shipped::kSubtrees, {}};
 
   Plan plan;
-  plan.epoch = pinned.epoch;
   plan.base = relationship->cursor;
-  plan.barrier_time_ns = pinned.barrier_time_ns;
-  plan.state_hash = chain_state_hash(relationship->state_hash, c.relationship, plan.epoch);
+  EPOCHFS_DO(end_with(c, plan, pinned.epoch));
   plan.root = c.volume.volume().info().identity.root;
 
   ProgressMeter meter(c, Progress::Phase::kReplicating);

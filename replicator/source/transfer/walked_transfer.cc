@@ -4,8 +4,6 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
-#include "journal/volume/epochs.h"
-
 namespace epochfs::replicator {
 
 WalkedTransfer::WalkedTransfer(TransferContext& c, const Plan& plan, EpochId since,
@@ -52,8 +50,8 @@ Result<void> WalkedTransfer::run(bool whole_tree) {
 }
 
 Result<Lsn> WalkedTransfer::seal_of(EpochId epoch) const {
-  EPOCHFS_TRY(auto sealed, journal::read_epoch(c_.volume.volume().dir(), epoch));
-  return sealed && sealed->epoch == epoch ? sealed->seal : Lsn{0};
+  EPOCHFS_TRY(auto sealed, sealed_epoch(c_.volume.volume(), epoch));
+  return sealed ? sealed->seal : Lsn{0};
 }
 
 Result<void> WalkedTransfer::walk_everything() {
@@ -119,11 +117,7 @@ Result<void> WalkedTransfer::send(PinnedEpoch& pinned, const journal::ChangeSet&
 
 Result<void> WalkedTransfer::finish(PinnedEpoch& pinned) {
   EPOCHFS_DO(c_.volume.confirm(c_.loop, pinned));
-  auto relationship = c_.table.get(c_.relationship);
-  if (!relationship) return fail("relationship is gone");
-  plan_.epoch = pinned.epoch;
-  plan_.barrier_time_ns = pinned.barrier_time_ns;
-  plan_.state_hash = chain_state_hash(relationship->state_hash, c_.relationship, plan_.epoch);
+  EPOCHFS_DO(end_with(c_, plan_, pinned.epoch));
   EPOCHFS_DO(commit(c_, *transfer_, plan_));
   c_.board.update(c_.relationship, [](Progress& p) { ++p.epochs_sent; });
   comparison_.done();

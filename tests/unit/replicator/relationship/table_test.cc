@@ -156,14 +156,5 @@ TEST_F(TableTest, ALookDoesNotWaitForAChangeUnderWay) {
   EXPECT_FALSE(table_->get("aa0000000000")->enabled);
 }
 
-TEST(StateHash, DependsOnEveryStepOfTheChain) {
-  uint64_t first = chain_state_hash(0, "0123456789ab", EpochId{1});
-  EXPECT_NE(first, 0u);
-  EXPECT_NE(first, chain_state_hash(0, "0123456789ab", EpochId{2}));
-  EXPECT_NE(first, chain_state_hash(0, "0123456789ac", EpochId{1}));
-  EXPECT_NE(chain_state_hash(first, "0123456789ab", EpochId{3}),
-            chain_state_hash(0, "0123456789ab", EpochId{3}));
-}
-
 }  // namespace
 }  // namespace epochfs::replicator
