@@ -80,8 +80,9 @@ struct Node {
   }
 
   version @5 :UInt64;
-  # The LSN of the newest record that changed the bytes: equal versions of one file mean equal
-  # bytes. 0: unknown; then size, mtime and ctime are compared instead.
+  # Names the newest change of the bytes: equal versions of one file mean equal bytes, also after a
+  # host was put back to a snapshot. Only equality means anything. 0: unknown; then size, mtime and
+  # ctime are compared instead.
 
   fresh @6 :Bool;
   # The file was created in the epochs that this transfer covers. If the target holds something

@@ -454,6 +454,34 @@ TEST_F(PutBackTest, ALostAcknowledgementIsNoReasonToCompare) {
   EXPECT_EQ(replica().status().compared_reason, "");
 }
 
+// The same LSNs are given out again, for other bytes of the same files.
+TEST_F(PutBackTest, WhatWasStagedBeforeIsNotTakenForWhatIsSentNow) {
+  constexpr uint64_t kSize = 64 << 20;  // more than what can be on the way
+  const std::string file = data() + "/file";
+  write_large_file(file, kSize, 1);
+  establish({"--interval", "86400"});
+  ASSERT_TRUE(replica().becomes_equal());
+  stop_source();
+  take_snapshot();
+
+  a().mount(data());
+  a().start_daemon();
+  replica().wait_until_idle();
+  write_large_file(file, kSize, 3);
+  stop_in_a_transfer();
+  a().stop_daemon();
+  b().thaw_daemon();
+  replica().await_target_state("Disconnected");
+  a().unmount(data());
+  put_back();
+
+  a().mount(data());
+  a().start_daemon();
+  replica().wait_until_idle();
+  write_large_file(file, kSize, 5);
+  EXPECT_TRUE(replica().becomes_equal());
+}
+
 TEST_F(RelationshipTest, TheDaemonEndsWhileSomebodyWaits) {
   establish();
   replica().wait_until_idle();

@@ -43,14 +43,14 @@ uint64_t Sender::foreseen_work_of(const journal::FileChange& change) {
   return work_of(bytes);
 }
 
-Result<bool> Sender::file(const FileId& id, const journal::FileChange& change) {
+Result<bool> Sender::file(const FileId& id, const journal::FileChange& change, uint64_t version) {
   Pending node;
   node.attributes = std::make_unique<capnp::MallocMessageBuilder>(128);
   auto attributes = node.attributes->initRoot<rpc::Attributes>();
   EPOCHFS_TRY(node.file, reader_.open(id, change.handle, attributes));
   if (!node.file) return false;
   node.fresh = change.fresh;
-  node.version = value(change.last_data);
+  node.version = version;
   if (journal::is_regular(node.file->mode)) {
     node.whole = change.fresh || change.whole;
     ByteRange all{0, node.file->size};

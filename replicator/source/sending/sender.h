@@ -33,8 +33,9 @@ class Sender {
       std::function<void(const SenderCounters&)> on_progress);
 
   // Announces a file and sends its bytes: all of them if `change` is fresh or whole, else its
-  // data ranges. Returns false if the file is gone and was not sent.
-  Result<bool> file(const FileId& id, const journal::FileChange& change);
+  // data ranges. `version` names the bytes (rpc::Node.version). Returns false if the file is gone
+  // and was not sent.
+  Result<bool> file(const FileId& id, const journal::FileChange& change, uint64_t version = 0);
 
   // Sends what a name means now; child {0, 0}: the name is gone.
   void name(const FileId& parent, std::string_view name, const FileId& child);

@@ -1,7 +1,10 @@
 #include "replicator/source/transfer/history.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <xxhash.h>
+
+#include <algorithm>
 
 namespace epochfs::replicator {
 namespace {
@@ -53,6 +56,25 @@ std::string reason_of(Conclusion conclusion, const TargetHolds& target) {
         value(target.cursor));
   }
   return "the target holds another state than was known";
+}
+
+Result<Versions> Versions::read(const journal::Volume& volume, EpochId since, EpochId until) {
+  UniqueFd manifest(::openat(volume.dir(), journal::kEpochsFile, O_RDONLY | O_CLOEXEC));
+  if (!manifest) return fail_errno("open epoch manifest");
+  std::vector<journal::SealedEpoch> epochs;
+  for (EpochId e = next(since); e <= until; e = next(e)) {
+    EPOCHFS_TRY(auto sealed, journal::read_epoch_entry(manifest.get(), e));
+    if (sealed) epochs.push_back(*sealed);
+  }
+  return Versions(std::move(epochs));
+}
+
+uint64_t Versions::of(Lsn newest_change) const {
+  if (newest_change == Lsn{0}) return 0;
+  auto of = std::lower_bound(epochs_.begin(), epochs_.end(), newest_change,
+                             [](const auto& epoch, Lsn lsn) { return epoch.seal < lsn; });
+  if (of == epochs_.end() || newest_change < of->begin) return 0;
+  return never_zero(chain(chain(of->barrier_ns, value(of->seal)), value(newest_change)));
 }
 
 }  // namespace epochfs::replicator

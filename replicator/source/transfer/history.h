@@ -7,6 +7,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "journal/volume/epochs.h"
 #include "journal/volume/volume.h"
@@ -41,5 +42,20 @@ Conclusion conclude(const Relationship& known, const TargetHolds& target,
                     const std::optional<journal::SealedEpoch>& sealed);
 // Why everything has to be compared, for status. The conclusion is one of the last two.
 std::string reason_of(Conclusion conclusion, const TargetHolds& target);
+
+// Names the bytes of files for the target: equal versions of one file mean equal bytes.
+class Versions {
+ public:
+  // Of what changed in these epochs, which follow each other.
+  explicit Versions(std::vector<journal::SealedEpoch> epochs) : epochs_(std::move(epochs)) {}
+  // Of what changed in (since, until].
+  static Result<Versions> read(const journal::Volume& volume, EpochId since, EpochId until);
+
+  // The version of bytes whose newest change is this record. 0: none; nobody knows.
+  uint64_t of(Lsn newest_change) const;
+
+ private:
+  std::vector<journal::SealedEpoch> epochs_;
+};
 
 }  // namespace epochfs::replicator

@@ -84,13 +84,15 @@ Result<void> end_with(TransferContext& c, Plan& plan, EpochId epoch) {
 // Files come before names, so that the target never has a name without its file. They are sent
 // in the order of their identities, so that the mount can be told how far the transfer is. That
 // is also roughly their order on disk.
-Result<void> send_change_set(Sender& sender, const journal::ChangeSet& set) {
+Result<void> send_change_set(Sender& sender, const journal::ChangeSet& set,
+                             const Versions& versions) {
   std::vector<const std::pair<const FileId, journal::FileChange>*> files;
   files.reserve(set.files.size());
   for (const auto& file : set.files) files.push_back(&file);
   std::sort(files.begin(), files.end(), [](auto* a, auto* b) { return a->first < b->first; });
   for (const auto* file : files) {
-    EPOCHFS_TRY([[maybe_unused]] bool there, sender.file(file->first, file->second));
+    EPOCHFS_TRY([[maybe_unused]] bool there,
+                sender.file(file->first, file->second, versions.of(file->second.last_data)));
   }
   for (const auto& [key, change] : set.names) sender.name(key.parent, key.name, change.after);
   return sender.finish();

@@ -29,7 +29,8 @@ Result<EpochId> begin_new_walk(TransferContext& c);
 Result<void> end_with(TransferContext& c, Plan& plan, EpochId epoch);
 
 // Sends the files and names of a change set. Returns when the target has answered every call.
-Result<void> send_change_set(Sender& sender, const journal::ChangeSet& set);
+Result<void> send_change_set(Sender& sender, const journal::ChangeSet& set,
+                             const Versions& versions);
 
 // Counts an epoch that was given up, and pauses if it is not the first in a row. The caller pins
 // the next one. `times`: how many were given up in a row before; is incremented.

@@ -46,11 +46,14 @@ Result<Shipped> ship_changes(TransferContext& c) {
   EPOCHFS_DO(end_with(c, plan, pinned.epoch));
   plan.root = c.volume.volume().info().identity.root;
 
+  EPOCHFS_TRY(Versions versions,
+              Versions::read(c.volume.volume(), relationship->cursor, pinned.epoch));
+
   ProgressMeter meter(c, Progress::Phase::kReplicating);
   EPOCHFS_TRY(auto transfer, begin(c, plan));
   EpochReader reader = c.volume.reader_of(pinned);
   EPOCHFS_TRY(auto sender, Sender::make(reader, transfer, c.loop, meter.follow(set)));
-  if (auto sent = send_change_set(*sender, set); !sent) {
+  if (auto sent = send_change_set(*sender, set, versions); !sent) {
     if (pinned.preimages->given_up()) return Shipped{Shipped::kGivenUp, {}};
     return tl::unexpected(sent.error());
   }

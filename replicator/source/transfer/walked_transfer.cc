@@ -112,7 +112,8 @@ Result<void> WalkedTransfer::send(PinnedEpoch& pinned, const journal::ChangeSet&
                                           follow(now);
                                           comparison_.completed(now);
                                         }));
-  return send_change_set(*sender, set);
+  EPOCHFS_TRY(Versions versions, Versions::read(c_.volume.volume(), since_, pinned.epoch));
+  return send_change_set(*sender, set, versions);
 }
 
 Result<void> WalkedTransfer::finish(PinnedEpoch& pinned) {

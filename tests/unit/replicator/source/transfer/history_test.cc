@@ -1,5 +1,5 @@
 // What a source concludes from what its target holds, when either host may have been put back to an
-// earlier snapshot.
+// earlier snapshot; and how the bytes of a file are named.
 #include "replicator/source/transfer/history.h"
 
 #include <gtest/gtest.h>
@@ -281,6 +281,34 @@ TEST(History, StateHashDependsOnEverything) {
     change(other);
     EXPECT_NE(hash, state_hash_after(5, kId, kLineage, other));
   }
+}
+
+TEST(History, BytesOfOneLsnInTwoHistoriesHaveTwoVersions) {
+  uint64_t clock = kBegan;
+  Source source;
+  source.seal(clock);
+  Source other = source;
+  const std::vector<SealedEpoch> here = {source.seal(clock), source.seal(clock)};
+  const std::vector<SealedEpoch> there = {other.seal(clock), other.seal(clock)};
+  const Versions versions(here), others(there), longer({here[0], here[1], source.seal(clock)});
+  for (const SealedEpoch& e : here) {
+    const Lsn lsn{value(e.begin) + 10};
+    EXPECT_NE(versions.of(lsn), 0u);
+    EXPECT_NE(versions.of(lsn), others.of(lsn));
+    EXPECT_EQ(versions.of(lsn), longer.of(lsn));
+    EXPECT_NE(versions.of(lsn), versions.of(Lsn{value(lsn) + 1}));
+    EXPECT_NE(versions.of(e.seal), 0u);
+  }
+}
+
+TEST(History, WhatNoEpochHasIsOfUnknownVersion) {
+  uint64_t clock = kBegan;
+  Source source;
+  const Versions versions({source.seal(clock)});
+  const SealedEpoch& sealed = source.manifest.rbegin()->second;
+  EXPECT_EQ(versions.of(Lsn{0}), 0u);
+  EXPECT_EQ(versions.of(Lsn{value(sealed.begin) - 1}), 0u);
+  EXPECT_EQ(versions.of(Lsn{value(sealed.seal) + 1}), 0u);
 }
 
 }  // namespace
