@@ -118,6 +118,7 @@ struct Blackout {
 enum Role {
   source @0;
   target @1;
+  unknown @2;  # of a damaged relationship only
 }
 
 struct Relationship {
@@ -135,8 +136,10 @@ struct Relationship {
   createdNs @10 :UInt64;
   intervalMs @11 :UInt32 = 1000;   # between epochs while there are changes; 100 to 86,400,000
 
-  decision @12 :Text;       # the target's, as known here: pending, accepted, declined, deleted
-  ended @13 :Text;          # why the relationship has ended; empty: it has not
+  decision @12 :Text;
+  # The target's, as known here: pending, accepted, declined, deleted. In a list only: damaged.
+  ended @13 :Text;
+  # Why the relationship has ended. Empty: it has not. Damaged: what is wrong, and what to do.
 
   # Source: what the target was last known to hold.
   cursor @14 :UInt64;
@@ -153,7 +156,7 @@ struct Status {
   sourceDirectory @2 :Text;
   targetDirectory @3 :Text;
   peer @4 :Text;
-  state @5 :Text;           # "Up to Date", "Blackout Window", ...
+  state @5 :Text;           # "Up to Date", "Damaged", ...; Damaged: only what its file tells is set
   detail @6 :Text;          # reason, until when, percent, time left
   recoveryEpoch @7 :UInt64; # 0: none yet
   recoveryTimeNs @8 :UInt64;

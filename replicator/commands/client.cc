@@ -15,6 +15,15 @@ std::string control_socket(const Parsed& given) {
   return from_environment && *from_environment ? from_environment : kDefaultControlSocket;
 }
 
+const char* role_text(rpc::Role role) {
+  switch (role) {
+    case rpc::Role::SOURCE: return "source";
+    case rpc::Role::TARGET: return "target";
+    case rpc::Role::UNKNOWN: break;
+  }
+  return "unknown";
+}
+
 Result<std::unique_ptr<DaemonClient>> DaemonClient::connect(const std::string& socket) {
   std::unique_ptr<DaemonClient> self(new DaemonClient);
   auto connection = UnixRpcClient::connect(*self->io_.lowLevelProvider, socket);

@@ -19,6 +19,8 @@ constexpr const char* kDefaultControlSocket = "/run/epochfs/control.sock";
 void add_control_option(Options& options);
 std::string control_socket(const Parsed& given);
 
+const char* role_text(rpc::Role role);
+
 class DaemonClient {
  public:
   static Result<std::unique_ptr<DaemonClient>> connect(const std::string& socket);

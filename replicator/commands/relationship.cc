@@ -125,7 +125,10 @@ std::string windows_text(rpc::Relationship::Reader r) {
   return out.empty() ? "none" : out;
 }
 
+bool is_damaged(rpc::Relationship::Reader r) { return r.getDecision() == "damaged"; }
+
 std::string decision_text(rpc::Relationship::Reader r) {
+  if (is_damaged(r)) return fmt::format("damaged ({})", r.getEnded().cStr());
   if (r.getEnded().size() > 0) return fmt::format("ended ({})", r.getEnded().cStr());
   return r.getDecision();
 }
@@ -136,12 +139,13 @@ void print_whole(rpc::Relationship::Reader r) {
     fmt::print("{:<18}{}\n", name, value);
   };
   line("id", r.getId());
-  line("role", source ? "source" : "target");
+  line("role", role_text(r.getRole()));
   line("source directory", escape(std::string(r.getSourceDirectory())));
   line("target directory", escape(std::string(r.getTargetDirectory())));
   line(source ? "target host" : "source host",
        source ? fmt::format("{}:{}", r.getPeer().cStr(), r.getPort()) : std::string(r.getPeer()));
   line("decision", decision_text(r));
+  if (is_damaged(r)) return;
   line("enabled", r.getEnabled() ? "yes" : "no");
   line("blackout windows", windows_text(r));
   line("time zone", r.getTimeZone());
@@ -153,7 +157,7 @@ void print_whole(rpc::Relationship::Reader r) {
 Result<ExitStatus> list(const Arguments& arguments) {
   const CommandHelp help = {"epochfs relationship list [--json]",
                             "Lists the relationships of this host, as source and as target.\n"
-                            "Exit status 4: there are none."};
+                            "Exit status: 3 where one is damaged, 4 where there are none."};
   Options options;
   options.flag("json", "one JSON object a line");
   add_control_option(options);
@@ -169,13 +173,18 @@ Result<ExitStatus> list(const Arguments& arguments) {
     for (auto r : all) {
       const bool source = r.getRole() == rpc::Role::SOURCE;
       fmt::print(
-          "{:<14}{:<8}{:<12}{:<26}{} -> {}\n", r.getId().cStr(), source ? "source" : "target",
-          r.getEnded().size() > 0 ? "ended" : r.getDecision().cStr(),
+          "{:<14}{:<8}{:<12}{:<26}{} -> {}\n", r.getId().cStr(), role_text(r.getRole()),
+          r.getEnded().size() > 0 && !is_damaged(r) ? "ended" : r.getDecision().cStr(),
           source ? fmt::format("{}:{}", r.getPeer().cStr(), r.getPort()) : std::string(r.getPeer()),
           escape(std::string(r.getSourceDirectory())), escape(std::string(r.getTargetDirectory())));
+      if (is_damaged(r)) fmt::print("{:<14}{}\n", "", r.getEnded().cStr());
     }
   }
-  return all.size() > 0 ? ExitStatus::kOk : ExitStatus::kNoMatch;
+  if (all.size() == 0) return ExitStatus::kNoMatch;
+  for (auto r : all) {
+    if (is_damaged(r)) return ExitStatus::kPartial;
+  }
+  return ExitStatus::kOk;
 }
 
 Result<ExitStatus> show(const Arguments& arguments) {
@@ -199,7 +208,7 @@ Result<ExitStatus> show(const Arguments& arguments) {
   }
   KJ_IF_MAYBE (r, found) {
     parsed.has("json") ? print_json(*r) : print_whole(*r);
-    return ExitStatus::kOk;
+    return is_damaged(*r) ? ExitStatus::kPartial : ExitStatus::kOk;
   }
   return fail("no relationship \"" + id + "\"; see: epochfs relationship list", 0,
               ExitStatus::kNoMatch);

@@ -19,8 +19,9 @@ constexpr uint64_t kMaxTimeoutSeconds = 1'000'000'000;  // of `wait`
 
 bool unhealthy(rpc::Status::Reader s) {
   auto state = std::string(s.getState());
-  return state == "Ended" || state == "Disconnected" || state == "Target Unreachable" ||
-         state == "Failed" || !space_warnings(s.getSpace()).empty();
+  return state == "Damaged" || state == "Ended" || state == "Disconnected" ||
+         state == "Target Unreachable" || state == "Failed" ||
+         !space_warnings(s.getSpace()).empty();
 }
 
 std::string local_time(uint64_t ns) {
@@ -47,10 +48,11 @@ void print_lines(rpc::Status::Reader s) {
   const bool source = s.getRole() == rpc::Role::SOURCE;
   std::string state = s.getState();
   if (s.getDetail().size() > 0) state += fmt::format(" ({})", s.getDetail().cStr());
-  fmt::print("{}  {}  {} -> {}\n", s.getId().cStr(), source ? "source" : "target",
+  fmt::print("{}  {}  {} -> {}\n", s.getId().cStr(), role_text(s.getRole()),
              escape(std::string(s.getSourceDirectory())),
              escape(std::string(s.getTargetDirectory())));
   fmt::print("  {:<16}{}\n", "state", state);
+  if (s.getState() == "Damaged") return;
   fmt::print("  {:<16}{}\n", source ? "target host" : "source host", s.getPeer().cStr());
   fmt::print("  {:<16}{}\n", "recovery point", recovery_text(s));
   if (!source) return;
@@ -85,7 +87,8 @@ Result<ExitStatus> status(const Arguments& arguments) {
       "epochfs status [ID] [--watch] [--json]\n       epochfs status DIR [--json]",
       "Shows how relationships fare, or how the mount of DIR does (with a slash in it, as in\n"
       "./data), and which abilities of the kernel it uses. Exit status: 3 where one has ended,\n"
-      "is disconnected, has failed or cannot reach its target, or where room in the journal\n"
+      "is damaged or disconnected, has failed or cannot reach its target, or where room in the "
+      "journal\n"
       "is short; 4 where there is none."};
   Options options;
   options.flag("watch,w", "show it anew every second, until interrupted")

@@ -77,9 +77,12 @@ class ControlServer final : public rpc::Daemon::Server {
   }
 
   kj::Promise<void> list(ListContext call) override {
-    auto all = c_.table.list();
-    auto out = call.getResults().initRelationships(unsigned(all.size()));
-    for (unsigned i = 0; i < all.size(); ++i) write_relationship(all[i], out[i]);
+    const auto all = c_.table.list();
+    const auto damaged = c_.table.damaged();
+    auto out = call.getResults().initRelationships(unsigned(all.size() + damaged.size()));
+    unsigned i = 0;
+    for (const Relationship& r : all) write_relationship(r, out[i++]);
+    for (const DamagedRelationship& d : damaged) write_damaged(d, out[i++]);
     return kj::READY_NOW;
   }
 
@@ -135,15 +138,22 @@ class ControlServer final : public rpc::Daemon::Server {
 
   kj::Promise<void> status(StatusContext call) override {
     std::vector<Relationship> shown;
+    std::vector<DamagedRelationship> damaged;
     const std::string id = call.getParams().getId();
     if (id.empty()) {
       shown = c_.table.list();
+      damaged = c_.table.damaged();
+    } else if (auto d = c_.table.find_damaged(id)) {
+      damaged.push_back(*d);
     } else if (auto r = c_.table.find(id)) {
       shown.push_back(*r);
     } else {
       write_failure(call.getResults().initFailure(), r.error());
     }
-    auto out = call.getResults().initStatuses(unsigned(shown.size()));
+    auto out = call.getResults().initStatuses(unsigned(shown.size() + damaged.size()));
+    for (unsigned i = 0; i < damaged.size(); ++i) {
+      describe_damaged(damaged[i], out[unsigned(shown.size()) + i]);
+    }
     auto asked = kj::heapArrayBuilder<kj::Promise<void>>(shown.size());
     for (unsigned i = 0; i < shown.size(); ++i) {
       const Progress progress = c_.board.get(shown[i].id);
@@ -172,6 +182,9 @@ class ControlServer final : public rpc::Daemon::Server {
   }
 
   kj::Promise<void> remove(RemoveContext call) override {
+    if (auto damaged = c_.table.find_damaged(call.getParams().getId())) {
+      return remove_damaged(call, *damaged);
+    }
     auto r = c_.table.find(call.getParams().getId());
     if (!r) {
       write_failure(call.getResults().initFailure(), r.error());
@@ -350,6 +363,16 @@ class ControlServer final : public rpc::Daemon::Server {
     }));
     EPOCHFS_DO(discard_target(c_.storage, r));
     return r.ended.empty() ? Result<void>() : forget(r.id);
+  }
+
+  // Its file may not tell who the other host is, nor where the source's journal lies.
+  kj::Promise<void> remove_damaged(RemoveContext& call, const DamagedRelationship& damaged) {
+    if (auto removed = forget(damaged.id); !removed) return answer(call, removed);
+    call.getResults().setWarning(
+        fmt::format("relationship {} was damaged, so the other host was not told; delete it there "
+                    "too. If the source is on this host, its journal keeps a cursor of it",
+                    damaged.id));
+    return kj::READY_NOW;
   }
 
   // Tells the target that the source ended the relationship.

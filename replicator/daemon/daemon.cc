@@ -106,6 +106,10 @@ Result<void> serve(const DaemonSettings& settings) {
   auto io = kj::setupAsyncIo();
 
   EPOCHFS_TRY(auto table, RelationshipTable::open(storage, settings.state));
+  for (const DamagedRelationship& damaged : table->damaged()) {
+    log::error("a relationship is damaged; the others run",
+               {{"id", damaged.id}, {"reason", damage_text(damaged)}});
+  }
   ProgressBoard board(*table);
   ListenAddress address = settings.listen;
   EPOCHFS_TRY(UniqueFd peer_socket, listen_tcp(address));

@@ -75,13 +75,16 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
   }
 
   kj::Promise<void> propose(ProposeContext call) override {
-    write(call.getResults(), ask(call.getParams().getProposal()));
+    auto proposal = call.getParams().getProposal();
+    refuse_damaged(proposal);
+    write(call.getResults(), ask(proposal));
     return kj::READY_NOW;
   }
 
   // One at a time: a second call breaks the first.
   kj::Promise<void> awaitDecision(AwaitDecisionContext call) override {
     auto proposal = call.getParams().getProposal();
+    refuse_damaged(proposal);
     awaited_ = watch(proposal);
     Answer answer = ask(proposal);
     if (answer.decision == rpc::Decision::PENDING) {
@@ -110,12 +113,11 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
     if (!proposal) return kj::READY_NOW;
     auto r = table_.get(proposal->id);
     if (!r || !same_terms(*r, *proposal)) return kj::READY_NOW;
-    std::string reason = call.getParams().getReason();
-    reason.resize(std::min<size_t>(reason.size(), rpc::MAX_TEXT_BYTES));
+    const std::string reason = reason_of_peer(call.getParams().getReason().cStr());
     [[maybe_unused]] auto updated =
         table_.update(r->id, [&](Relationship& changed) -> Result<void> {
           if (changed.ended.empty())
-            changed.ended = escape(reason.empty() ? "ended by the source" : reason);
+            changed.ended = reason.empty() ? "ended by the source" : reason;
           return {};
         });
     return kj::READY_NOW;
@@ -141,6 +143,16 @@ class Peers::Host final : public rpc::ReplicationHost::Server {
   static void write(Results&& out, const Answer& answer) {
     out.setDecision(answer.decision);
     out.setReason(answer.reason);
+  }
+
+  // Breaks the call if this host's own record is damaged: any decision would be a guess, and one
+  // that refuses would end the relationship on the source for good. So the source tries again.
+  void refuse_damaged(rpc::Proposal::Reader proposal) {
+    const std::string id = proposal.getRelationship();
+    if (!table_.is_damaged(id)) return;
+    kj::throwFatalException(KJ_EXCEPTION(
+        FAILED, "the target's record of this relationship is damaged; see there: epochfs status",
+        id));
   }
 
   // Files the proposal if it is new, and says what has become of it.

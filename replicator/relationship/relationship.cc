@@ -6,16 +6,30 @@
 #include <fmt/format.h>
 #include <kj/exception.h>
 
+#include <algorithm>
+#include <iterator>
 #include <memory>
 
 #include "journal/base/directory.h"
+#include "journal/base/text.h"
 
 namespace epochfs::replicator {
 namespace {
 
 constexpr const char* kDirectory = "relationships";
 constexpr size_t kMaxFileBytes = 64 << 10;
+constexpr std::string_view kSuffix = ".json";
 constexpr const char* kDecisions[] = {"pending", "accepted", "declined", "deleted"};
+
+// Id, role, directories and peer: what can be told of a relationship even if the rest is not valid.
+void read_outline(rpc::Relationship::Reader from, Relationship& to) {
+  to.id = from.getId();
+  to.role = from.getRole();
+  to.source_directory = from.getSourceDirectory();
+  to.target_directory = from.getTargetDirectory();
+  to.peer = from.getPeer();
+  to.port = from.getPort();
+}
 
 }  // namespace
 
@@ -66,6 +80,31 @@ void write_relationship(const Relationship& r, rpc::Relationship::Builder to) {
   to.setEstablished(r.established);
 }
 
+std::string reason_of_peer(std::string_view reason) {
+  constexpr std::string_view kCut = "...";
+  std::string text = escape(reason.substr(0, kMaxReasonBytes));
+  if (text.size() <= kMaxReasonBytes && reason.size() <= kMaxReasonBytes) return text;
+  size_t end = std::min(text.size(), kMaxReasonBytes - kCut.size());
+  // Not within a character.
+  while (end > 0 && end < text.size() && (text[end] & 0xc0) == 0x80) --end;
+  text.resize(end);
+  return text += kCut;
+}
+
+std::string damage_text(const DamagedRelationship& damaged) {
+  return fmt::format(
+      "{}; nothing is replicated, and the file is kept as it is; repair it or put it back from a "
+      "backup, then restart the daemon, or give the relationship up with: epochfs relationship "
+      "delete {}",
+      damaged.reason, damaged.id);
+}
+
+void write_damaged(const DamagedRelationship& damaged, rpc::Relationship::Builder to) {
+  write_relationship(damaged.readable, to);
+  to.setDecision("damaged");
+  to.setEnded(damage_text(damaged));
+}
+
 Result<void> check_interval(uint32_t interval_ms) {
   if (interval_ms >= kMinIntervalMs && interval_ms <= kMaxIntervalMs) return {};
   return fail(fmt::format("an interval of {:g} seconds is out of range; it is from {:g} to {:g}",
@@ -75,25 +114,23 @@ Result<void> check_interval(uint32_t interval_ms) {
 
 Result<Relationship> read_relationship(rpc::Relationship::Reader from) {
   Relationship r;
-  r.id = from.getId();
-  r.role = from.getRole();
-  r.source_directory = from.getSourceDirectory();
-  r.target_directory = from.getTargetDirectory();
-  r.peer = from.getPeer();
-  r.port = from.getPort();
+  read_outline(from, r);
   r.enabled = from.getEnabled();
   EPOCHFS_TRY(r.windows, read_blackouts(from.getBlackouts()));
   if (from.hasTimeZone()) r.time_zone = from.getTimeZone();
   EPOCHFS_TRY(r.blackouts, BlackoutSchedule::make(r.windows, r.time_zone));
   if (from.hasLineage() && !Uuid::parse(std::string(from.getLineage()), r.lineage)) {
-    return fail("relationship " + r.id + ": lineage is no UUID");
+    return fail(fmt::format("the lineage \"{}\" is no UUID", escape(from.getLineage().cStr())));
   }
   r.created_ns = from.getCreatedNs();
   EPOCHFS_DO(check_interval(from.getIntervalMs()));
   r.interval_ms = from.getIntervalMs();
-  for (int i = 0; i < 4; ++i) {
-    if (from.getDecision() == kDecisions[i]) r.decision = static_cast<Decision>(i);
+  const auto decision = std::find(std::begin(kDecisions), std::end(kDecisions),
+                                  std::string_view(from.getDecision().cStr()));
+  if (decision == std::end(kDecisions)) {
+    return fail(fmt::format("the decision \"{}\" is not known", escape(from.getDecision().cStr())));
   }
+  r.decision = static_cast<Decision>(decision - std::begin(kDecisions));
   r.ended = from.getEnded();
   r.cursor = EpochId{from.getCursor()};
   r.state_hash = from.getStateHash();
@@ -107,32 +144,53 @@ Result<Relationship> read_relationship(rpc::Relationship::Reader from) {
 Result<RelationshipStore> RelationshipStore::open(Storage& storage, const std::string& state_dir) {
   RelationshipStore store;
   store.storage_ = &storage;
-  const std::string path = state_dir + "/" + kDirectory;
-  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
-    return fail_errno("make directory " + path);
+  store.path_ = state_dir + "/" + kDirectory;
+  if (::mkdir(store.path_.c_str(), 0700) != 0 && errno != EEXIST) {
+    return fail_errno("make directory " + store.path_);
   }
-  EPOCHFS_TRY(store.dir_, open_directory(path));
+  EPOCHFS_TRY(store.dir_, open_directory(store.path_));
   return store;
 }
 
-Result<std::vector<Relationship>> RelationshipStore::load() const {
-  std::vector<Relationship> out;
-  EPOCHFS_DO(for_each_entry(dir_.get(), kDirectory, [&](std::string name) -> Result<void> {
-    if (name.size() != 17 || !name.ends_with(".json")) return {};
-    EPOCHFS_TRY(std::string text, read_file(dir_.get(), name, kMaxFileBytes));
-    capnp::MallocMessageBuilder message;
-    auto builder = message.initRoot<rpc::Relationship>();
-    capnp::JsonCodec json;
-    auto broken = kj::runCatchingExceptions(
-        [&] { json.decode(kj::ArrayPtr<const char>(text.data(), text.size()), builder); });
-    if (broken != nullptr) {
-      return fail(fmt::format("read relationships/{}: not the JSON of a relationship", name));
+Result<RelationshipStore::Loaded> RelationshipStore::load() const {
+  Loaded out;
+  EPOCHFS_DO(for_each_entry(dir_.get(), path_, [&](std::string name) {
+    if (!name.ends_with(kSuffix)) return;
+    const std::string id = name.substr(0, name.size() - kSuffix.size());
+    if (!is_relationship_id(id)) return;
+    Relationship relationship;
+    if (auto loaded = load_file(name, relationship); loaded) {
+      out.sound.push_back(std::move(relationship));
+    } else {
+      relationship.id = id;
+      out.damaged.push_back(
+          {id, fmt::format("cannot use {}/{}: {}", path_, name, loaded.error().message()),
+           std::move(relationship)});
     }
-    EPOCHFS_TRY(auto relationship, read_relationship(builder.asReader()));
-    out.push_back(std::move(relationship));
-    return {};
   }));
   return out;
+}
+
+// After an error, `out` has what could be read.
+Result<void> RelationshipStore::load_file(const std::string& name, Relationship& out) const {
+  out.role = rpc::Role::UNKNOWN;
+  EPOCHFS_TRY(std::string text, read_file(dir_.get(), name, kMaxFileBytes));
+  if (text.empty()) return fail("it is empty");
+  capnp::MallocMessageBuilder message;
+  auto builder = message.initRoot<rpc::Relationship>();
+  capnp::JsonCodec json;
+  auto broken = kj::runCatchingExceptions(
+      [&] { json.decode(kj::ArrayPtr<const char>(text.data(), text.size()), builder); });
+  if (broken != nullptr) return fail("it is not the JSON of a relationship");
+  read_outline(builder.asReader(), out);
+  if (out.id + std::string(kSuffix) != name) {
+    return fail(fmt::format("it is of a relationship \"{}\"", escape(out.id)));
+  }
+  if (out.role != rpc::Role::SOURCE && out.role != rpc::Role::TARGET) {
+    return fail("it tells no role");
+  }
+  EPOCHFS_TRY(out, read_relationship(builder.asReader()));
+  return {};
 }
 
 Result<void> RelationshipStore::save(const Relationship& r) const {
@@ -141,13 +199,17 @@ Result<void> RelationshipStore::save(const Relationship& r) const {
   write_relationship(r, builder);
   capnp::JsonCodec json;
   json.setPrettyPrint(true);
-  kj::String text = json.encode(builder.asReader());
-  return storage_->replace_file("relationship", dir_.get(), r.id + ".json",
-                                std::string(text.cStr()) + "\n");
+  const std::string text = std::string(json.encode(builder.asReader()).cStr()) + "\n";
+  if (text.size() > kMaxFileBytes) {
+    return fail(
+        fmt::format("save relationship {}: its file would have {} bytes, and the most is {}", r.id,
+                    text.size(), kMaxFileBytes));
+  }
+  return storage_->replace_file("relationship", dir_.get(), r.id + std::string(kSuffix), text);
 }
 
 Result<void> RelationshipStore::remove(const std::string& id) const {
-  return storage_->remove_file("relationship-remove", dir_.get(), id + ".json");
+  return storage_->remove_file("relationship-remove", dir_.get(), id + std::string(kSuffix));
 }
 
 }  // namespace epochfs::replicator

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "journal/base/storage.h"
@@ -58,16 +59,43 @@ void write_relationship(const Relationship& from, rpc::Relationship::Builder to)
 // Errors: windows, a time zone or an interval that are not valid.
 Result<Relationship> read_relationship(rpc::Relationship::Reader from);
 
+// What a peer gave as a reason, fit to be kept and shown: escaped, and never longer than
+// kMaxReasonBytes.
+constexpr size_t kMaxReasonBytes = 1024;
+std::string reason_of_peer(std::string_view reason);
+
+// A relationship whose file cannot be used. The file stays as it is.
+struct DamagedRelationship {
+  std::string id;      // from the file's name
+  std::string reason;  // "cannot use FILE: why"
+  // What the file tells all the same. The role is UNKNOWN where it does not tell it.
+  Relationship readable;
+};
+// The reason, and what to do.
+std::string damage_text(const DamagedRelationship& damaged);
+// For lists: the decision is "damaged".
+void write_damaged(const DamagedRelationship& from, rpc::Relationship::Builder to);
+
 // The files on disk. The caller lets in one thread at a time (table.h).
 class RelationshipStore {
  public:
+  struct Loaded {
+    std::vector<Relationship> sound;
+    std::vector<DamagedRelationship> damaged;
+  };
+
   static Result<RelationshipStore> open(Storage& storage, const std::string& state_dir);
-  Result<std::vector<Relationship>> load() const;
+  // A file that cannot be used is no error: it is among the damaged.
+  Result<Loaded> load() const;
+  // Never writes a file that load() would find too long.
   Result<void> save(const Relationship& relationship) const;
   Result<void> remove(const std::string& id) const;
 
  private:
+  Result<void> load_file(const std::string& name, Relationship& out) const;
+
   Storage* storage_ = nullptr;
+  std::string path_;
   UniqueFd dir_;
 };
 

@@ -66,6 +66,14 @@ Shown shown(const Relationship& r, const Progress& p, const Clock& clock) {
   return {"Up to Date", ""};
 }
 
+void describe_sides(const Relationship& r, rpc::Status::Builder out) {
+  out.setId(r.id);
+  out.setRole(r.role);
+  out.setSourceDirectory(r.source_directory);
+  out.setTargetDirectory(r.target_directory);
+  out.setPeer(r.role == rpc::Role::SOURCE ? fmt::format("{}:{}", r.peer, r.port) : r.peer);
+}
+
 }  // namespace
 
 std::string state_text(const Relationship& r, const Progress& p, const Clock& clock) {
@@ -73,15 +81,20 @@ std::string state_text(const Relationship& r, const Progress& p, const Clock& cl
   return s.detail.empty() ? s.state : fmt::format("{} ({})", s.state, s.detail);
 }
 
+void describe_damaged(const DamagedRelationship& damaged, rpc::Status::Builder out) {
+  describe_sides(damaged.readable, out);
+  out.setState("Damaged");
+  out.setDetail(damage_text(damaged));
+  out.setPercent(-1);
+  out.setSecondsLeft(-1);
+  out.setLastError(damaged.reason);
+}
+
 void describe(const Relationship& r, const Progress& p, const Clock& clock,
               rpc::Status::Builder out) {
   const bool source = r.role == rpc::Role::SOURCE;
   Shown s = shown(r, p, clock);
-  out.setId(r.id);
-  out.setRole(r.role);
-  out.setSourceDirectory(r.source_directory);
-  out.setTargetDirectory(r.target_directory);
-  out.setPeer(source ? fmt::format("{}:{}", r.peer, r.port) : r.peer);
+  describe_sides(r, out);
   out.setState(s.state);
   out.setDetail(s.detail);
   out.setRecoveryEpoch(value(source ? r.cursor : p.recovery_epoch));

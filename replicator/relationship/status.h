@@ -15,6 +15,8 @@ namespace epochfs::replicator {
 // Everything that `status` shows of a relationship, except the mount's space.
 void describe(const Relationship& relationship, const Progress& progress, const Clock& clock,
               rpc::Status::Builder out);
+// The same for one whose file cannot be used. Its state is Damaged.
+void describe_damaged(const DamagedRelationship& damaged, rpc::Status::Builder out);
 // The state alone: "Target Unreachable (connect to b: Connection refused; retrying)".
 std::string state_text(const Relationship& relationship, const Progress& progress,
                        const Clock& clock);

@@ -146,7 +146,8 @@ struct SourceSession::Impl {
     if (decision == r.decision) return decision == Decision::kAccepted;
     EPOCHFS_DO(table.update(id, [&](Relationship& changed) -> Result<void> {
       changed.decision = decision;
-      if (decision == Decision::kDeclined && !reason.empty()) changed.ended = reason;
+      if (decision == Decision::kDeclined && !reason.empty())
+        changed.ended = reason_of_peer(reason);
       return {};
     }));
     return decision == Decision::kAccepted;
@@ -205,8 +206,9 @@ struct SourceSession::Impl {
     write_proposal(r, open.initProposal());
     auto opened = loop.wait(open.send());
     auto outcome = opened.getOutcome();
-    if (outcome.isTargetLost()) return fail("target: " + std::string(outcome.getTargetLost()));
-    if (outcome.isFailed()) return fail("target: " + std::string(outcome.getFailed()));
+    if (outcome.isTargetLost())
+      return fail("target: " + reason_of_peer(outcome.getTargetLost().cStr()));
+    if (outcome.isFailed()) return fail("target: " + reason_of_peer(outcome.getFailed().cStr()));
     note_connected();
 
     TransferContext context{
@@ -321,7 +323,7 @@ struct SourceSession::Impl {
         note_failure("", false);
         return true;
       }
-      text = text_of(*e);
+      text = reason_of_peer(text_of(*e));
       // The directory tells which of the two connections broke.
       if (auto mounted = journal::journal_path_of(r->source_directory); !mounted) {
         note_unmounted();

@@ -26,8 +26,9 @@ void write_plan(const Plan& plan, rpc::Plan::Builder out) {
 Result<void> outcome_of(TransferContext& c, rpc::Outcome::Reader outcome) {
   switch (outcome.which()) {
     case rpc::Outcome::OK: return {};
-    case rpc::Outcome::FAILED: return fail("target: " + std::string(outcome.getFailed()));
-    case rpc::Outcome::TARGET_LOST: return fail("target: " + std::string(outcome.getTargetLost()));
+    case rpc::Outcome::FAILED: return fail("target: " + reason_of_peer(outcome.getFailed().cStr()));
+    case rpc::Outcome::TARGET_LOST:
+      return fail("target: " + reason_of_peer(outcome.getTargetLost().cStr()));
     case rpc::Outcome::UNKNOWN_STATE:
       EPOCHFS_TRY([[maybe_unused]] EpochId since, begin_new_walk(c));
       return fail("target: " + std::string(outcome.getUnknownState()) +
