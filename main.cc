@@ -6,6 +6,7 @@
 
 #include "fs/commands/commands.h"
 #include "journal/commands/commands.h"
+#include "journal/control/standard_output.h"
 #include "replicator/commands/commands.h"
 
 namespace {
@@ -56,10 +57,7 @@ void print_help(FILE* out) {
              "authorized, 8 timed out.\n");
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  Arguments arguments(argv + 1, argv + argc);
+int run(Arguments arguments) {
   if (arguments.empty()) {
     print_help(stderr);
     return static_cast<int>(epochfs::ExitStatus::kUsage);
@@ -80,4 +78,11 @@ int main(int argc, char** argv) {
         {"unknown command \"" + name + "\"; see: epochfs --help", 0, epochfs::ExitStatus::kUsage});
   }
   return command->second.run(arguments);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Arguments arguments(argv + 1, argv + argc);
+  return epochfs::run_and_flush([&] { return run(arguments); });
 }

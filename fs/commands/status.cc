@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <cstdio>
-#include <iostream>
 
 #include "fs/commands/commands.h"
 #include "fs/commands/mount_client.h"
@@ -94,7 +93,7 @@ Result<ExitStatus> run(const Arguments& arguments) {
               client->wait(client->mount().infoRequest().send(), std::chrono::seconds(10)));
   auto info = answer.getInfo();
   if (parsed.has("json")) {
-    std::cout << capnp::JsonCodec().encode(info).cStr() << std::endl;
+    fmt::print("{}\n", capnp::JsonCodec().encode(info).cStr());
   } else {
     print_lines(info);
   }

@@ -16,6 +16,7 @@
 #include "fs/process/volume_of_mount.h"
 #include "fs/recording/dirty_state.h"
 #include "journal/base/clock.h"
+#include "journal/base/limits.h"
 
 namespace epochfs::fs {
 namespace {
@@ -34,6 +35,7 @@ void note_idle_latency(Filesystem& fs) {
 Result<std::unique_ptr<MountProcess>> MountProcess::prepare(const MountRequest& request) {
   std::unique_ptr<MountProcess> process(new MountProcess);
   ::signal(SIGPIPE, SIG_IGN);
+  allow_large_files();
   EPOCHFS_DO(check_machine(request.dir));
   EPOCHFS_TRY(process->mountpoint_, existing_directory(request.dir));
   EPOCHFS_DO(check_not_mounted(process->mountpoint_));

@@ -193,7 +193,10 @@ Result<void> follow(Follower& follower, const Volume& volume, CursorFile* cursor
   Lsn saved{};
   for (int wait_ms = kFirstWaitMs;;) {
     EPOCHFS_TRY(uint64_t count, follower.drain());
-    if (!follower.flush()) return fail_errno("print records");
+    if (!follower.flush()) {
+      if (errno == EPIPE) return {};  // the reader has gone: main ends the command
+      return fail_errno("print records");
+    }
     if (cursor && follower.at() != saved) EPOCHFS_DO(cursor->write(follower.at()));
     saved = follower.at();
     if (follower.done()) return {};

@@ -6,6 +6,7 @@
 #include <boost/program_options.hpp>
 #include <charconv>
 #include <iostream>
+#include <sstream>
 
 namespace epochfs {
 
@@ -174,7 +175,9 @@ struct Parser {
         for (const auto& option : all.options()) {
           if (!option->description().empty()) shown.add(option);
         }
-        std::cout << "usage: " << help.usage << "\n\n" << help.description << "\n\n" << shown;
+        std::ostringstream options_text;
+        options_text << shown;
+        fmt::print("usage: {}\n\n{}\n\n{}", help.usage, help.description, options_text.str());
         parsed.help_shown = true;
         return parsed;
       }

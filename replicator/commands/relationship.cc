@@ -106,7 +106,7 @@ Result<ExitStatus> create(const Arguments& arguments) {
   write_relationship(r, request.initRelationship());
   EPOCHFS_TRY(auto reply, client->call(request.send()));
   EPOCHFS_DO(read_failure(reply.getFailure()));
-  std::cout << reply.getId().cStr() << std::endl;
+  fmt::print("{}\n", reply.getId().cStr());
   return ExitStatus::kOk;
 }
 
@@ -114,7 +114,7 @@ Result<ExitStatus> create(const Arguments& arguments) {
 
 void print_json(rpc::Relationship::Reader r) {
   capnp::JsonCodec json;
-  std::cout << json.encode(r).cStr() << std::endl;
+  fmt::print("{}\n", json.encode(r).cStr());
 }
 
 std::string windows_text(rpc::Relationship::Reader r) {

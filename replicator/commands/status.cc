@@ -5,10 +5,9 @@
 #include <unistd.h>
 
 #include <cmath>
-#include <cstdio>
-#include <iostream>
 
 #include "journal/control/space_text.h"
+#include "journal/control/standard_output.h"
 #include "replicator/commands/client.h"
 #include "replicator/commands/commands.h"
 
@@ -71,13 +70,13 @@ Result<ExitStatus> show_once(DaemonClient& client, const std::string& id, bool j
   bool well = true;
   for (auto s : reply.getStatuses()) {
     if (json) {
-      std::cout << capnp::JsonCodec().encode(s).cStr() << std::endl;
+      fmt::print("{}\n", capnp::JsonCodec().encode(s).cStr());
     } else {
       print_lines(s);
     }
     well = well && !unhealthy(s);
   }
-  std::fflush(stdout);
+  flush_output();
   if (reply.getStatuses().size() == 0) return ExitStatus::kNoMatch;
   return well ? ExitStatus::kOk : ExitStatus::kPartial;
 }
