@@ -21,7 +21,8 @@ Result<std::unique_ptr<MountClient>> MountClient::connect(const std::string& doi
   }
   std::unique_ptr<MountClient> made(
       new MountClient(what, *journal + "/" + journal::kControlSocket));
-  auto client = UnixRpcClient::connect(*made->io_.lowLevelProvider, made->socket_);
+  auto client =
+      UnixRpcClient::connect(*made->io_.lowLevelProvider, made->socket_, kCommandPatience);
   if (!client && client.error().status == ExitStatus::kNotAuthorized) {
     return fail(fmt::format("{}: {}", what, client.error().message()), 0,
                 ExitStatus::kNotAuthorized);

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 
 #include <cstring>
@@ -47,6 +48,15 @@ Result<UniqueFd> listen_unix(const std::string& path) {
   EPOCHFS_TRY(Address a, address_of(path));
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return fail_errno("make socket " + path);
+  struct stat st;
+  if (::fstatat(a.dir.get(), a.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+      !S_ISSOCK(st.st_mode)) {
+    return fail(
+        fmt::format("listen on socket {}: a file that is no socket has this name; it is left as it "
+                    "is; move it away, or name another path",
+                    path),
+        0, ExitStatus::kUsage);
+  }
   if (::unlinkat(a.dir.get(), a.name.c_str(), 0) != 0 && errno != ENOENT) {
     return fail_errno("remove stale socket " + path);
   }
@@ -60,24 +70,43 @@ Result<UniqueFd> listen_unix(const std::string& path) {
   return fd;
 }
 
-Result<UniqueFd> connect_unix(const std::string& path) {
+void remove_socket(const std::string& path) {
+  struct stat st;
+  if (::lstat(path.c_str(), &st) == 0 && S_ISSOCK(st.st_mode)) ::unlink(path.c_str());
+}
+
+Result<UniqueFd> connect_unix(const std::string& path, std::chrono::milliseconds patience) {
   auto a = address_of(path);
   if (!a) {
     a.error().status = status_of(a.error().code);
     return tl::unexpected(a.error());
   }
-  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const bool waits = patience.count() > 0;
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (waits ? 0 : SOCK_NONBLOCK), 0));
   if (!fd) return fail_errno("make socket");
+  // Bounds connect(2), too.
+  const timeval limit{patience.count() / 1000, suseconds_t(patience.count() % 1000 * 1000)};
+  if (waits && ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) != 0) {
+    return fail_errno("limit the wait for " + path);
+  }
   if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&a->raw), sizeof a->raw) != 0) {
     int code = errno;
+    if (code == EAGAIN) {
+      return fail(
+          fmt::format("connect to {}: its process does not answer, and too many others wait "
+                      "already; see whether it is stopped or hangs",
+                      path),
+          code, ExitStatus::kUnreachable);
+    }
     return fail("connect to " + path, code, status_of(code));
   }
   return fd;
 }
 
 Result<std::unique_ptr<UnixRpcClient>> UnixRpcClient::connect(kj::LowLevelAsyncIoProvider& provider,
-                                                              const std::string& path) {
-  EPOCHFS_TRY(UniqueFd fd, connect_unix(path));
+                                                              const std::string& path,
+                                                              std::chrono::milliseconds patience) {
+  EPOCHFS_TRY(UniqueFd fd, connect_unix(path, patience));
   std::unique_ptr<UnixRpcClient> self(new UnixRpcClient);
   self->stream_ =
       provider.wrapUnixSocketFd(fd.release(), kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP |

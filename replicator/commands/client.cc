@@ -26,7 +26,7 @@ const char* role_text(rpc::Role role) {
 
 Result<std::unique_ptr<DaemonClient>> DaemonClient::connect(const std::string& socket) {
   std::unique_ptr<DaemonClient> self(new DaemonClient);
-  auto connection = UnixRpcClient::connect(*self->io_.lowLevelProvider, socket);
+  auto connection = UnixRpcClient::connect(*self->io_.lowLevelProvider, socket, kCommandPatience);
   if (!connection) {
     Error e = connection.error();
     e.what = "reach the daemon: " + e.what;

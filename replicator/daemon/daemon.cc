@@ -9,6 +9,7 @@
 #include <csignal>
 #include <map>
 
+#include "journal/base/limits.h"
 #include "journal/base/logging.h"
 #include "journal/control/unix_rpc.h"
 #include "journal/volume/volume.h"
@@ -98,6 +99,7 @@ Result<void> serve(const DaemonSettings& settings) {
   EPOCHFS_DO(journal::prepare_state_dir(storage, settings.state));
   EPOCHFS_TRY(UniqueFd lock, lock_state(settings.state));
   raise_descriptor_limit();
+  allow_large_files();
 
   // Before any thread starts: every thread must leave these signals to the loop.
   kj::UnixEventPort::captureSignal(SIGTERM);
@@ -156,7 +158,7 @@ Result<void> serve(const DaemonSettings& settings) {
   io.waitScope.poll();
   sessions.clear();
   peers.reset();
-  ::unlink(settings.control.c_str());
+  remove_socket(settings.control);
   return {};
 }
 
