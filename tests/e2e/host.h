@@ -64,6 +64,7 @@ class Host {
   void thaw_daemon();
   // Another address than the host's own, as --listen takes it and as others reach it.
   void listen_on(std::string listen, std::string address);
+  pid_t daemon_process() const { return daemon_->pid(); }
   bool daemon_runs() const { return daemon_ && daemon_->running(); }
   std::string daemon_said() const;  // all of them, from the first
 
