@@ -9,7 +9,11 @@
 namespace epochfs {
 
 Result<UniqueFd> open_directory(int dir, const std::string& name) {
-  UniqueFd fd(::openat(dir, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // A link may lead out of the folder. O_DIRECTORY alone keeps a FIFO from being waited for.
+  UniqueFd fd(::openat(dir, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd && (errno == ENOTDIR || errno == ELOOP)) {
+    return fail("open directory " + name, ENOTDIR, ExitStatus::kCorrupt);
+  }
   if (!fd) return fail_errno("open directory " + name);
   return fd;
 }

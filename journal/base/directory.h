@@ -11,7 +11,7 @@
 
 namespace epochfs {
 
-// Opens dir/name for reading. The error names the name; its code is ENOENT when it is not there.
+// Opens dir/name for reading; follows no link. Errors: not there (ENOENT), no directory (kCorrupt).
 Result<UniqueFd> open_directory(int dir, const std::string& name);
 
 // Calls f(const char* name) for every entry except "." and "..", in no order. f returns nothing,

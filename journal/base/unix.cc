@@ -5,6 +5,8 @@
 
 #include <cstring>
 
+#include "journal/base/regular_file.h"
+
 namespace epochfs {
 
 std::string proc_path(int fd) { return fmt::format("/proc/self/fd/{}", fd); }
@@ -16,8 +18,7 @@ Result<UniqueFd> open_directory(const std::string& path) {
 }
 
 Result<std::string> read_file(int dir, const std::string& name, size_t max_bytes) {
-  UniqueFd fd(::openat(dir, name.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) return fail_errno("open " + name);
+  EPOCHFS_TRY(UniqueFd fd, open_regular(dir, name));
   std::string bytes(max_bytes + 1, '\0');
   EPOCHFS_TRY(size_t size, pread_full(fd.get(), bytes.data(), bytes.size(), 0, name));
   if (size > max_bytes) return fail("read " + name, EFBIG);

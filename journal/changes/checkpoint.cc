@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "journal/base/format.h"
+#include "journal/base/regular_file.h"
 #include "journal/volume/volume.h"
 
 namespace epochfs::journal {
@@ -138,8 +139,7 @@ bool parse_checkpoint_name(const std::string& name, EpochId& first, EpochId& las
 // ---- reading ----
 
 Result<CheckpointPtr> Checkpoint::open(int dir, const std::string& name, const Uuid& lineage) {
-  UniqueFd fd(::openat(dir, name.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) return fail_errno("open checkpoint " + name);
+  EPOCHFS_TRY(UniqueFd fd, open_regular(dir, name));
   struct stat st;
   if (::fstat(fd.get(), &st) != 0) return fail_errno("stat checkpoint " + name);
   std::shared_ptr<Checkpoint> self(new Checkpoint);

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <optional>
 
+#include "journal/base/regular_file.h"
 #include "journal/base/unix.h"
 #include "journal/volume/volume.h"
 
@@ -196,9 +197,9 @@ bool InFlight::records_lost() const {
 
 Result<InFlightSeen> look_at_in_flight(int volume_dir) {
   InFlightSeen seen;
-  UniqueFd fd(::openat(volume_dir, kInFlightFile, O_RDONLY | O_CLOEXEC));
-  if (!fd && errno == ENOENT) return seen;
-  if (!fd) return fail_errno("open in-flight slots");
+  auto file = open_regular(volume_dir, kInFlightFile);
+  if (!file && file.error().code == ENOENT) return seen;
+  EPOCHFS_TRY(UniqueFd fd, std::move(file));
   struct stat st;
   if (::fstat(fd.get(), &st) != 0) return fail_errno("stat in-flight slots");
   seen.exists = true;

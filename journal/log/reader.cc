@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "journal/base/directory.h"
+#include "journal/base/regular_file.h"
 #include "journal/base/unix.h"
 #include "journal/volume/epochs.h"
 
@@ -31,13 +32,14 @@ static_assert(sizeof(Header) == kSegmentHeaderBytes);
 // A segment file, mapped for reading: only the pages that are touched are read.
 class MappedFile {
  public:
-  static Result<std::unique_ptr<MappedFile>> open(int dir, const std::string& name) {
-    UniqueFd fd(::openat(dir, name.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!fd) return fail_errno("open segment " + name);
+  // At most the first `limit` bytes of it.
+  static Result<std::unique_ptr<MappedFile>> open(int dir, const std::string& name,
+                                                  uint64_t limit) {
+    EPOCHFS_TRY(UniqueFd fd, open_regular(dir, name));
     struct stat st;
     if (::fstat(fd.get(), &st) != 0) return fail_errno("stat segment " + name);
     std::unique_ptr<MappedFile> file(new MappedFile);
-    file->size_ = size_t(st.st_size);
+    file->size_ = std::min<size_t>(size_t(st.st_size), limit);
     if (file->size_ == 0) return file;
     void* map = ::mmap(nullptr, file->size_, PROT_READ, MAP_SHARED, fd.get(), 0);
     if (map == MAP_FAILED) return fail_errno("map segment " + name);
@@ -185,7 +187,7 @@ Result<Lsn> JournalReader::read_all(Lsn from, const std::function<bool(const Rec
     EPOCHFS_DO(check_segment_number(index, size, name));
     const uint64_t base = index * size;
     if (base + size <= value(from)) continue;
-    auto file = MappedFile::open(dir.get(), name);
+    auto file = MappedFile::open(dir.get(), name, size);
     if (!file && file.error().code == ENOENT) {  // released meanwhile
       end = base + size;
       continue;

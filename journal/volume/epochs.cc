@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "journal/base/regular_file.h"
 #include "journal/volume/volume.h"
 
 namespace epochfs::journal {
@@ -39,9 +40,9 @@ SealedEpoch decode(const Entry& e) {
 }
 
 Result<UniqueFd> open_manifest(int volume_dir) {
-  UniqueFd fd(::openat(volume_dir, kEpochsFile, O_RDONLY | O_CLOEXEC));
-  if (!fd && errno != ENOENT) return fail_errno("open epoch manifest");
-  return fd;
+  auto file = open_regular(volume_dir, kEpochsFile);
+  if (!file && file.error().code == ENOENT) return UniqueFd();
+  return file;
 }
 
 Result<uint64_t> entry_count(int fd) {

@@ -15,6 +15,7 @@
 #include <cstring>
 
 #include "journal/base/directory.h"
+#include "journal/base/regular_file.h"
 
 namespace epochfs::journal {
 namespace {
@@ -256,9 +257,9 @@ Result<bool> Volume::wait_unlocked(int timeout_ms) const {
   using Clock = std::chrono::steady_clock;
   const auto deadline = Clock::now() + std::chrono::milliseconds(timeout_ms);
   for (;;) {
-    UniqueFd fd(::openat(dir(), kLockFile, O_RDONLY | O_CLOEXEC));
-    if (!fd && errno == ENOENT) return true;
-    if (!fd) return fail_errno("open lock of journal " + path_);
+    auto file = open_regular(dir(), kLockFile);
+    if (!file && file.error().code == ENOENT) return true;
+    EPOCHFS_TRY(UniqueFd fd, std::move(file));
     struct flock held = whole_file_lock();
     if (::fcntl(fd.get(), F_OFD_GETLK, &held) != 0) {
       return fail_errno("ask for lock of journal " + path_);
@@ -278,11 +279,12 @@ Result<std::string> journal_path_of(const std::string& path) {
   char value[PATH_MAX];
   ssize_t size = ::getxattr(path.c_str(), kJournalXattr, value, sizeof value);
   if (size > 0) return std::string(value, size_t(size));
-  if (errno == ENOENT || errno == ENOTDIR || errno == EACCES || says_mount_is_gone(errno)) {
+  if (size < 0 &&
+      (errno == ENOENT || errno == ENOTDIR || errno == EACCES || says_mount_is_gone(errno))) {
     return fail_errno("open " + path);
   }
   struct stat st;
-  if (::stat((path + "/" + kVolumeFile).c_str(), &st) == 0 && S_ISREG(st.st_mode)) {
+  if (::lstat((path + "/" + kVolumeFile).c_str(), &st) == 0 && S_ISREG(st.st_mode)) {
     return path;
   }
   return fail(

@@ -35,7 +35,9 @@ Result<std::optional<Lsn>> CursorFile::read() const {
                             path_, why),
                 0, ExitStatus::kUsage);
   };
-  if (!text && text.error().code == EFBIG) return refused("it is no cursor");
+  const bool no_cursor =
+      !text && (text.error().code == EFBIG || text.error().status == ExitStatus::kCorrupt);
+  if (no_cursor) return refused("it is no cursor");
   if (!text) return tl::unexpected(text.error());
   std::string_view rest = *text;
   if (!rest.starts_with(kBegins)) return refused("it is no cursor");

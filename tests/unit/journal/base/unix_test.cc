@@ -4,10 +4,12 @@
 
 #include <sys/xattr.h>
 
+#include <filesystem>
 #include <set>
 #include <unordered_set>
 
 #include "journal/base/directory.h"
+#include "journal/base/regular_file.h"
 #include "journal/base/storage.h"
 #include "journal/preimages/attributes.h"
 
@@ -129,6 +131,26 @@ TEST_F(Files, SmallFileIsReadWholeAndALongerOneRefused) {
   EXPECT_EQ(must(read_file(fd_.get(), "f", 100)), "12345");
   EXPECT_EQ(read_file(fd_.get(), "f", 4).error().code, EFBIG);
   EXPECT_EQ(read_file(fd_.get(), "none", 4).error().code, ENOENT);
+}
+
+TEST_F(Files, WhatIsNoRegularFileIsNotOpened) {
+  write_file(dir_ / "f", "12345");
+  std::filesystem::create_symlink("f", dir_ / "link");
+  std::filesystem::create_directory(dir_ / "folder");
+  std::filesystem::create_symlink("folder", dir_ / "folder link");
+  ASSERT_EQ(::mkfifo((dir_ / "fifo").c_str(), 0600), 0);
+  for (const char* name : {"link", "folder", "fifo", "folder link"}) {
+    const auto opened = open_regular(fd_.get(), name);
+    ASSERT_FALSE(opened) << name;
+    EXPECT_EQ(opened.error().status, ExitStatus::kCorrupt) << name;
+    EXPECT_NE(opened.error().message().find("instead of a regular file"), std::string::npos);
+    EXPECT_FALSE(read_file(fd_.get(), name, 100)) << name;
+  }
+  for (const char* name : {"folder link", "fifo", "f"}) {
+    EXPECT_EQ(open_directory(fd_.get(), name).error().status, ExitStatus::kCorrupt) << name;
+  }
+  EXPECT_OK(open_directory(fd_.get(), "folder"));
+  EXPECT_EQ(open_regular(fd_.get(), "none").error().code, ENOENT);
 }
 
 TEST_F(Files, ReadingEndsAtTheEndOfTheFile) {
