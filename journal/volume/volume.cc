@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -142,6 +143,15 @@ struct flock whole_file_lock() {
   return lock;
 }
 
+// Anybody can give a directory of their own the extended attribute that a mount answers.
+bool is_fuse_mount(const std::string& path) {
+  struct statfs fs;
+  struct statx a;
+  return ::statfs(path.c_str(), &fs) == 0 && fs.f_type == FUSE_SUPER_MAGIC &&
+         ::statx(AT_FDCWD, path.c_str(), 0, STATX_BASIC_STATS, &a) == 0 &&
+         (a.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+}
+
 }  // namespace
 
 Result<VolumeIdentity> identify_volume(int backing_dir) {
@@ -278,7 +288,7 @@ Result<bool> Volume::wait_unlocked(int timeout_ms) const {
 Result<std::string> journal_path_of(const std::string& path) {
   char value[PATH_MAX];
   ssize_t size = ::getxattr(path.c_str(), kJournalXattr, value, sizeof value);
-  if (size > 0) return std::string(value, size_t(size));
+  if (size > 0 && is_fuse_mount(path)) return std::string(value, size_t(size));
   if (size < 0 &&
       (errno == ENOENT || errno == ENOTDIR || errno == EACCES || says_mount_is_gone(errno))) {
     return fail_errno("open " + path);
