@@ -8,6 +8,8 @@
 #include <iostream>
 #include <sstream>
 
+#include "journal/control/printing.h"
+
 namespace epochfs {
 
 namespace po = boost::program_options;
@@ -207,7 +209,7 @@ Result<Parsed> parse_command(const CommandHelp& help, const Options& options,
 }
 
 int report(const Error& error) {
-  std::cerr << "epochfs: " << error.message() << std::endl;
+  std::cerr << "epochfs: " << printable(error.message()) << std::endl;
   const bool refused = error.code == EACCES || error.code == EPERM;
   if (refused && error.status == ExitStatus::kFailed) {
     return static_cast<int>(ExitStatus::kNotAuthorized);
