@@ -4,7 +4,9 @@
 #include <map>
 
 #include "journal/commands/commands.h"
+#include "journal/commands/cut_files.h"
 #include "journal/commands/subcommands.h"
+#include "journal/control/printing.h"
 
 namespace epochfs::journal {
 namespace {
@@ -26,9 +28,7 @@ constexpr Subcommand kSubcommands[] = {
 
 const char* kUsage = "usage: epochfs journal SUBCOMMAND DIR-or-journal [OPTIONS]";
 
-}  // namespace
-
-int journal_command(const Arguments& arguments) {
+int run(const Arguments& arguments) {
   if (arguments.empty()) {
     return report({std::string(kUsage) + "; see: epochfs journal --help", 0, ExitStatus::kUsage});
   }
@@ -48,6 +48,13 @@ int journal_command(const Arguments& arguments) {
   return report({fmt::format("unknown subcommand \"{}\"; {}; see: epochfs journal --help",
                              arguments[0], kUsage),
                  0, ExitStatus::kUsage});
+}
+
+}  // namespace
+
+int journal_command(const Arguments& arguments) {
+  const CutFilesReadAsZeros while_it_runs;
+  return printed(run(arguments));
 }
 
 }  // namespace epochfs::journal
