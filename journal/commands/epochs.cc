@@ -155,14 +155,16 @@ void print_json(const Row& row, const CursorMap& cursors, const JsonLine<rpc::Jo
   json.append(e, out);
 }
 
-void print(const std::vector<Row>& rows, const CursorMap& cursors, bool json) {
+Result<void> print(const std::vector<Row>& rows, const CursorMap& cursors, bool json) {
   const JsonLine<rpc::JournalEpoch> line;
   LocalTime time;
   Output out;
   for (const Row& row : rows) {
     json ? print_json(row, cursors, line, out.text()) : print_line(row, cursors, time, out.text());
     out.line_done();
+    if (out.failed()) break;
   }
+  return out.flush();
 }
 
 }  // namespace
@@ -189,7 +191,7 @@ Result<ExitStatus> journal_epochs(const Arguments& arguments) {
   EPOCHFS_DO(add_records(journal.volume, rows, !parsed.has("no-net"), damage));
   EPOCHFS_DO(add_labels(journal.volume, rows));
   if (parsed.has("reverse")) std::reverse(rows.begin(), rows.end());
-  print(rows, cursors, parsed.has("json"));
+  EPOCHFS_DO(print(rows, cursors, parsed.has("json")));
   return tell_damage(journal.volume, damage, rows.empty() ? ExitStatus::kNoMatch : ExitStatus::kOk);
 }
 

@@ -78,7 +78,7 @@ class Follower {
 
   // Prints the records that are there, at most a batch. Returns how many it read.
   Result<uint64_t> drain();
-  bool flush() { return out_.flush(); }
+  Result<void> flush() { return out_.flush(); }
 
  private:
   bool take(const RecordView& record);
@@ -193,9 +193,9 @@ Result<void> follow(Follower& follower, const Volume& volume, CursorFile* cursor
   Lsn saved{};
   for (int wait_ms = kFirstWaitMs;;) {
     EPOCHFS_TRY(uint64_t count, follower.drain());
-    if (!follower.flush()) {
-      if (errno == EPIPE) return {};  // the reader has gone: main ends the command
-      return fail_errno("print records");
+    if (auto flushed = follower.flush(); !flushed) {
+      if (flushed.error().code == EPIPE) return {};  // the reader has gone: main ends the command
+      return flushed;
     }
     if (cursor && follower.at() != saved) EPOCHFS_DO(cursor->write(follower.at()));
     saved = follower.at();

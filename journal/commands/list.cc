@@ -56,13 +56,13 @@ void visit(const LogQuery& query, bool reverse, F&& f, std::vector<Damage>& dama
 }
 
 // Returns how many records were printed.
-uint64_t print_records(const LogQuery& query, const Wanted& options, PathResolver& paths,
-                       bool mounted, std::vector<Damage>& damage) {
+Result<uint64_t> print_records(const LogQuery& query, const Wanted& options, PathResolver& paths,
+                               bool mounted, std::vector<Damage>& damage) {
   Selection selection(options.filter, paths);
   RecordText text{Programs(mounted)};
   Output out;
   uint64_t printed = 0;
-  if (options.limit == 0) return 0;
+  if (options.limit == 0) return uint64_t{0};
   visit(
       query, options.reverse,
       [&](const RecordView& view) {
@@ -71,14 +71,16 @@ uint64_t print_records(const LogQuery& query, const Wanted& options, PathResolve
           ++printed;
         });
         out.line_done();
-        return printed < options.limit;
+        return printed < options.limit && !out.failed();
       },
       damage);
+  EPOCHFS_DO(out.flush());
   return printed;
 }
 
-bool print_summary(const LogQuery& query, const Wanted& options, PathResolver& paths,
-                   std::vector<Damage>& damage) {
+// Returns 0 if it had nothing to count.
+Result<uint64_t> print_summary(const LogQuery& query, const Wanted& options, PathResolver& paths,
+                               std::vector<Damage>& damage) {
   Selection selection(options.filter, paths);
   Summary summary(*options.summary);
   const bool with_path = *options.summary == SummaryBy::kPath;
@@ -91,7 +93,8 @@ bool print_summary(const LogQuery& query, const Wanted& options, PathResolver& p
       damage);
   Output out;
   summary.print(options.json, options.reverse, options.limit, out.text());
-  return !summary.empty();
+  EPOCHFS_DO(out.flush());
+  return uint64_t{!summary.empty()};
 }
 
 }  // namespace
@@ -118,9 +121,9 @@ Result<ExitStatus> journal_list(const Arguments& arguments) {
   const LogQuery query(view, o.filter.bounds(), view.end());
   PathResolver paths(view, {.names = o.paths, .globs = o.filter.globs()});
   std::vector<Damage> damage;
-  const bool any = o.summary ? print_summary(query, o, paths, damage)
-                             : print_records(query, o, paths, mounted, damage) > 0;
-  return tell_damage(journal.volume, damage, any ? ExitStatus::kOk : ExitStatus::kNoMatch);
+  EPOCHFS_TRY(const uint64_t found, o.summary ? print_summary(query, o, paths, damage)
+                                              : print_records(query, o, paths, mounted, damage));
+  return tell_damage(journal.volume, damage, found ? ExitStatus::kOk : ExitStatus::kNoMatch);
 }
 
 }  // namespace epochfs::journal

@@ -4,10 +4,14 @@
 
 namespace epochfs::journal {
 
-bool Output::flush() {
-  const bool written = std::fwrite(text_.data(), 1, text_.size(), stdout) == text_.size();
+Result<void> Output::flush() {
+  errno = 0;
+  const bool taken = std::fwrite(text_.data(), 1, text_.size(), stdout) == text_.size() &&
+                     std::fflush(stdout) == 0;
   text_.clear();
-  return std::fflush(stdout) == 0 && written;
+  if (!taken && error_ == 0) error_ = errno ? errno : EIO;
+  if (error_) return fail("print to standard output", error_);
+  return {};
 }
 
 }  // namespace epochfs::journal

@@ -63,6 +63,7 @@ Result<ExitStatus> journal_show(const Arguments& arguments) {
   Output out;
   const ShownRecord shown = show(d.record, paths);
   parsed.has("json") ? text.json(shown, out.text()) : text.all(shown, out.text());
+  EPOCHFS_DO(out.flush());
   return ExitStatus::kOk;
 }
 

@@ -201,6 +201,7 @@ Result<ExitStatus> journal_stat(const Arguments& arguments) {
   const bool json = parsed.has("json");
   json ? print_json(journal.volume, view, stat, out.text())
        : print_text(journal.volume, view, stat, out.text());
+  EPOCHFS_DO(out.flush());
   return tell_damage(journal.volume, damage, ExitStatus::kOk);
 }
 

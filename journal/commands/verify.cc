@@ -62,10 +62,11 @@ class Report {
     fmt::format_to(std::back_inserter(out_.text()), "{:<12}{:>8} files {:>12} entries\n", what,
                    checked.files, checked.entries);
   }
-  uint64_t end() {
+  Result<uint64_t> end() {
     if (!json_) {
       out_.text() += damage_ ? fmt::format("damaged in {} places\n", damage_) : "sound\n";
     }
+    EPOCHFS_DO(out_.flush());
     return damage_;
   }
 
@@ -104,7 +105,8 @@ Result<ExitStatus> verify(const OpenedJournal& journal, bool json) {
   report.count("labels", labels);
   EPOCHFS_TRY(Checked logs, check_pre_images(volume, tell));
   report.count("pre-images", logs);
-  return report.end() ? ExitStatus::kCorrupt : ExitStatus::kOk;
+  EPOCHFS_TRY(const uint64_t damage, report.end());
+  return damage ? ExitStatus::kCorrupt : ExitStatus::kOk;
 }
 
 }  // namespace
@@ -125,7 +127,7 @@ Result<ExitStatus> journal_verify(const Arguments& arguments) {
                .remedy = "restore the file from a copy of the journal; without one, move the "
                          "folder away: the next mount begins a new journal, and relationships "
                          "compare source and target"});
-  report.end();
+  EPOCHFS_TRY([[maybe_unused]] const uint64_t damage, report.end());
   return ExitStatus::kCorrupt;
 }
 

@@ -9,55 +9,15 @@
 #include <thread>
 
 #include "journal/changes/checkpoints.h"
-#include "journal/commands/commands.h"
 #include "journal/volume/cursors.h"
 #include "journal/volume/labels.h"
 #include "tests/support/expect.h"
 #include "tests/support/files.h"
 #include "tests/support/records.h"
-#include "tests/unit/journal/log/journal_support.h"
+#include "tests/unit/journal/commands/journal_commands_support.h"
 
 namespace epochfs::testing {
 namespace {
-
-class JournalCommands : public JournalTest {
- protected:
-  void SetUp() override {
-    open();
-    append(create_of(5, "a name\n\xff"), {1000, 100, 4242});
-    seal_and_publish();
-    append(write_of(6, 100, 150));
-    journal::Record r = write_of(6, 200, ByteRange::kEndOfFile);
-    r.type = journal::RecordType::kTruncate;
-    append(r);
-    seal_and_publish();
-  }
-  Lsn append(journal::Record r, const Caller& caller = {}) {
-    if (r.parent) r.parent = volume_.info().identity.root;
-    r.caller = caller;
-    return journal_->append(r);
-  }
-  int run(const Arguments& arguments) {
-    ::testing::internal::CaptureStdout();
-    ::testing::internal::CaptureStderr();
-    const int status = journal::journal_command(arguments);
-    std::fflush(stdout);
-    out_ = ::testing::internal::GetCapturedStdout();
-    err_ = ::testing::internal::GetCapturedStderr();
-    return status;
-  }
-  int on_journal(const std::string& subcommand, const Arguments& more = {}) {
-    Arguments arguments = {subcommand, volume_.path()};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return run(arguments);
-  }
-  int list(const Arguments& more = {}) { return on_journal("list", more); }
-  size_t lines() const { return size_t(std::count(out_.begin(), out_.end(), '\n')); }
-  bool said(std::string_view part) const { return out_.find(part) != std::string::npos; }
-  bool complained(std::string_view part) const { return err_.find(part) != std::string::npos; }
-
-  std::string out_, err_;
-};
 
 // ---- list ----
 
@@ -242,6 +202,30 @@ TEST_F(JournalCommands, EachHasItsHelp) {
     EXPECT_EQ(run({subcommand, "--help"}), 0);
     EXPECT_TRUE(said(std::string("usage: epochfs journal ") + subcommand)) << out_;
     EXPECT_TRUE(said("Exit status:")) << out_;
+  }
+}
+
+// ---- where it is printed to ----
+
+TEST_F(JournalCommands, WhatStdoutDidNotTakeIsAFailure) {
+  for (const Arguments& arguments :
+       {Arguments{"list"}, Arguments{"list", "--json"}, Arguments{"list", "--summary", "type"},
+        Arguments{"stat"}, Arguments{"epochs"}, Arguments{"verify"}, Arguments{"show", "64"},
+        Arguments{"follow", "--since", "1h", "--limit", "1"}, Arguments{"list", "--help"}}) {
+    Arguments all = {arguments[0], volume_.path()};
+    all.insert(all.end(), arguments.begin() + 1, arguments.end());
+    EXPECT_EQ(run_to("/dev/full", all), 1) << arguments[0];
+    EXPECT_TRUE(complained("print")) << arguments[0] << err_;
+    EXPECT_TRUE(complained("No space left on device")) << arguments[0] << err_;
+    EXPECT_EQ(std::count(err_.begin(), err_.end(), '\n'), 1) << err_;
+  }
+}
+
+TEST_F(JournalCommands, LongListingToAFullDiskEndsEarlyAndFails) {
+  for (uint64_t i = 0; i < 5000; ++i) append(write_of(7, i, i + 1));
+  for (const char* subcommand : {"list", "follow"}) {
+    EXPECT_EQ(run_to("/dev/full", {subcommand, volume_.path(), "--since", "1h"}), 1);
+    EXPECT_TRUE(complained("print")) << err_;
   }
 }
 
