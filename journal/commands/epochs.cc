@@ -9,6 +9,7 @@
 #include "journal/commands/opened_journal.h"
 #include "journal/commands/output.h"
 #include "journal/commands/query/filter.h"
+#include "journal/commands/query/log_query.h"
 #include "journal/commands/query/net_effect.h"
 #include "journal/commands/query/time_text.h"
 #include "journal/commands/subcommands.h"
@@ -29,7 +30,7 @@ const CommandHelp kHelp = {
     "it; last comes the label that it was given. States: open, sealed, released (no\n"
     "relationship needs it any more). For the net figures the records are read: --limit and\n"
     "--no-net make it quick where there are many. \"-\" stands where the records are no longer\n"
-    "there.\n"
+    "there, or not all of them.\n"
     "Exit status: 0 listed, 1 failed, 2 usage, 4 no epoch matched, 5 damage was met.",
 };
 
@@ -64,38 +65,59 @@ Result<std::vector<Row>> choose(const Volume& volume, const EpochRange& range, u
   return rows;
 }
 
+// Whether something that is missing belongs to the epoch, or may.
+bool lacks_records(const Row& row, const OpenedLog& log, const std::vector<Damage>& damage) {
+  const uint64_t size = log.view.volume().info().segment_bytes;
+  auto within = [&](uint64_t begin, uint64_t bytes) {
+    return (row.open || begin <= value(row.epoch.seal)) &&
+           begin + std::min(bytes, UINT64_MAX - begin) > value(row.epoch.begin);
+  };
+  return std::any_of(damage.begin(), damage.end(),
+                     [&](const Damage& d) { return within(value(d.at), d.bytes); }) ||
+         std::any_of(log.broken.begin(), log.broken.end(), [&](const auto& segment) {
+           return segment.first < kPositionLimit / size && within(segment.first * size, size);
+         });
+}
+
 // Reads the records of the rows once, in order, for their net figures and the open epoch's count.
-Result<void> add_records(const Volume& volume, std::vector<Row>& rows, bool net,
-                         std::vector<Damage>& damage) {
-  if (rows.empty()) return {};
-  JournalReader reader(volume);
-  EPOCHFS_TRY(Lsn oldest, reader.oldest());
-  // An epoch whose first records were released gets no net figures: they would be wrong.
+// What an epoch came to is unknown if not all of its records are there.
+void add_records(const OpenedLog& log, std::vector<Row>& rows, bool net,
+                 std::vector<Damage>& damage) {
   auto row = rows.begin();
-  while (row != rows.end() && !row->open && row->epoch.begin < oldest &&
-         value(row->epoch.epoch) != 1) {
-    ++row;
-  }
-  if (!net && !rows.back().open) return {};
+  // An epoch whose first records were released gets no net figures: they would be wrong.
+  const auto begin_of = [](const Row& r) {
+    return std::max(r.epoch.begin, Lsn{kSegmentHeaderBytes});
+  };
+  while (row != rows.end() && !row->open && begin_of(*row) < log.view.oldest()) ++row;
   if (!net) row = rows.end() - 1;
-  if (row == rows.end()) return {};
+  if (row == rows.end()) return;
   NetEffect effect;
-  EPOCHFS_DO(reader.read(
-      std::max(oldest, row->epoch.begin),
-      [&](const Record& r) {
-        while (r.epoch > row->epoch.epoch) {
-          if (net) row->net = effect.finish();
-          if (++row == rows.end()) return false;
-        }
-        if (r.type == RecordType::kPadding || r.type == RecordType::kSeal) return true;
-        if (r.epoch < row->epoch.epoch) return true;
-        if (row->open) ++row->epoch.records;
-        if (net) effect.add(r);
-        return true;
-      },
-      &damage));
+  const auto first = row;
+  const LogBounds bounds{
+      .first_epoch = value(row->epoch.epoch),
+      .last_epoch = rows.back().open ? UINT64_MAX : value(rows.back().epoch.epoch)};
+  LogQuery(log.view, bounds, log.view.end())
+      .forward(
+          [&](const RecordView& record) {
+            while (record.head.epoch > row->epoch.epoch) {
+              if (net) row->net = effect.finish();
+              if (++row == rows.end()) return false;
+            }
+            if (record.head.type == RecordType::kSeal) return true;
+            if (record.head.epoch < row->epoch.epoch) return true;
+            if (row->open) ++row->epoch.records;
+            const Decoded d = record.decode();
+            if (net && d.error == DecodeError::kNone) effect.add(d.record);
+            if (d.error != DecodeError::kNone) {
+              damage.push_back({record.head.lsn, record.head.bytes, d.error});
+            }
+            return true;
+          },
+          damage);
   for (; net && row != rows.end(); ++row) row->net = effect.finish();
-  return {};
+  for (row = first; row != rows.end(); ++row) {
+    if (lacks_records(*row, log, damage)) row->net.reset();
+  }
 }
 
 // A label that cannot be read is left out. `verify` names it.
@@ -188,11 +210,16 @@ Result<ExitStatus> journal_epochs(const Arguments& arguments) {
   EPOCHFS_TRY(CursorMap cursors, read_cursors(journal.volume.dir()));
   EPOCHFS_TRY(auto rows, choose(journal.volume, range, limit));
   std::vector<Damage> damage;
-  EPOCHFS_DO(add_records(journal.volume, rows, !parsed.has("no-net"), damage));
+  const bool net = !parsed.has("no-net");
+  OpenedLog log{LogView(journal.volume), {}};
+  if (!rows.empty() && (net || rows.back().open)) {
+    EPOCHFS_TRY(log, journal.open_log());
+    add_records(log, rows, net, damage);
+  }
   EPOCHFS_DO(add_labels(journal.volume, rows));
   if (parsed.has("reverse")) std::reverse(rows.begin(), rows.end());
   EPOCHFS_DO(print(rows, cursors, parsed.has("json")));
-  return tell_damage(journal.volume, damage, rows.empty() ? ExitStatus::kNoMatch : ExitStatus::kOk);
+  return tell_damage(log, damage, rows.empty() ? ExitStatus::kNoMatch : ExitStatus::kOk);
 }
 
 }  // namespace epochfs::journal

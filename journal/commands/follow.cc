@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <map>
 
 #include "journal/base/signals.h"
 #include "journal/commands/opened_journal.h"
@@ -18,6 +19,7 @@
 #include "journal/commands/query/selection.h"
 #include "journal/commands/record_text.h"
 #include "journal/commands/subcommands.h"
+#include "journal/control/printing.h"
 
 namespace epochfs::journal {
 namespace {
@@ -45,9 +47,11 @@ const CommandHelp kHelp = {
 class Changes {
  public:
   explicit Changes(const Volume& volume) : fd_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {
-    const std::string folder = volume.path() + "/";
-    ::inotify_add_watch(fd_.get(), (folder + kSegmentsDir).c_str(), IN_CREATE | IN_MOVED_TO);
-    ::inotify_add_watch(fd_.get(), (folder + kEpochsFile).c_str(), IN_MODIFY);
+    // Of the folder that is open, whatever its path leads to by now.
+    const std::string folder = proc_path(volume.dir()) + "/";
+    ::inotify_add_watch(fd_.get(), (folder + kSegmentsDir).c_str(),
+                        IN_CREATE | IN_MOVED_TO | IN_DONT_FOLLOW);
+    ::inotify_add_watch(fd_.get(), (folder + kEpochsFile).c_str(), IN_MODIFY | IN_DONT_FOLLOW);
   }
   // -1 if this user has no watches left. Then only the timer ends a wait.
   int fd() const { return fd_.get(); }
@@ -83,10 +87,13 @@ class Follower {
  private:
   bool take(const RecordView& record);
   Result<bool> next_segment();
+  bool look_again();
+  bool step_over_lost_end();
   bool step_over_hole(Lsn to);
   void miss(Lsn to, const char* why);
 
   LogView& view_;
+  std::map<uint64_t, Error> broken_;  // segments that cannot be read
   PathResolver paths_;
   Selection selection_;
   const bool json_;
@@ -146,7 +153,9 @@ Result<uint64_t> Follower::drain() {
 
 // This segment holds no more records. Moves to the next one that does; false: there is none yet.
 Result<bool> Follower::next_segment() {
-  EPOCHFS_DO(view_.refresh());
+  broken_.clear();
+  EPOCHFS_DO(view_.refresh(&broken_));
+  if (at_ < view_.settled() && look_again()) return true;
   for (const LogView::Segment& s : view_.segments()) {
     if (!s.any || s.begin() <= at_) continue;
     const uint64_t left = s.base > value(at_) ? s.base - value(at_) : 0;
@@ -158,7 +167,44 @@ Result<bool> Follower::next_segment() {
     at_ = s.begin();
     return true;
   }
-  return false;
+  return step_over_lost_end();
+}
+
+// Whether this segment holds more records now. Since it was read, some may have been added and
+// sealed.
+bool Follower::look_again() {
+  const LogView::Segment* s = view_.segment_of(at_);
+  std::optional<Lsn> more;
+  if (s) {
+    LogView::scan(*s, at_, [&](const RecordView& record) {
+      more = record.head.lsn;
+      return false;
+    });
+  }
+  if (!more) return false;
+  if (*more != std::max(at_, s->begin()) && value(*more) - value(at_) > kTailReach) {
+    miss(*more, "are no records");
+    at_ = *more;
+  }
+  return true;
+}
+
+// No record follows. Says what should: records up to the newest seal, and segments that cannot be
+// read.
+bool Follower::step_over_lost_end() {
+  const uint64_t size = view_.volume().info().segment_bytes;
+  uint64_t to = value(at_);
+  if (view_.sealed() && at_ <= *view_.sealed()) {
+    const uint64_t seal = std::min(value(*view_.sealed()), kPositionLimit);
+    to = (seal + kRecordAlignment - 1) / kRecordAlignment * kRecordAlignment + kRecordHeaderBytes;
+  }
+  for (const auto& [index, error] : broken_) {
+    if (index < kPositionLimit / size) to = std::max(to, (index + 1) * size);
+  }
+  if (to == value(at_)) return false;
+  miss(Lsn{to}, "are missing");
+  at_ = Lsn{to};
+  return true;
 }
 
 // False: the hole may be a record that is being copied.
@@ -175,8 +221,8 @@ bool Follower::step_over_hole(Lsn to) {
 
 void Follower::miss(Lsn to, const char* why) {
   missed_ = true;
-  fmt::print(stderr, "epochfs: journal {}: {} bytes at LSN {} {}\n", view_.volume().path(),
-             value(to) - value(at_), value(at_), why);
+  fmt::print(stderr, "epochfs: journal {}: {} bytes at LSN {} {}\n",
+             printable(view_.volume().path()), value(to) - value(at_), value(at_), why);
 }
 
 // Returns false when a signal asks to end.
@@ -216,7 +262,7 @@ Result<Lsn> where_to_begin(const LogView& view, const RecordFilter& filter, bool
       fmt::print(stderr,
                  "epochfs: journal {}: it ends at LSN {}, before the cursor ({}); going on "
                  "at its end\n",
-                 view.volume().path(), value(end), value(*kept));
+                 printable(view.volume().path()), value(end), value(*kept));
       return end;
     }
   }
@@ -245,7 +291,8 @@ Result<ExitStatus> journal_follow(const Arguments& arguments) {
   if (auto file = parsed.maybe_text("cursor")) {
     EPOCHFS_TRY(cursor, CursorFile::open(*file, journal.volume.info().lineage));
   }
-  EPOCHFS_TRY(LogView view, LogView::open(journal.volume));
+  std::map<uint64_t, Error> broken;  // the follower meets them again where they matter
+  EPOCHFS_TRY(LogView view, LogView::open(journal.volume, &broken));
   EPOCHFS_TRY(bool mounted, journal.mounted());
   Follower follower(view, filter, parsed.has("json"),
                     parsed.maybe_number("limit").value_or(UINT64_MAX), mounted);

@@ -116,14 +116,15 @@ Result<ExitStatus> journal_list(const Arguments& arguments) {
   EPOCHFS_TRY(auto journal, open_journal(parsed.text(kJournalArgument)));
   EPOCHFS_TRY(Wanted o, parse(parsed, journal.roots));
 
-  EPOCHFS_TRY(LogView view, LogView::open(journal.volume));
+  EPOCHFS_TRY(const OpenedLog log, journal.open_log());
+  const LogView& view = log.view;
   EPOCHFS_TRY(bool mounted, journal.mounted());
   const LogQuery query(view, o.filter.bounds(), view.end());
   PathResolver paths(view, {.names = o.paths, .globs = o.filter.globs()});
   std::vector<Damage> damage;
   EPOCHFS_TRY(const uint64_t found, o.summary ? print_summary(query, o, paths, damage)
                                               : print_records(query, o, paths, mounted, damage));
-  return tell_damage(journal.volume, damage, found ? ExitStatus::kOk : ExitStatus::kNoMatch);
+  return tell_damage(log, damage, found ? ExitStatus::kOk : ExitStatus::kNoMatch);
 }
 
 }  // namespace epochfs::journal

@@ -16,8 +16,20 @@ const CommandHelp kHelp = {
     "Exit status: 0 shown, 1 failed, 2 usage, 4 no record begins there, 5 it is damaged.",
 };
 
+// Whether a record that cannot be read any more may have begun at the position.
+bool is_lost(const OpenedLog& log, Lsn at) {
+  const LogView& view = log.view;
+  if (log.broken.count(value(at) / view.volume().info().segment_bytes)) return true;
+  const auto tail = view.lost_behind_end();
+  if (tail && tail->at <= at) return value(at) - value(tail->at) < tail->bytes;
+  if (at < view.oldest() || at >= view.settled() || at >= view.end()) return false;
+  const LogView::Segment* s = view.segment_of(at);
+  return !s || (at >= s->begin() && view.record_at(at).error != DecodeError::kNone);
+}
+
 // No record begins at the position. Says which record holds it, if any.
-tl::unexpected<Error> no_record(const LogView& view, Lsn at) {
+tl::unexpected<Error> no_record(const OpenedLog& log, Lsn at) {
+  const LogView& view = log.view;
   const LogView::Segment* s = view.segment_of(at);
   std::optional<Lsn> around;
   if (s) {
@@ -33,8 +45,7 @@ tl::unexpected<Error> no_record(const LogView& view, Lsn at) {
         fmt::format("{}none begins there; it lies within the record at {}", what, value(*around)),
         0, ExitStatus::kNoMatch);
   }
-  if (s && at >= s->begin() && at < view.settled() &&
-      view.record_at(at).error != DecodeError::kNone) {
+  if (is_lost(log, at)) {
     return fail(what + "there is damage; see: epochfs journal verify " + view.volume().path(), 0,
                 ExitStatus::kCorrupt);
   }
@@ -52,10 +63,11 @@ Result<ExitStatus> journal_show(const Arguments& arguments) {
   if (parsed.help_shown) return ExitStatus::kOk;
   EPOCHFS_TRY(auto journal, open_journal(parsed.text(kJournalArgument)));
   const Lsn at{parsed.number("lsn")};
-  EPOCHFS_TRY(LogView view, LogView::open(journal.volume));
+  EPOCHFS_TRY(const OpenedLog log, journal.open_log());
+  const LogView& view = log.view;
   const Decoded d = view.record_at(at);
   if (d.error != DecodeError::kNone || d.record.type == RecordType::kPadding) {
-    return no_record(view, at);
+    return no_record(log, at);
   }
   PathResolver paths(view, {});
   EPOCHFS_TRY(bool mounted, journal.mounted());

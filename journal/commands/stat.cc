@@ -119,7 +119,7 @@ void print_text(const Volume& volume, const LogView& view, const Stat& s, std::s
     LocalTime().append(head.time_ns, text);
     return text;
   };
-  row("journal", volume.path());
+  row("journal", escape(volume.path()));
   row("lineage", volume.info().lineage.to_string());
   row("backing", escape(volume.info().backing_path));
   row("state", s.holder ? fmt::format("{} by process {}", s.state, s.holder) : s.state);
@@ -149,7 +149,7 @@ void print_text(const Volume& volume, const LogView& view, const Stat& s, std::s
 void print_json(const Volume& volume, const LogView& view, const Stat& s, std::string& out) {
   capnp::MallocMessageBuilder message;
   auto o = message.initRoot<rpc::JournalStat>();
-  o.setJournal(volume.path());
+  o.setJournal(escape(volume.path()));
   o.setLineage(volume.info().lineage.to_string());
   o.setBacking(escape(volume.info().backing_path));
   o.setCreatedNs(volume.info().created_ns);
@@ -194,7 +194,8 @@ Result<ExitStatus> journal_stat(const Arguments& arguments) {
   EPOCHFS_TRY(auto parsed, parse_command(kHelp, options, arguments));
   if (parsed.help_shown) return ExitStatus::kOk;
   EPOCHFS_TRY(auto journal, open_journal(parsed.text(kJournalArgument)));
-  EPOCHFS_TRY(LogView view, LogView::open(journal.volume));
+  EPOCHFS_TRY(const OpenedLog log, journal.open_log());
+  const LogView& view = log.view;
   std::vector<Damage> damage;
   EPOCHFS_TRY(Stat stat, measure(journal, view, damage));
   Output out;
@@ -202,7 +203,7 @@ Result<ExitStatus> journal_stat(const Arguments& arguments) {
   json ? print_json(journal.volume, view, stat, out.text())
        : print_text(journal.volume, view, stat, out.text());
   EPOCHFS_DO(out.flush());
-  return tell_damage(journal.volume, damage, ExitStatus::kOk);
+  return tell_damage(log, damage, ExitStatus::kOk);
 }
 
 }  // namespace epochfs::journal

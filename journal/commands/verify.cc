@@ -9,7 +9,9 @@
 #include "journal/commands/opened_journal.h"
 #include "journal/commands/output.h"
 #include "journal/commands/subcommands.h"
+#include "journal/control/printing.h"
 #include "journal/log/in_flight.h"
+#include "journal/log/settled.h"
 #include "schema/control.capnp.h"
 
 namespace epochfs::journal {
@@ -29,8 +31,8 @@ const CommandHelp kHelp = {
 void print_text(const Finding& f, std::string& out) {
   fmt::format_to(std::back_inserter(out), "{}: {} offset {}{}: {}\n  lost: {}\n  to do: {}\n",
                  f.severity == Finding::Severity::kDamage ? "damage" : "note", f.file, f.offset,
-                 f.lsn == Lsn{0} ? "" : fmt::format(" (LSN {})", value(f.lsn)), f.problem, f.lost,
-                 f.remedy);
+                 f.lsn == Lsn{0} ? "" : fmt::format(" (LSN {})", value(f.lsn)),
+                 printable(f.problem), f.lost, f.remedy);
 }
 
 void print_json(const Finding& f, const JsonLine<rpc::JournalFinding>& json, std::string& out) {
@@ -41,7 +43,7 @@ void print_json(const Finding& f, const JsonLine<rpc::JournalFinding>& json, std
   o.setLsn(value(f.lsn));
   o.setBytes(f.bytes);
   o.setSeverity(f.severity == Finding::Severity::kDamage ? "damage" : "note");
-  o.setProblem(f.problem);
+  o.setProblem(printable(f.problem));
   o.setLost(f.lost);
   o.setRemedy(f.remedy);
   json.append(o, out);
@@ -62,51 +64,59 @@ class Report {
     fmt::format_to(std::back_inserter(out_.text()), "{:<12}{:>8} files {:>12} entries\n", what,
                    checked.files, checked.entries);
   }
-  Result<uint64_t> end() {
+  // A check that ended with an error: something else stands in the place of the file or folder, or
+  // it could not be read just now.
+  void tell_unreadable(const char* file, const Error& error) {
+    if (error.status == ExitStatus::kCorrupt) {
+      return tell({.file = file,
+                   .problem = error.message(),
+                   .lost = "what it held",
+                   .remedy = "restore it from a copy of the journal; without one, unmount, move it "
+                             "away and mount again: relationships compare what could differ"});
+    }
+    unchecked_ = true;
+    fmt::print(stderr, "epochfs: check {}: {}\n", file, printable(error.message()));
+  }
+  Result<ExitStatus> end() {
     if (!json_) {
-      out_.text() += damage_ ? fmt::format("damaged in {} places\n", damage_) : "sound\n";
+      out_.text() += damage_      ? fmt::format("damaged in {} places\n", damage_)
+                     : unchecked_ ? "not all could be checked\n"
+                                  : "sound\n";
     }
     EPOCHFS_DO(out_.flush());
-    return damage_;
+    return damage_ ? ExitStatus::kCorrupt : unchecked_ ? ExitStatus::kFailed : ExitStatus::kOk;
   }
 
  private:
   const bool json_;
   const JsonLine<rpc::JournalFinding> line_;
   uint64_t damage_ = 0;
+  bool unchecked_ = false;
   Output out_;
 };
 
-Result<Left> how_left(const OpenedJournal& journal) {
-  EPOCHFS_TRY(bool mounted, journal.mounted());
-  if (mounted) return Left::kLive;
-  auto slots = look_at_in_flight(journal.volume.dir());
-  return slots && slots->started && slots->clean ? Left::kClean : Left::kUnclean;
-}
-
+// Makes one check after the other. One that cannot be made does not keep the others from it.
 Result<ExitStatus> verify(const OpenedJournal& journal, bool json) {
   const Volume& volume = journal.volume;
-  EPOCHFS_TRY(Left left, how_left(journal));
+  EPOCHFS_TRY(Left left, journal.how_left());
   Report report(json);
   const Tell tell = [&](Finding f) { report.tell(f); };
-  EPOCHFS_TRY(LogCheck log, LogCheck::run(volume, left, tell));
-  report.count("log", log.checked);
-  EPOCHFS_TRY(Checked manifest, check_manifest(volume, log, left, tell));
-  report.count("epochs", manifest);
-  EPOCHFS_TRY(Checked slots, check_in_flight(volume, left, tell));
-  report.count("in flight", slots);
-  EPOCHFS_TRY(Checked settled, check_settled(volume, tell));
-  report.count("settled", settled);
-  EPOCHFS_TRY(Checked cursors, check_cursors(volume, tell));
-  report.count("cursors", cursors);
-  EPOCHFS_TRY(Checked checkpoints, check_checkpoints(volume, tell));
-  report.count("checkpoints", checkpoints);
-  EPOCHFS_TRY(Checked labels, check_labels(volume, tell));
-  report.count("labels", labels);
-  EPOCHFS_TRY(Checked logs, check_pre_images(volume, tell));
-  report.count("pre-images", logs);
-  EPOCHFS_TRY(const uint64_t damage, report.end());
-  return damage ? ExitStatus::kCorrupt : ExitStatus::kOk;
+  const auto check = [&](const char* what, const char* file, const Result<Checked>& checked) {
+    checked ? report.count(what, *checked) : report.tell_unreadable(file, checked.error());
+  };
+  auto log = LogCheck::run(volume, left, tell);
+  check("log", kSegmentsDir, log.map([](const LogCheck& l) { return l.checked; }));
+  LogCheck unknown;
+  unknown.damaged = true;
+  check("epochs", kEpochsFile, check_manifest(volume, log ? *log : unknown, left, tell));
+  if (auto lock = check_lock(volume); !lock) report.tell_unreadable(kLockFile, lock.error());
+  check("in flight", kInFlightFile, check_in_flight(volume, left, tell));
+  check("settled", kSettledFile, check_settled(volume, tell));
+  check("cursors", kCursorsDir, check_cursors(volume, tell));
+  check("checkpoints", kCheckpointsDir, check_checkpoints(volume, tell));
+  check("labels", kLabelsDir, check_labels(volume, tell));
+  check("pre-images", kPreimagesDir, check_pre_images(volume, tell));
+  return report.end();
 }
 
 }  // namespace
@@ -127,8 +137,7 @@ Result<ExitStatus> journal_verify(const Arguments& arguments) {
                .remedy = "restore the file from a copy of the journal; without one, move the "
                          "folder away: the next mount begins a new journal, and relationships "
                          "compare source and target"});
-  EPOCHFS_TRY([[maybe_unused]] const uint64_t damage, report.end());
-  return ExitStatus::kCorrupt;
+  return report.end();
 }
 
 }  // namespace epochfs::journal

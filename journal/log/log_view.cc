@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "journal/base/directory.h"
+#include "journal/base/regular_file.h"
 #include "journal/base/unix.h"
 #include "journal/volume/epochs.h"
 
@@ -27,20 +28,24 @@ size_t next_valid_record(std::span<const std::byte> segment, uint64_t base, size
   return segment.size();
 }
 
-Result<LogView> LogView::open(const Volume& volume, std::map<uint64_t, Error>* broken) {
+Result<LogView> LogView::open(const Volume& volume, std::map<uint64_t, Error>* broken, Left left) {
   LogView view(volume);
   EPOCHFS_DO(view.refresh(broken));
+  view.left_ = left;
+  if (left == Left::kClean) view.settled_ = Lsn{UINT64_MAX};
   return view;
 }
 
-Result<std::unique_ptr<LogView::Mapping>> LogView::map(int dir, const std::string& name) {
-  UniqueFd fd(::openat(dir, name.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd && errno == ENOENT) return std::unique_ptr<Mapping>();  // released meanwhile
-  if (!fd) return fail_errno("open segment " + name);
+Result<std::unique_ptr<LogView::Mapping>> LogView::map(int dir, const std::string& name,
+                                                       uint64_t limit) {
+  auto file = open_regular(dir, name);
+  if (!file && file.error().code == ENOENT)
+    return std::unique_ptr<Mapping>();  // released meanwhile
+  EPOCHFS_TRY(UniqueFd fd, std::move(file));
   struct stat st;
   if (::fstat(fd.get(), &st) != 0) return fail_errno("stat segment " + name);
   if (st.st_size == 0) return std::make_unique<Mapping>(nullptr, 0);
-  const auto size = size_t(st.st_size);
+  const auto size = std::min<size_t>(size_t(st.st_size), limit);
   void* at = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
   if (at == MAP_FAILED) return fail_errno("map segment " + name);
   return std::make_unique<Mapping>(static_cast<const std::byte*>(at), size);
@@ -51,15 +56,26 @@ Result<void> LogView::refresh(std::map<uint64_t, Error>* broken) {
   // cannot be read, all damage is reported.
   auto newest = read_last_epoch(volume_->dir());
   settled_ = !newest ? Lsn{UINT64_MAX} : *newest ? (*newest)->seal : Lsn{0};
-  EPOCHFS_TRY(auto names, list_segments(volume_->dir()));
-  EPOCHFS_TRY(UniqueFd dir, open_directory(volume_->dir(), kSegmentsDir));
+  sealed_ = newest && *newest ? std::optional((*newest)->seal) : std::nullopt;
+  left_ = Left::kLive;
+  auto folder = open_directory(volume_->dir(), kSegmentsDir);
+  const bool none = !folder && folder.error().code == ENOENT;  // as if it were empty
+  if (!folder && !none) return tl::unexpected(folder.error());
+  std::map<uint64_t, std::string> names;
+  if (!none) {
+    EPOCHFS_TRY(names, list_segments(volume_->dir()));
+  }
   std::erase_if(segments_, [&](const Segment& s) { return !names.count(s.index); });
   std::erase_if(mappings_, [&](const auto& entry) { return !names.count(entry.first); });
   for (const auto& [index, name] : names) {
     if (mappings_.count(index)) continue;
-    EPOCHFS_TRY(auto mapping, map(dir.get(), name));
-    if (!mapping) continue;
-    auto added = add(index, name, std::move(mapping));
+    auto mapping = map(folder->get(), name, volume_->info().segment_bytes);
+    if (!mapping && mapping.error().status != ExitStatus::kCorrupt) {
+      return tl::unexpected(mapping.error());
+    }
+    if (mapping && !*mapping) continue;
+    auto added = mapping ? add(index, name, *std::move(mapping))
+                         : Result<void>(tl::unexpected(mapping.error()));
     if (added) continue;
     if (!broken) return added;
     broken->emplace(index, added.error());
@@ -123,6 +139,24 @@ Lsn LogView::end() const {
     if (any) return end;
   }
   return oldest();
+}
+
+std::optional<Damage> LogView::lost_behind_end() const {
+  const Lsn at = end();
+  if (sealed_ && at <= *sealed_) {
+    const uint64_t seal = std::min(value(*sealed_), kPositionLimit);
+    const uint64_t behind = std::max(seal + kRecordHeaderBytes, value(at));
+    return Damage{at, behind - value(at), DecodeError::kMissing};
+  }
+  const Segment* s = left_ == Left::kClean ? segment_of(at) : nullptr;
+  if (!s) return std::nullopt;
+  // A mount that ends by itself leaves zeros behind its last record.
+  const auto rest = s->bytes.subspan(size_t(value(std::max(at, s->begin())) - s->base));
+  const auto last =
+      std::find_if(rest.rbegin(), rest.rend(), [](std::byte b) { return b != std::byte{0}; });
+  if (last == rest.rend()) return std::nullopt;
+  RecordHead head;
+  return Damage{at, uint64_t(rest.rend() - last), decode_head(rest, at, head)};
 }
 
 Decoded LogView::record_at(Lsn at) const {

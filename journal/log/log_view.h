@@ -9,6 +9,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "journal/log/reader.h"
@@ -18,6 +19,11 @@ namespace epochfs::journal {
 // How far behind the last whole record another one can stand: all writers together can have no
 // more in flight.
 constexpr size_t kTailReach = kMaxTornBytes;
+
+// How the journal was left. This decides what a hole behind the newest barrier is. In a clean
+// journal it is damage. In a live one it may be a record that is being copied. In an unclean one it
+// may be the record of a writer that was killed.
+enum class Left { kClean, kUnclean, kLive };
 
 // A record in place. Valid as long as the view.
 struct RecordView {
@@ -42,9 +48,13 @@ class LogView {
     Lsn end() const { return Lsn{base + bytes.size()}; }
   };
 
+  // A view of no segment. Borrows the volume.
+  explicit LogView(const Volume& volume) : volume_(&volume) {}
   // Borrows the volume. Errors: a segment is damaged, or belongs to another volume (kCorrupt). With
   // `broken`, such segments are left out instead, and it gets their errors by index.
-  static Result<LogView> open(const Volume& volume, std::map<uint64_t, Error>* broken = nullptr);
+  // `left` must be true until the view is open; after a refresh() the journal counts as live.
+  static Result<LogView> open(const Volume& volume, std::map<uint64_t, Error>* broken = nullptr,
+                              Left left = Left::kLive);
   // Maps segments that are new, and unmaps those that were removed meanwhile.
   Result<void> refresh(std::map<uint64_t, Error>* broken = nullptr);
 
@@ -58,9 +68,16 @@ class LogView {
   Lsn end() const;
   // The record that begins at the position, or why none does.
   Decoded record_at(Lsn at) const;
-  // The newest seal when the view was opened or refreshed. What is no record before it is damage;
-  // what is no record behind it may be one that is being copied at this moment.
+  // What is no record before this is damage. What is no record behind it may be one that is being
+  // copied at this moment, or was when its writer was killed. The newest seal when the view was
+  // opened or refreshed; of a journal that was left clean, and where the manifest cannot be read:
+  // no position is behind it.
   Lsn settled() const { return settled_; }
+  // The newest seal, as the manifest has it. nullopt: none, or the manifest cannot be read.
+  std::optional<Lsn> sealed() const { return sealed_; }
+  // What must have been behind end(): records up to the newest seal, and in a journal that was left
+  // clean whatever the bytes there were. Reads the last segment that holds any records.
+  std::optional<Damage> lost_behind_end() const;
   const Volume& volume() const { return *volume_; }
 
   // Calls f(RecordView) -> bool for each record of the segment from `from` on, padding included,
@@ -70,10 +87,11 @@ class LogView {
   template <typename F>
   static Lsn scan(const Segment& segment, Lsn from, F&& f, std::vector<Damage>* damage = nullptr,
                   size_t reach = SIZE_MAX);
-  // The same backwards, from the last record that begins before `before` to the first.
+  // The same backwards, from the last record that begins before `before` to the first. Returns the
+  // position behind that last record.
   template <typename F>
-  static void scan_backwards(const Segment& segment, Lsn before, F&& f,
-                             std::vector<Damage>* damage = nullptr);
+  static Lsn scan_backwards(const Segment& segment, Lsn before, F&& f,
+                            std::vector<Damage>* damage = nullptr);
 
  private:
   class Mapping {
@@ -87,14 +105,15 @@ class LogView {
     const std::byte* data_;
     size_t size_;
   };
-  explicit LogView(const Volume& volume) : volume_(&volume) {}
-  // Null: the file was removed meanwhile.
-  static Result<std::unique_ptr<Mapping>> map(int dir, const std::string& name);
+  // At most the first `limit` bytes. Null: the file was removed meanwhile.
+  static Result<std::unique_ptr<Mapping>> map(int dir, const std::string& name, uint64_t limit);
   static void find_first(Segment& segment);
   Result<void> add(uint64_t index, const std::string& name, std::unique_ptr<Mapping> mapping);
 
   const Volume* volume_;
   Lsn settled_{};
+  std::optional<Lsn> sealed_;
+  Left left_ = Left::kLive;
   std::vector<Segment> segments_;
   std::map<uint64_t, std::unique_ptr<Mapping>> mappings_;
 };
@@ -131,12 +150,12 @@ Lsn LogView::scan(const Segment& segment, Lsn from, F&& f, std::vector<Damage>* 
 }
 
 template <typename F>
-void LogView::scan_backwards(const Segment& segment, Lsn before, F&& f,
-                             std::vector<Damage>* damage) {
+Lsn LogView::scan_backwards(const Segment& segment, Lsn before, F&& f,
+                            std::vector<Damage>* damage) {
   // A record does not say where the one before it begins, so their places are found from the
   // front. For the largest segment they take a few megabytes.
   std::vector<uint32_t> places;
-  scan(
+  const Lsn end = scan(
       segment, segment.begin(),
       [&](const RecordView& view) {
         if (view.head.lsn >= before) return false;
@@ -149,8 +168,9 @@ void LogView::scan_backwards(const Segment& segment, Lsn before, F&& f,
     const auto rest = segment.bytes.subspan(*at);
     if (decode_head(rest, Lsn{segment.base + *at}, view.head) != DecodeError::kNone) continue;
     view.bytes = rest.first(view.head.bytes);
-    if (!f(static_cast<const RecordView&>(view))) return;
+    if (!f(static_cast<const RecordView&>(view))) break;
   }
+  return end;
 }
 
 }  // namespace epochfs::journal

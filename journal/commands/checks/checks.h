@@ -45,11 +45,6 @@ struct EpochInLog {
   bool gap = false;
 };
 
-// How the journal was left. This decides what a hole behind the newest barrier is. In a clean
-// journal it is damage. In a live one it may be a record that is being copied. In an unclean one it
-// may be the record of a writer that was killed.
-enum class Left { kClean, kUnclean, kLive };
-
 class LogCheck {
  public:
   // Errors: the folder cannot be read at all.
@@ -57,9 +52,10 @@ class LogCheck {
 
   Checked checked;
   Lsn oldest{}, end{};
-  Lsn settled{};  // the newest published seal when the check began
+  Lsn settled{};  // as of LogView
+  Lsn sealed{};   // the newest published seal when the check began
   std::map<uint64_t, EpochInLog> epochs;
-  bool damaged = false;  // then counts are not compared with the manifest
+  bool damaged = false;  // then epochs are not compared with the manifest
 
  private:
   void check_files(const Volume& volume, const LogView& view,
@@ -73,6 +69,7 @@ class LogCheck {
 
 Result<Checked> check_manifest(const Volume& volume, const LogCheck& log, Left left,
                                const Tell& tell);
+Result<Checked> check_lock(const Volume& volume);
 Result<Checked> check_in_flight(const Volume& volume, Left left, const Tell& tell);
 Result<Checked> check_settled(const Volume& volume, const Tell& tell);
 Result<Checked> check_cursors(const Volume& volume, const Tell& tell);

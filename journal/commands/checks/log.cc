@@ -24,10 +24,11 @@ std::string moment(const RecordHead& head) {
 Result<LogCheck> LogCheck::run(const Volume& volume, Left left, const Tell& tell) {
   LogCheck check;
   std::map<uint64_t, Error> broken;
-  EPOCHFS_TRY(LogView view, LogView::open(volume, &broken));
+  EPOCHFS_TRY(LogView view, LogView::open(volume, &broken, left));
   check.oldest = view.oldest();
   check.end = view.oldest();
   check.settled = view.settled();
+  check.sealed = view.sealed().value_or(Lsn{0});
   check.check_records(view, left, tell);
   check.check_files(view.volume(), view, broken, tell);
   return check;
@@ -68,7 +69,7 @@ void LogCheck::check_files(const Volume& volume, const LogView& view,
             .problem = bad->second.message(),
             .lost = "all records in it",
             .remedy = kRestore});
-    } else if (holds_log && ::fstatat(volume.dir(), file.c_str(), &st, 0) == 0 &&
+    } else if (holds_log && ::fstatat(volume.dir(), file.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
                uint64_t(st.st_size) != size) {
       damaged = true;
       tell({.file = file,
@@ -112,13 +113,14 @@ void LogCheck::check_records(const LogView& view, Left how, const Tell& tell) {
         &holes);
     if (any) end = behind;
     for (const Damage& hole : holes) {
-      if (hole.at < settled || how == Left::kClean) {
+      if (hole.at < settled) {
         tell_hole(view, hole, tell);
       } else if (how == Left::kUnclean) {
         note_unfinished(view, hole, tell);
       }
     }
   }
+  if (auto lost = view.lost_behind_end()) tell_hole(view, *lost, tell);
 }
 
 void LogCheck::check_record(const RecordView& view, const LogView::Segment& segment,

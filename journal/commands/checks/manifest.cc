@@ -2,7 +2,10 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "journal/base/format.h"
+#include "journal/base/regular_file.h"
 #include "journal/commands/checks/checks.h"
 
 namespace epochfs::journal {
@@ -40,7 +43,7 @@ void ManifestCheck::entry(const SealedEpoch& e, const SealedEpoch* before) const
           fmt::format("epoch {} ends at LSN {}, before it begins", value(e.epoch), value(e.seal)));
   }
   // Epochs whose records were released cannot be compared any more.
-  const bool sealed_meanwhile = left == Left::kLive && e.seal > log.settled;
+  const bool sealed_meanwhile = left == Left::kLive && e.seal > log.sealed;
   if (e.seal >= log.oldest && !log.damaged && !sealed_meanwhile) against_log(e);
 }
 
@@ -78,15 +81,35 @@ void ManifestCheck::against_log(const SealedEpoch& e) const {
   }
 }
 
+// The first entry at or behind entry `n` that does not lie in a hole of the file, as far as the
+// file system tells: a file that claims to be huge is not read through.
+uint64_t entry_with_data(int fd, uint64_t n) {
+  const off_t data = ::lseek(fd, off_t((n - 1) * kEpochEntryBytes), SEEK_DATA);
+  if (data < 0) return errno == ENXIO ? UINT64_MAX : n;
+  return uint64_t(data) / kEpochEntryBytes + 1;
+}
+
+// The first entry behind the damaged entry `n` that is whole, or the last one if that comes first.
+Result<uint64_t> behind_damage(int fd, uint64_t n, uint64_t count) {
+  uint64_t at = n + 1;
+  while (at < count) {
+    at = std::max(at, std::min(count, entry_with_data(fd, at)));
+    EPOCHFS_TRY(auto e, read_epoch_entry(fd, EpochId{at}));
+    if (e || at == count) return at;
+    ++at;
+  }
+  return at;
+}
+
 }  // namespace
 
 Result<Checked> check_manifest(const Volume& volume, const LogCheck& log, Left left,
                                const Tell& tell) {
   const bool live = left == Left::kLive;
   Checked checked;
-  UniqueFd fd(::openat(volume.dir(), kEpochsFile, O_RDONLY | O_CLOEXEC));
-  if (!fd && errno != ENOENT) return fail_errno("open epoch manifest");
-  if (!fd) {
+  auto file = open_regular(volume.dir(), kEpochsFile);
+  if (!file && file.error().code != ENOENT) return tl::unexpected(file.error());
+  if (!file) {
     if (log.checked.entries > 0 && !live) {
       tell({.file = kEpochsFile,
             .problem = "the file is missing",
@@ -95,6 +118,7 @@ Result<Checked> check_manifest(const Volume& volume, const LogCheck& log, Left l
     }
     return checked;
   }
+  const UniqueFd fd = *std::move(file);
   struct stat st;
   if (::fstat(fd.get(), &st) != 0) return fail_errno("stat epoch manifest");
   checked.files = 1;
@@ -111,17 +135,22 @@ Result<Checked> check_manifest(const Volume& volume, const LogCheck& log, Left l
   const ManifestCheck check{log, left, tell};
   std::optional<SealedEpoch> before;
   EPOCHFS_TRY(EpochId first, first_kept_epoch(fd.get()));
-  for (uint64_t n = value(first); n <= count; ++n) {
+  for (uint64_t n = value(first), behind; n <= count; n = behind) {
     EPOCHFS_TRY(auto e, read_epoch_entry(fd.get(), EpochId{n}));
+    behind = n + 1;
     if (e) {
       ++checked.entries;
       check.entry(*e, before ? &*before : nullptr);
     } else if (n < count || !live) {
+      EPOCHFS_TRY(behind, behind_damage(fd.get(), n, count));
+      const uint64_t damaged = behind - n;
       tell({.severity = n < count ? Finding::Severity::kDamage : Finding::Severity::kNote,
             .file = kEpochsFile,
             .offset = (n - 1) * kEpochEntryBytes,
-            .bytes = kEpochEntryBytes,
-            .problem = fmt::format("the entry of epoch {} is damaged", n),
+            .bytes = damaged * kEpochEntryBytes,
+            .problem = damaged == 1 ? fmt::format("the entry of epoch {} is damaged", n)
+                                    : fmt::format("the entries of epochs {} to {} are damaged", n,
+                                                  behind - 1),
             .lost = n < count ? "where that epoch begins and ends, until the log is asked"
                               : "nothing, if power was lost while it was written",
             .remedy = n < count ? kRemakeManifest : "mount: it is written again"});

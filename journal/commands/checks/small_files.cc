@@ -7,6 +7,7 @@
 
 #include "journal/base/directory.h"
 #include "journal/base/format.h"
+#include "journal/base/regular_file.h"
 #include "journal/commands/checks/checks.h"
 #include "journal/log/in_flight.h"
 #include "journal/log/settled.h"
@@ -14,6 +15,11 @@
 #include "journal/volume/labels.h"
 
 namespace epochfs::journal {
+
+Result<Checked> check_lock(const Volume& volume) {
+  EPOCHFS_TRY([[maybe_unused]] bool unlocked, volume.wait_unlocked(0));
+  return Checked{};
+}
 
 Result<Checked> check_in_flight(const Volume& volume, Left left, const Tell& tell) {
   Checked checked;
@@ -52,7 +58,8 @@ Result<Checked> check_in_flight(const Volume& volume, Left left, const Tell& tel
 }
 
 Result<Checked> check_settled(const Volume& volume, const Tell& tell) {
-  if (::faccessat(volume.dir(), kSettledFile, F_OK, 0) != 0) return Checked{};  // none yet
+  if (::faccessat(volume.dir(), kSettledFile, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
+    return Checked{};  // none yet
   EPOCHFS_TRY(auto settled, read_settled(volume.dir()));
   // A mount may be writing it just now: read it again.
   if (!settled) {
@@ -128,12 +135,15 @@ Result<Checked> check_pre_images(const Volume& volume, const Tell& tell) {
   if (!dir && dir.error().code == ENOENT) return checked;
   if (!dir) return tl::unexpected(dir.error());
   EPOCHFS_DO(for_each_entry(dir->get(), kPreimagesDir, [&](const char* name) -> Result<void> {
-    UniqueFd file(::openat(dir->get(), name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
-    struct stat st;
-    if (!file || ::fstat(file.get(), &st) != 0 || !S_ISREG(st.st_mode)) return {};
+    auto file = open_regular(dir->get(), name);
+    if (!file && file.error().status != ExitStatus::kCorrupt) return {};
     ++checked.files;
+    struct stat st {};
     Header h{};
-    EPOCHFS_TRY(size_t size, pread_full(file.get(), &h, sizeof h, 0, name));
+    size_t size = 0;
+    if (file && ::fstat(file->get(), &st) == 0) {
+      EPOCHFS_TRY(size, pread_full(file->get(), &h, sizeof h, 0, name));
+    }
     const bool valid = size == sizeof h && has_magic(h.magic, kPreImageMagic) && h.version != 0 &&
                        h.version <= kPreImageFormatVersion && h.tail >= kPreImageHeaderBytes &&
                        h.tail <= uint64_t(st.st_size);

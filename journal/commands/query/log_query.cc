@@ -17,6 +17,7 @@ uint64_t plus(uint64_t a, uint64_t b) { return a > UINT64_MAX - b ? UINT64_MAX :
 
 LogQuery::LogQuery(const LogView& view, const LogBounds& bounds, Lsn end)
     : view_(view), from_(view.oldest()), to_(end) {
+  lost_behind_end_ = view.lost_behind_end();
   narrow_by_epoch(bounds);
   choose_segments(bounds);
 }
@@ -31,7 +32,9 @@ void LogQuery::narrow_by_epoch(const LogBounds& bounds) {
   if (bounds.last_epoch != UINT64_MAX) {
     auto last = read_epoch(dir, EpochId{bounds.last_epoch});
     if (last && *last && value((*last)->epoch) == bounds.last_epoch) {
-      to_ = std::min(to_, Lsn{value((*last)->seal) + 1});
+      const Lsn behind{value((*last)->seal) + 1};
+      to_ = std::min(to_, behind);
+      if (lost_behind_end_ && lost_behind_end_->at >= behind) lost_behind_end_.reset();
     }
   }
 }

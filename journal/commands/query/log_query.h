@@ -5,6 +5,8 @@
 // It only narrows the search. The caller still tests each record (filter.h). One thread.
 #pragma once
 
+#include <optional>
+
 #include "journal/log/log_view.h"
 
 namespace epochfs::journal {
@@ -24,7 +26,8 @@ class LogQuery {
   const std::vector<const LogView::Segment*>& segments() const { return segments_; }
 
   // Calls f(RecordView) -> bool for each record that may be within the bounds, except padding,
-  // until f returns false. Collects damage before the view's settled().
+  // until f returns false. Collects damage that it passed before the view's settled(), and what
+  // is missing at the end of the log.
   template <typename F>
   void forward(F&& f, std::vector<Damage>& damage) const;
   template <typename F>
@@ -40,6 +43,7 @@ class LogQuery {
 
   const LogView& view_;
   Lsn from_{}, to_{};
+  std::optional<Damage> lost_behind_end_;  // as far as it is within the bounds
   std::vector<const LogView::Segment*> segments_;
 };
 
@@ -61,14 +65,17 @@ void LogQuery::forward(F&& f, std::vector<Damage>& damage) const {
     settle(found, damage);
     if (stopped) return;
   }
+  if (lost_behind_end_) damage.push_back(*lost_behind_end_);
 }
 
 template <typename F>
 void LogQuery::backward(F&& f, std::vector<Damage>& damage) const {
+  if (lost_behind_end_) damage.push_back(*lost_behind_end_);
+  const LogView::Segment* later = nullptr;  // the one behind this one that holds records
   for (auto s = segments_.rbegin(); s != segments_.rend(); ++s) {
     std::vector<Damage> found;
     bool stopped = false;
-    LogView::scan_backwards(
+    const Lsn end = LogView::scan_backwards(
         **s, to_,
         [&](const RecordView& view) {
           stopped = view.head.lsn < from_;
@@ -76,6 +83,8 @@ void LogQuery::backward(F&& f, std::vector<Damage>& damage) const {
           return !stopped;
         },
         &found);
+    if (later && (*s)->any) note_missing_before(*later, end, found);
+    if ((*s)->any) later = *s;
     settle(found, damage);
     if (stopped) return;
   }
