@@ -1,12 +1,13 @@
 // `epochfs journal`: which subcommand was meant?
 #include <fmt/format.h>
 
+#include <cerrno>
+#include <cstdio>
 #include <map>
 
 #include "journal/commands/commands.h"
 #include "journal/commands/cut_files.h"
 #include "journal/commands/subcommands.h"
-#include "journal/control/printing.h"
 
 namespace epochfs::journal {
 namespace {
@@ -43,7 +44,10 @@ int run(const Arguments& arguments) {
   for (const Subcommand& s : kSubcommands) {
     if (arguments[0] != s.name) continue;
     auto status = s.run(Arguments(arguments.begin() + 1, arguments.end()));
-    return status ? static_cast<int>(*status) : report(status.error());
+    if (status) return static_cast<int>(*status);
+    // The reader of a pipe has gone: main ends the command without a word.
+    const bool reader_has_gone = status.error().code == EPIPE && std::ferror(stdout);
+    return reader_has_gone ? static_cast<int>(ExitStatus::kFailed) : report(status.error());
   }
   return report({fmt::format("unknown subcommand \"{}\"; {}; see: epochfs journal --help",
                              arguments[0], kUsage),
@@ -54,7 +58,7 @@ int run(const Arguments& arguments) {
 
 int journal_command(const Arguments& arguments) {
   const CutFilesReadAsZeros while_it_runs;
-  return printed(run(arguments));
+  return run(arguments);
 }
 
 }  // namespace epochfs::journal

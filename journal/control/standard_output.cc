@@ -25,6 +25,7 @@ int output_failed(int code, int status) {
     ::signal(SIGPIPE, SIG_DFL);
     ::raise(SIGPIPE);
   }
+  if (status == static_cast<int>(ExitStatus::kFailed)) return status;  // it has said why
   const int failed = report({code != 0 ? "write standard output"
                                        : "write standard output: not all of it could be written",
                              code});

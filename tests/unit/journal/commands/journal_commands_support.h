@@ -9,6 +9,7 @@
 #include <string>
 
 #include "journal/commands/commands.h"
+#include "journal/control/standard_output.h"
 #include "tests/unit/journal/log/journal_support.h"
 
 namespace epochfs::testing {
@@ -45,7 +46,7 @@ class JournalCommands : public JournalTest {
     UniqueFd before(::dup(STDOUT_FILENO)), there(::open(path, O_WRONLY | O_CLOEXEC));
     EXPECT_GE(::dup2(there.get(), STDOUT_FILENO), 0);
     ::testing::internal::CaptureStderr();
-    const int status = journal::journal_command(arguments);
+    const int status = run_and_flush([&] { return journal::journal_command(arguments); });
     err_ = ::testing::internal::GetCapturedStderr();
     // What is left in the buffer goes nowhere, instead of into the output of this test.
     UniqueFd nowhere(::open("/dev/null", O_WRONLY | O_CLOEXEC));

@@ -215,7 +215,7 @@ TEST_F(JournalCommands, WhatStdoutDidNotTakeIsAFailure) {
     Arguments all = {arguments[0], volume_.path()};
     all.insert(all.end(), arguments.begin() + 1, arguments.end());
     EXPECT_EQ(run_to("/dev/full", all), 1) << arguments[0];
-    EXPECT_TRUE(complained("print")) << arguments[0] << err_;
+    EXPECT_TRUE(complained("standard output")) << arguments[0] << err_;
     EXPECT_TRUE(complained("No space left on device")) << arguments[0] << err_;
     EXPECT_EQ(std::count(err_.begin(), err_.end(), '\n'), 1) << err_;
   }
@@ -225,7 +225,7 @@ TEST_F(JournalCommands, LongListingToAFullDiskEndsEarlyAndFails) {
   for (uint64_t i = 0; i < 5000; ++i) append(write_of(7, i, i + 1));
   for (const char* subcommand : {"list", "follow"}) {
     EXPECT_EQ(run_to("/dev/full", {subcommand, volume_.path(), "--since", "1h"}), 1);
-    EXPECT_TRUE(complained("print")) << err_;
+    EXPECT_TRUE(complained("standard output")) << err_;
   }
 }
 

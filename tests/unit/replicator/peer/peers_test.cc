@@ -49,6 +49,8 @@ class PeersTest : public testing::Test {
     dir_ = ::mkdtemp(name);
     table_ = RelationshipTable::open(Storage::system(), dir_).value();
     board_ = std::make_unique<ProgressBoard>(*table_);
+    // A sanitizer begins a thread of its own with the first that the program begins.
+    std::thread([] {}).join();
     before_ = threads();
     ListenAddress address{"127.0.0.1", 0};
     UniqueFd listener = listen_tcp(address).value();
